@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -117,7 +117,7 @@ class GraphWriter:
         self._weights.append(numpy_helper.from_array(np.array(value, dtype=np.int64), name))
         return name
 
-    def node(self, op: str, output: str, *inputs: str, **attributes: object) -> str:
+    def node(self, op: str, output: str, *inputs: str, **attributes: Any) -> str:
         """Append a node named after its only output and return that name."""
         self._nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return output
@@ -225,6 +225,14 @@ def fit(
         after_step()
 
 
+def linear(net: nn.Sequential, index: int) -> nn.Linear:
+    """Return a layer of a network, known to be linear."""
+    layer = net[index]
+    if not isinstance(layer, nn.Linear):
+        raise TypeError(f"layer {index} is a {type(layer).__name__}")
+    return layer
+
+
 def run(model: onnx.ModelProto, inputs: Mapping[str, ArrayLike]) -> Array:
     """Evaluate a model with one output in onnxruntime."""
     options = onnxruntime.SessionOptions()
@@ -289,9 +297,9 @@ def make_diabetes() -> Sample:
     row = graph.input("patient", 10)
     centred = graph.node("Sub", "centred", row, graph.weight("feature_mean", mean))
     value = graph.node("Div", "standardised", centred, graph.weight("feature_std", std))
-    value = graph.node("Tanh", "hidden1", graph.gemm("linear1", value, net[0]))
-    value = graph.node("Softplus", "hidden2", graph.gemm("linear2", value, net[2]))
-    value = graph.gemm("score", value, net[4])
+    value = graph.node("Tanh", "hidden1", graph.gemm("linear1", value, linear(net, 0)))
+    value = graph.node("Softplus", "hidden2", graph.gemm("linear2", value, linear(net, 2)))
+    value = graph.gemm("score", value, linear(net, 4))
     value = graph.node("Mul", "scaled_score", value, graph.weight("target_std", [spread]))
     value = graph.node("Add", "progression", value, graph.weight("target_mean", [centre]))
     model = graph.finish(value, 1)
@@ -372,9 +380,7 @@ def make_digits() -> Sample:
     value = graph.node("Div", "scaled", image, graph.weight("pixel_max", 16.0))
     for index, layer in enumerate((net.conv1, net.conv2), start=1):
         value = graph.node("Relu", f"hidden{index}", graph.conv(f"conv{index}", value, layer))
-        value = graph.node(
-            "MaxPool", f"pool{index}", value, kernel_shape=[2, 2], strides=[2, 2]
-        )
+        value = graph.node("MaxPool", f"pool{index}", value, kernel_shape=[2, 2], strides=[2, 2])
     value = graph.gemm("logits", graph.node("Flatten", "features", value, axis=1), net.head)
     model = graph.finish(value, 10)
 
@@ -387,8 +393,7 @@ def make_digits() -> Sample:
         what="CNN with two 3x3 convolutions (8 and 16 channels): 8x8 image, pixels 0..16, "
         "to 10 class logits",
         data=f"load_digits(), 1797 images ({SKLEARN_LICENCE})",
-        training="AdamW, 40 epochs, cross entropy, convolution biases kept below zero, "
-        "80/20 split",
+        training="AdamW, 40 epochs, cross entropy, convolution biases kept below zero, 80/20 split",
         sample=f"the held-out digit furthest from any ReLU or pooling switch, "
         f"a {int(parts.test_y[chosen])}",
         accuracy=share_right(logits, parts.test_y),
@@ -429,7 +434,9 @@ class AttentionNet(nn.Module):
         super().__init__()
         self.embed = nn.Linear(8, width)
         self.position = nn.Parameter(0.1 * torch.randn(8, width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(blocks))
+        self.blocks = [Block(width, heads) for _ in range(blocks)]
+        # torch finds the parameters of a plain list only when it is registered too.
+        self.registered = nn.ModuleList(self.blocks)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 10)
 
@@ -445,9 +452,7 @@ def write_norm(graph: GraphWriter, output: str, value: str, layer: nn.LayerNorm)
     """Append a layer normalisation over the last axis."""
     scale = graph.weight(f"{output}.scale", layer.weight)
     bias = graph.weight(f"{output}.bias", layer.bias)
-    return graph.node(
-        "LayerNormalization", output, value, scale, bias, axis=-1, epsilon=layer.eps
-    )
+    return graph.node("LayerNormalization", output, value, scale, bias, axis=-1, epsilon=layer.eps)
 
 
 def write_attention(graph: GraphWriter, prefix: str, tokens: str, block: Block) -> str:
@@ -476,9 +481,7 @@ def write_gelu(graph: GraphWriter, output: str, value: str) -> str:
     ratio = graph.node("Div", f"{output}.ratio", value, "sqrt_two")
     erf = graph.node("Erf", f"{output}.erf", ratio)
     gate = graph.node("Add", f"{output}.gate", erf, "one")
-    return graph.node(
-        "Mul", output, graph.node("Mul", f"{output}.gated", value, gate), "one_half"
-    )
+    return graph.node("Mul", output, graph.node("Mul", f"{output}.gated", value, gate), "one_half")
 
 
 def write_block(graph: GraphWriter, prefix: str, tokens: str, block: Block) -> str:
@@ -602,8 +605,8 @@ def make_physics() -> Sample:
     graph = GraphWriter("physics", opset=13)
     x, t = graph.input("x", 1), graph.input("t", 1)
     value = graph.node("Concat", "point", x, t, axis=1)
-    value = graph.node("Tanh", "hidden", graph.gemm("linear", value, net[0]))
-    model = graph.finish(graph.gemm("u", value, net[2]), 1)
+    value = graph.node("Tanh", "hidden", graph.gemm("linear", value, linear(net, 0)))
+    model = graph.finish(graph.gemm("u", value, linear(net, 2)), 1)
 
     # Cell centres lie off the training grid.
     points = grid(16, 1 / 32)
@@ -663,13 +666,13 @@ def fit_kinked(parts: Split) -> KinkedWeights:
         net, functional.cross_entropy, tensor((parts.train_x - mean) / std),
         tensor(parts.train_y, dtype=torch.long), epochs=150, batch=16, rate=1e-2, decay=1e-2,
     )  # fmt: skip
-    hidden = net[0].weight.detach().numpy() / std
-    bias = net[0].bias.detach().numpy() - hidden @ mean
+    hidden = linear(net, 0).weight.detach().numpy() / std
+    bias = linear(net, 0).bias.detach().numpy() - hidden @ mean
     return KinkedWeights(
         to_step(hidden, HIDDEN_STEP),
         to_step(bias, HIDDEN_STEP),
-        to_step(net[2].weight, LOGIT_STEP),
-        to_step(net[2].bias, LOGIT_STEP),
+        to_step(linear(net, 2).weight, LOGIT_STEP),
+        to_step(linear(net, 2).bias, LOGIT_STEP),
     )
 
 
@@ -750,7 +753,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         # numpy appends .npz to names that lack it, so the temporary name keeps the suffix.
         draft = Path(folder) / path.name
         write(draft)
-        os.replace(draft, path)
+        draft.replace(path)
 
 
 def save(name: str, sample: Sample, out: Path) -> None:
