@@ -1,0 +1,127 @@
+"""The package as a whole: what README promises, what a start costs, that its papers agree."""
+
+import importlib.metadata
+import os
+import re
+import stat
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import gradcli
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
+
+# Their doors open when something is computed, never before: a start must not pay for them.
+HEAVY = ["onnx", "onnxruntime", "scipy", "sympy", "flint", "numpy", "rich", "torch", "jax"]
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+def readme_command(number: int) -> subprocess.CompletedProcess[str]:
+    return run(".ci/readme_command.py", str(number))
+
+
+INSTALL = "python -m pip install . && "
+COMPARE = "gradcli compare sample_models/physics.onnx --input sample_models/physics.npz"
+TEST = 'python -m pip install -e ".[test]" && python -m pytest'
+
+
+@pytest.mark.parametrize(("number", "command"), [(1, INSTALL + COMPARE), (2, TEST)])
+def test_ci_runs_readme_s_first_two_commands_as_they_stand(number, command):
+    assert readme_command(number).stdout == command + "\n"
+    fences = re.findall(
+        r"^```.*?^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    assert fences[number - 1] == f"```sh\n{command}\n```"
+    assert f"\nreadme {number}\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+
+
+def test_a_code_block_that_is_no_command_is_refused():
+    result = readme_command(1000)
+    assert result.returncode == 1
+    assert "there is no number 1000" in result.stderr
+
+
+def test_the_files_that_readme_s_first_command_names_are_there():
+    names = re.findall(r"sample_models/\S+", readme_command(1).stdout)
+    assert len(names) == 2
+    assert [name for name in names if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no executable bit")
+@pytest.mark.parametrize("script", [".ci/run", ".ci/lowest"])
+def test_ci_scripts_can_be_executed(script):
+    assert (ROOT / script).stat().st_mode & stat.S_IXUSR
+
+
+def test_the_installed_version_is_the_package_s():
+    try:
+        installed = importlib.metadata.version("gradcli")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("run from a checkout that is not installed: there is no second version")
+    assert installed == gradcli.__version__
+
+
+def test_the_build_reads_the_version_from_the_package():
+    path = ROOT / PYPROJECT["tool"]["hatch"]["version"]["path"]
+    assert path.samefile(gradcli.__file__)
+    assert f'__version__ = "{gradcli.__version__}"' in path.read_text(encoding="utf-8")
+
+
+def test_the_command_knows_its_version():
+    result = run("-m", "gradcli", "--version")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert gradcli.__version__ in result.stdout
+
+
+def test_the_changelog_has_unreleased_first_and_no_version_beyond_the_package_s():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert headings[1:2] in ([], [gradcli.__version__])
+
+
+def test_every_core_dependency_has_a_lower_bound_and_nothing_else():
+    # .ci/lowest turns each bound into a pin, so it must be able to read them.
+    assert [r for r in PROJECT["dependencies"] if not re.fullmatch(r"[a-z]+>=[\d.]+", r)] == []
+
+
+def test_readme_and_contributing_name_only_extras_that_exist():
+    text = "".join((ROOT / f).read_text(encoding="utf-8") for f in ("README.md", "CONTRIBUTING.md"))
+    named = {name for group in re.findall(r'"\.\[([\w,]+)\]"', text) for name in group.split(",")}
+    assert {"test", "lint", "certified"} <= named <= set(PROJECT["optional-dependencies"])
+
+
+HELP = """
+import sys
+from gradcli.cli import main
+sys.argv = ["gradcli", "--help"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+
+
+@pytest.mark.parametrize("code", ["import gradcli", HELP], ids=["import", "help"])
+def test_starting_loads_no_heavy_library(code):
+    probe = f"import sys; print('loaded:', *[m for m in {HEAVY} if m in sys.modules])"
+    result = run("-c", f"{code}\n{probe}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "loaded:"
