@@ -1,0 +1,116 @@
+"""Evaluate a graph in a number system: slow next to a runtime, and independent of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradcli.errors import GradcliError, UnsupportedError
+from gradcli.graph import Graph, Node, Value
+from gradcli.numbers import Array, Numbers, real
+from gradcli.ops import OPS, Table
+
+Observe = Callable[[Node, Sequence[Array], Sequence[Array]], None]
+"""Called after each node with its operands and results."""
+
+
+class Evaluator:
+    """A graph ready to be evaluated again and again in one number system.
+
+    Constants are lifted once. Values are freed as they die, except those asked for.
+
+    Args:
+        graph: What to evaluate. Its float tensors are numbers of `n`, whatever width they have in
+            the file: `transform.cast` says where a narrower width rounds on purpose.
+        n: The number system.
+        table: Cards whose `impl` evaluates the nodes.
+
+    Raises:
+        UnsupportedError: When an operator has no card or no `impl`.
+    """
+
+    def __init__(self, graph: Graph, n: Numbers = real, table: Table = OPS) -> None:
+        self.graph = graph
+        self.n = n
+        self._steps = [(node, _impl(node, table)) for node in graph.nodes]
+        self._constants = {value: n.lift(array) for value, array in graph.constants.items()}
+        self._dying = _last_readers(graph)
+
+    def run(
+        self,
+        feeds: Mapping[str, Any],
+        observe: Observe | None = None,
+        keep: Sequence[str] = (),
+        captured: Mapping[Value, Array] | None = None,
+    ) -> dict[str, Array]:
+        """The outputs (and the values named in `keep`) by name, in numbers of `n`.
+
+        Args:
+            feeds: An array for each graph input, by name; floats are lifted, numbers of `n` taken as they are.
+            observe: Called after each node.
+            keep: Names of further values to return.
+            captured: For a body: the outer values that it reads.
+        """
+        env: dict[Value, Array] = dict(self._constants)
+        if captured:
+            env.update(captured)
+        for value in self.graph.inputs:
+            x = feeds[value.name]
+            env[value] = x if isinstance(x, np.ndarray) and x.dtype == self.n.dtype else self.n.lift(np.asarray(x))
+        wanted = set(keep)
+        kept = {v.name: x for v, x in env.items() if v.name in wanted}
+        with np.errstate(all="ignore"):
+            for (node, impl), dying in zip(self._steps, self._dying, strict=True):
+                operands = [None if v is None else env[v] for v in node.inputs]
+                results = _apply(self.n, node, impl, operands)
+                for value, x in zip(node.outputs, results, strict=False):
+                    if value is not None:
+                        env[value] = x
+                        if value.name in wanted:
+                            kept[value.name] = x
+                if observe is not None:
+                    observe(node, operands, results)
+                for value in dying:
+                    env.pop(value, None)
+        return {value.name: env[value] for value in self.graph.outputs} | kept
+
+
+def interpret(graph: Graph, feeds: Mapping[str, Any], n: Numbers = real, **how: Any) -> dict[str, Array]:
+    """Evaluate once. See Evaluator for the arguments and the result."""
+    return Evaluator(graph, n).run(feeds, **how)
+
+
+def _impl(node: Node, table: Table) -> Callable[..., Any]:
+    card = table.get(node.key)
+    if card is None or card.impl is None:
+        why = "no card" if card is None else card.reason
+        raise UnsupportedError(f"node {node.name!r}: cannot evaluate {node.key} ({why})")
+    return card.impl
+
+
+def _apply(
+    n: Numbers, node: Node, impl: Callable[..., Any], operands: Sequence[Array]
+) -> tuple[Array, ...]:
+    try:
+        results = impl(n, *operands, **node.attrs)
+    except (GradcliError, MemoryError, NotImplementedError):
+        raise
+    except (ValueError, TypeError, IndexError, ArithmeticError) as error:
+        shapes = ", ".join("absent" if x is None else str(np.shape(x)) for x in operands)
+        raise UnsupportedError(
+            f"node {node.name!r} ({node.key}) cannot be evaluated on operands of shape {shapes}: {error}"
+        ) from error
+    return results if isinstance(results, tuple) else (results,)
+
+
+def _last_readers(graph: Graph) -> list[list[Value]]:
+    """For each node, the values that nothing reads after it."""
+    alive = set(graph.outputs)
+    dying: list[list[Value]] = []
+    for node in reversed(graph.nodes):
+        ends = [v for v in (*node.reads(), *node.makes()) if v not in alive]
+        alive.update(ends)
+        dying.append(list(dict.fromkeys(ends)))
+    return dying[::-1]

@@ -1,0 +1,10 @@
+"""What gradcli knows of each ONNX operator: `OPS`, one card an operator, one file a family."""
+
+from gradcli.ops import elementwise
+from gradcli.ops.card import REQUIRED, Card, Site, Table
+
+OPS = Table(
+    elementwise.CARDS,
+)
+
+__all__ = ["OPS", "REQUIRED", "Card", "Site", "Table"]

@@ -1,0 +1,79 @@
+"""One row an operator: how to draw a random case of it. Every test of operators walks this table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Case:
+    """One application of an operator on concrete arrays.
+
+    Attributes:
+        inputs: Operands in order, None where absent. Floats are float64 and off kinks and edges;
+            they are what is differentiated. Integers, bools and strings are constants of the graph.
+        attrs: Attributes that are not at their default.
+        outputs: How many results to ask for.
+        fixed: Places of float operands that are not differentiated although they are floats.
+    """
+
+    inputs: tuple[np.ndarray | None, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: int = 1
+    fixed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kink:
+    """A point on a kink, and what the convention makes of it.
+
+    Attributes:
+        case: The point.
+        wrt: Which operand is differentiated.
+        gradient: d(sum of the first result)/d(that operand) by the convention.
+    """
+
+    case: Case
+    wrt: int
+    gradient: np.ndarray
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one operator is tested.
+
+    Attributes:
+        op: Full name, as in OPS.
+        draw: A random case: shapes, broadcasting and attributes vary with the generator.
+        kinks: Points on kinks, with the conventional derivative.
+        runtime: Whether onnxruntime has a kernel to hold the primal against; else the reason.
+        tolerance: Relative tolerance of the primal against onnxruntime's float64 kernel.
+    """
+
+    op: str
+    draw: Callable[[np.random.Generator], Case]
+    kinks: tuple[Kink, ...] = ()
+    runtime: str = ""
+    tolerance: float = 1e-12
+
+
+def shape(rng: np.random.Generator, rank: int | None = None, low: int = 1, high: int = 4) -> tuple[int, ...]:
+    """A random small shape."""
+    rank = int(rng.integers(0, 5)) if rank is None else rank
+    return tuple(int(d) for d in rng.integers(low, high + 1, size=rank))
+
+
+def narrower(rng: np.random.Generator, wide: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape that broadcasts to `wide`: some axes 1, some leading ones gone."""
+    kept = wide[int(rng.integers(0, len(wide) + 1)) :]
+    return tuple(1 if rng.random() < 0.4 else d for d in kept)
+
+
+def normal(rng: np.random.Generator, dims: tuple[int, ...], away: float = 0.0) -> np.ndarray:
+    """Standard-normal float64, every element at least `away` from 0."""
+    x = rng.standard_normal(dims)
+    return np.where(np.abs(x) < away, np.copysign(away + np.abs(x), x), x)
