@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -178,14 +179,17 @@ class Builder:
         self._names.update(v.name for v in node.makes())
         self.nodes.append(node)
 
-    def name(self, stem: str) -> str:
+    def free(self, stem: str) -> str:
         """A name that nothing in the graph has yet, as near to the stem as that allows."""
-        if stem in self._names:
-            stem = next(
-                name for k in self._counter if (name := f"{stem}_{k}") not in self._names
-            )
-        self._names.add(stem)
-        return stem
+        if stem not in self._names:
+            return stem
+        return next(name for k in self._counter if (name := f"{stem}_{k}") not in self._names)
+
+    def name(self, stem: str) -> str:
+        """A free name near this stem, taken from now on."""
+        name = self.free(stem)
+        self._names.add(name)
+        return name
 
     def constant(self, array: Any, dtype: DType | None = None, name: str = "") -> Var:
         """A constant of this array; small equal ones become one value."""
@@ -250,6 +254,20 @@ class Builder:
             Node(op, tuple(operands), made, full, domain, made[0].name, self._origin)
         )
         return tuple(Var(self, value) for value in made)
+
+    def reserve(self, graph: Graph) -> None:
+        """Keep every name of a graph free for its own values, which `copy` will bring."""
+        self._names.update(value.name for value in graph.values())
+
+    def copy(self, node: Node, operands: Sequence[Var | None]) -> tuple[Var | None, ...]:
+        """Emit a node of another graph on new operands: types are inferred anew, names stay."""
+        given = [None if x is None else x.value for x in operands]
+        types = self.table.infer(self, node.key, given, node.attrs)
+        made = tuple(
+            None if old is None else Value(old.name, *types[k]) for k, old in enumerate(node.outputs)
+        )
+        self.nodes.append(replace(node, inputs=tuple(given), outputs=made))
+        return tuple(None if value is None else Var(self, value) for value in made)
 
     def fresh(self, rank: int) -> Shape:
         """A shape of this rank of which nothing else is known."""

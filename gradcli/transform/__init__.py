@@ -1,0 +1,9 @@
+"""Graph in, graph out: derivatives, batching, specialising, simplifying and tuning."""
+
+from gradcli.transform.derivative import Derivative
+from gradcli.transform.expand import expand
+from gradcli.transform.jvp import jvp
+from gradcli.transform.vjp import vjp
+from gradcli.transform.vmap import vmap
+
+__all__ = ["Derivative", "expand", "jvp", "vjp", "vmap"]

@@ -1,0 +1,106 @@
+"""What every pass that rebuilds a graph shares: walk the nodes, map old values to new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gradcli.graph import Builder, DType, Graph, Node, Value, Var
+from gradcli.graph.dtypes import Shape
+from gradcli.ops import OPS, Card, Site, Table
+
+Vars = Sequence[Var | None]
+
+
+class Rewriter:
+    """Builds a new graph along an old one. Names of values and nodes stay as they are.
+
+    Args:
+        graph: The graph to walk; its own nodes are not touched.
+        table: Cards, for types and rules.
+
+    Attributes:
+        b: The Builder of the new graph.
+        env: What each value of the old graph has become.
+    """
+
+    def __init__(self, graph: Graph, table: Table = OPS) -> None:
+        self.old = graph
+        self.table = table
+        self.b = Builder(table)
+        self.b.reserve(graph)
+        self.env: dict[Value, Var] = {}
+
+    def adopt_inputs(self, retype: Callable[[Value], tuple[DType, Shape | None]] | None = None) -> None:
+        """Take over inputs and constants; with `retype`, inputs get these dtypes and shapes."""
+        for value in self.old.inputs:
+            new = value if retype is None else Value(value.name, *retype(value))
+            self.env[value] = self.b.adopt_input(new)
+        for value, array in self.old.constants.items():
+            self.env[value] = self.b.adopt_constant(value, array)
+
+    def operands(self, node: Node) -> list[Var | None]:
+        """The node's operands in the new graph."""
+        return [None if v is None else self.env[v] for v in node.inputs]
+
+    def copy(self, node: Node) -> None:
+        """Carry a node over as it is, types inferred anew."""
+        self.become(node, self.b.copy(node, self.operands(node)))
+
+    def become(self, node: Node, results: Vars) -> None:
+        """Let these values stand for the node's outputs from here on."""
+        for old, new in zip(node.outputs, results, strict=False):
+            if old is not None and new is not None:
+                self.env[old] = new
+
+    def finish(self) -> Graph:
+        """The new graph, its outputs under the old names."""
+        outputs = []
+        for old in self.old.outputs:
+            new = self.env[old]
+            if new.value.name != old.name:
+                new = Var(self.b, self.b.copy(_identity(old), [new])[0].value)  # type: ignore[union-attr] # one output
+            outputs.append(new)
+        return self.b.graph(outputs, self.old.name)
+
+
+def _identity(value: Value) -> Node:
+    return Node("Identity", (value,), (value,), name=value.name)
+
+
+def site(b: Builder, node: Node, wanted: Sequence[bool] = ()) -> Site:
+    """A node that already stands in the Builder's graph, as its card's rules see it."""
+    return Site(
+        b,
+        node.key,
+        [None if v is None else b.var(v) for v in node.inputs],
+        node.attrs,
+        [None if v is None else b.var(v) for v in node.outputs],
+        wanted,
+    )
+
+
+def active_values(graph: Graph, wrt: Sequence[Value], table: Table) -> set[Value]:
+    """The values that a change of `wrt` can reach along operands that carry a derivative."""
+    active = set(wrt)
+    for node in graph.nodes:
+        card = table.get(node.key)
+        if card is not None and card.is_flat:
+            continue
+        if any(v in active for v in _carriers(node, card)):
+            active.update(v for v in node.makes() if v.dtype.is_float)
+    return active
+
+
+def _carriers(node: Node, card: Card | None) -> Sequence[Value]:
+    """Operands (and captures) through which a derivative can flow."""
+    if card is None:
+        return [v for v in node.reads() if v.dtype.is_float]
+    names = card.inputs
+    out = []
+    for k, value in enumerate(node.inputs):
+        name = names[min(k, len(names) - 1)].rstrip("?*")
+        if value is not None and value.dtype.is_float and name not in card.flat:
+            out.append(value)
+    for graph in node.subgraphs():
+        out += [v for v in graph.captures if v.dtype.is_float]
+    return out

@@ -1,0 +1,75 @@
+"""Reverse mode, graph to graph: x_bar = y_bar J, one pass against the order of the primal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradcli.errors import InternalError
+from gradcli.graph import Builder, Graph, Value, Var
+from gradcli.ops import OPS, Table
+from gradcli.transform.derivative import Derivative, pick, rule_card
+from gradcli.transform.expand import expand
+from gradcli.transform.rewrite import active_values, site
+
+
+def vjp(
+    graph: Graph,
+    wrt: Sequence[str] | None = None,
+    of: Sequence[str] | None = None,
+    table: Table = OPS,
+) -> Derivative:
+    """The graph that also pulls cotangents back.
+
+    Args:
+        graph: The primal.
+        wrt: Names of the graph inputs whose cotangents are wanted (default: all float ones); they
+            come out as `<name>_bar`.
+        of: Names of the graph outputs that carry a cotangent (default: all float ones). Each gets an
+            input of its own shape called `<name>_bar`.
+        table: Cards with the rules.
+
+    Raises:
+        UnsupportedError: When an operator on the way has no rule; it names the node.
+    """
+    graph = expand(graph, table=table)
+    b = Builder(table, start=graph)
+    inputs = pick(graph.inputs, wrt, "inputs")
+    outputs = pick(graph.outputs, of, "outputs")
+    active = active_values(graph, inputs, table)
+    bars: dict[Value, list[Var]] = {}
+    directions: dict[str, str] = {}
+    for y in outputs:
+        y_bar = b.input(b.free(f"{y.name}_bar"), y.dtype, y.shape)
+        directions[y.name] = y_bar.value.name
+        bars.setdefault(y, []).append(y_bar)
+
+    for node in reversed(graph.nodes):
+        cotangents = [None if y is None else _collect(b, bars, y) for y in node.outputs]
+        wanted = [v is not None and v in active for v in node.inputs]
+        if not any(x is not None for x in cotangents) or not any(y in active for y in node.makes()):
+            continue
+        card = rule_card(node, table)
+        if card.is_flat:
+            continue
+        if card.vjp is None:
+            raise InternalError(f"{card.op} ({card.kind}) has no vjp rule")
+        with b.serving(node.origin or node.name):
+            made = card.vjp(site(b, node, wanted), cotangents)
+        for x, x_bar, wants in zip(node.inputs, made, wanted, strict=False):
+            if x is not None and x_bar is not None and wants:
+                bars.setdefault(x, []).append(x_bar)
+
+    results: dict[str, str] = {}
+    ends: list[Var] = []
+    for x in inputs:
+        x_bar = _collect(b, bars, x)
+        if x_bar is not None:
+            end = b.op("Identity", x_bar, name=f"{x.name}_bar")
+            results[x.name] = end.value.name
+            ends.append(end)
+    return Derivative(b.graph([*map(b.var, outputs), *ends], graph.name), directions, results)
+
+
+def _collect(b: Builder, bars: dict[Value, list[Var]], value: Value) -> Var | None:
+    """The sum of what has come back to a value so far."""
+    return b.total(bars.pop(value, ()))
