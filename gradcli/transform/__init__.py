@@ -1,9 +1,11 @@
 """Graph in, graph out: derivatives, batching, specialising, simplifying and tuning."""
 
+from gradcli.transform.cast import cast
 from gradcli.transform.derivative import Derivative
 from gradcli.transform.expand import expand
+from gradcli.transform.expose import Element, depends, expose
 from gradcli.transform.jvp import jvp
 from gradcli.transform.vjp import vjp
 from gradcli.transform.vmap import vmap
 
-__all__ = ["Derivative", "expand", "jvp", "vjp", "vmap"]
+__all__ = ["Derivative", "Element", "cast", "depends", "expand", "expose", "jvp", "vjp", "vmap"]

@@ -1,0 +1,70 @@
+"""Carry a graph over to another float width, keeping the roundings that its author asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gradcli.graph import DType, Graph, Node, Value
+from gradcli.ops import OPS, Table
+from gradcli.transform.rewrite import Rewriter
+
+
+def cast(graph: Graph, dtype: DType, table: Table = OPS) -> Graph:
+    """The graph with every float tensor in one width.
+
+    Constants are converted exactly when widening. A Cast of the file to a narrower float is a
+    rounding that is part of the function: it stays, followed by a Cast to the new width. A Cast
+    that widens, or converts integers to floats, goes straight to the new width.
+
+    Args:
+        graph: A primal graph. A derivative is taken of the result, not carried over itself: its own
+            constants were rounded to the narrow type.
+        dtype: The float width, usually FLOAT64.
+        table: Cards, for types.
+    """
+    r = Rewriter(graph, table)
+    r.adopt_inputs(lambda v: (dtype if v.dtype.is_float else v.dtype, v.shape))
+    for value, array in graph.constants.items():
+        if value.dtype.is_float and value.dtype is not dtype:
+            new = Value(value.name, dtype, value.shape)
+            del r.b.constants[value]
+            r.env[value] = r.b.adopt_constant(new, _frozen(array.astype(dtype.np)))
+    for node in graph.nodes:
+        if node.op in ("Cast", "CastLike") and not node.domain:
+            _cast_node(r, node, dtype)
+        else:
+            r.become(node, r.b.copy(_retyped(node, dtype), r.operands(node)))
+    return r.finish()
+
+
+def _cast_node(r: Rewriter, node: Node, dtype: DType) -> None:
+    source, target = node.inputs[0], node.outputs[0]
+    if source is None or target is None:
+        return
+    x = r.env[source]
+    narrows = source.dtype.is_float and target.dtype.is_float and target.dtype.np.itemsize < source.dtype.np.itemsize
+    if narrows:
+        x = r.b.op("Cast", x, to=target.dtype.value)
+    to = dtype if target.dtype.is_float else target.dtype
+    attrs = {"saturate": node.attrs.get("saturate", 1), "to": to.value}
+    plain = Node("Cast", (x.value,), (target,), attrs, name=node.name, origin=node.origin)
+    r.become(node, r.b.copy(plain, [x]))
+
+
+def _retyped(node: Node, dtype: DType) -> Node:
+    """The node with those attributes changed that fix a float width."""
+    changes: dict[str, Any] = {}
+    for name, attr in node.attrs.items():
+        if isinstance(attr, np.ndarray) and attr.dtype.kind == "f":
+            changes[name] = _frozen(attr.astype(dtype.np))
+        elif name == "dtype" and isinstance(attr, str) and DType(attr).is_float:
+            changes[name] = dtype.value
+    return replace(node, attrs={**node.attrs, **changes}) if changes else node
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array
