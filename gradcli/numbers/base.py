@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.errors import CannotError
+
 Array = Any
 """An array of some number system: a NumPy array, in every system that gradcli has."""
 
@@ -49,6 +51,21 @@ class Numbers(ABC):
     def is_number(self, x: Array) -> bool:
         """Whether x holds numbers of this system, not indices, masks or strings."""
         return isinstance(x, np.ndarray) and x.dtype == self.dtype
+
+    def is_mask(self, x: Array) -> bool:
+        """Whether x holds truth values: this system's own, or a plain boolean tensor.
+
+        Every operation that takes a mask takes either kind.
+        """
+        return getattr(x, "dtype", None) == np.bool_
+
+    def to_integer(self, x: Array, dtype: np.dtype[Any]) -> np.ndarray:
+        """Numbers cut off towards zero, as a plain integer tensor.
+
+        Raises:
+            CannotError: When a number of this system does not decide an integer.
+        """
+        raise CannotError(f"the number system {self.name!r} does not turn its numbers into integers")
 
     # ---- elementwise, each system's own ---------------------------------------------------------
 
@@ -118,7 +135,7 @@ class Numbers(ABC):
             return np.trunc(np.divide(x, y)).astype(x.dtype)
         return x / y
 
-    # ---- comparisons and choice -------------------------------------------------------------------
+    # ---- comparisons and choice: of numbers, and of plain integer tensors -------------------------
 
     @abstractmethod
     def less(self, x: Array, y: Array) -> Mask:
@@ -148,6 +165,14 @@ class Numbers(ABC):
     def mask_to_number(self, mask: Mask) -> Array:
         """1 where the mask holds, else 0, as numbers."""
 
+    def is_nan(self, x: Array) -> Mask:
+        """Where x is not a number."""
+        return np.isnan(self.lower(x))
+
+    def is_infinite(self, x: Array) -> Mask:
+        """Where x is infinite, of either sign."""
+        return np.isinf(self.lower(x))
+
     def maximum(self, x: Array, y: Array) -> Array:
         """The greater of the two."""
         return self.where(self.less(x, y), y, x)
@@ -158,7 +183,11 @@ class Numbers(ABC):
 
     def abs(self, x: Array) -> Array:
         """The distance to zero."""
-        return self.where(self.less(x, self.zero), -x, x)
+        return self.where(self.less(x, self.zero_of(x)), -x, x)
+
+    def zero_of(self, x: Array) -> Array:
+        """The 0 of x's own kind, number or integer, as an array of no dimensions."""
+        return self.zero if self.is_number(x) else np.zeros((), x.dtype)
 
     @property
     def zero(self) -> Array:

@@ -88,6 +88,9 @@ class _Machine(Numbers):
     def mask_to_number(self, mask: Mask) -> Array:
         return np.asarray(mask).astype(self.dtype)
 
+    def to_integer(self, x: Array, dtype: np.dtype[Any]) -> np.ndarray:
+        return np.real(x).astype(dtype)
+
     def sum(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
         return np.sum(x, axis=tuple(axes), keepdims=keepdims)
 
