@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,13 @@ def _apply(
     n: Numbers, node: Node, impl: Callable[..., Any], operands: Sequence[Array]
 ) -> tuple[Array, ...]:
     try:
-        results = impl(n, *operands, **node.attrs)
+        made = impl(n, *operands, **node.attrs)
+        results = made if isinstance(made, tuple) else (made,)
+        # A result that costs something and is seldom read may be given as a function of nothing.
+        return tuple(
+            None if value is None else x() if callable(x) else x
+            for x, value in zip_longest(results, node.outputs[: len(results)])
+        )
     except (GradcliError, MemoryError, NotImplementedError):
         raise
     except (ValueError, TypeError, IndexError, ArithmeticError) as error:
@@ -102,7 +109,6 @@ def _apply(
         raise UnsupportedError(
             f"node {node.name!r} ({node.key}) cannot be evaluated on operands of shape {shapes}: {error}"
         ) from error
-    return results if isinstance(results, tuple) else (results,)
 
 
 def _last_readers(graph: Graph) -> list[list[Value]]:

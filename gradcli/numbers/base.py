@@ -273,6 +273,29 @@ class Numbers(ABC):
         inner = tuple(slice(None, None, d) for d in dilations)
         return view[(..., *steps, *inner)]
 
+    def overlap_add(
+        self, x: Array, sizes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+    ) -> Array:
+        """The transpose of `windows`: every window's elements added up where they came from.
+
+        Args:
+            x: Windows [..., out1..outk, kernel1..kernelk].
+            sizes: The last k axes of the result, at least as long as the windows reach.
+            strides: Between windows.
+            dilations: Between a window's elements.
+        """
+        k = len(sizes)
+        outs, kernel = x.shape[-2 * k : -k], x.shape[-k:]
+        total = np.empty((*x.shape[: -2 * k], *sizes), x.dtype)
+        total[...] = self.zero_of(x)
+        for tap in np.ndindex(*kernel):
+            places = tuple(
+                slice(t * d, t * d + max((o - 1) * s + 1, 0), s)
+                for t, d, s, o in zip(tap, dilations, strides, outs, strict=True)
+            )
+            total[(..., *places)] += x[(..., *tap)]
+        return total
+
     def scatter(
         self, x: Array, places: tuple[np.ndarray, ...], updates: Array, reduction: str
     ) -> Array:

@@ -120,7 +120,8 @@ class Card:
         outputs: Result names in order.
         infer: dtypes and shapes of all results, from a Site without outputs.
         impl: The primal `impl(n, *inputs, **attrs)`, over a number system n; a tuple for several
-            results. It touches arrays only through n.
+            results, of which one that costs something may be a function of no arguments, called
+            only where it is read. It touches arrays only through n.
         attrs: Attributes with defaults (REQUIRED where there is none, None where absent is fine).
         jvp: Tangents of the results from tangents of the operands; absent is None, either way.
         vjp: Cotangents of the operands from cotangents of the results.
