@@ -106,7 +106,7 @@ Jvp = Callable[[Site, Vars], Vars]
 Vjp = Callable[[Site, Vars], Vars]
 Batch = Callable[[Site, Sequence[bool]], Sequence[Var]]
 Expand = Callable[[Site], Sequence[Var]]
-Partial = Callable[[Site], Var | float] | float | None
+Partial = Callable[[Site], Var | float | None] | float | None
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,11 @@ class Card:
         flat: For operands through which no derivative flows: why.
         reason: For a flat or opaque card: why.
         kinks: `kinks(n, *inputs, **attrs) -> (margin, branch)`: how far each element is from the
-            nearest place where the derivative jumps, in units of the operand, and which piece it is on.
+            nearest place where the derivative jumps, in units of the operand, and which piece it
+            is on.
         convention: What the rules take for the derivative at a kink.
-        edges: `edges(n, *inputs, **attrs) -> margin`: distance to where the function stops being finite
-            or differentiable (log 0, sqrt 0, division by 0).
+        edges: `edges(n, *inputs, **attrs) -> margin`: distance to where the function stops being
+            finite or differentiable (log 0, sqrt 0, division by 0).
         edge: What lies at that edge, in words.
         holomorphic: Whether the complex step may go through it.
         since: The opset whose form this is, when born after the canonical one; else 0.

@@ -1,12 +1,12 @@
 """The kinds of card, so that a rule is never derived by hand twice.
 
-    elementwise   jvp: partial * tangent          vjp: partial * cotangent, broadcast undone
-    linear        jvp: the operator itself        vjp: its transpose
-    bilinear      jvp: one term for each factor   vjp: one transpose for each factor
-    composite     both: of its expansion into other operators
-    custom        both written out
-    flat          both absent, with the reason
-    opaque        both refused, with the reason
+elementwise   jvp: partial * tangent          vjp: partial * cotangent, broadcast undone
+linear        jvp: the operator itself        vjp: its transpose
+bilinear      jvp: one term for each factor   vjp: one transpose for each factor
+composite     both: of its expansion into other operators
+custom        both written out
+flat          both absent, with the reason
+opaque        both refused, with the reason
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from gradcli.graph import Builder, DType, Type, Var, broadcast
 from gradcli.ops.card import Batch, Card, Expand, Infer, Partial, Site, Vars, Vjp
 
-# ---- types ----------------------------------------------------------------------------------------
+# ---- types --------------------------------------------------------------------------------------
 
 
 def same(s: Site) -> Sequence[Type]:
@@ -46,7 +46,7 @@ def axis_of(axis: int, rank: int) -> int:
     return axis % rank
 
 
-# ---- batching: a leading axis of directions on the operands that are linear -------------------------
+# ---- batching: a leading axis of directions on the operands that are linear ---------------------
 
 
 def lead(b: Builder, x: Var, rank: int) -> Var:
@@ -111,7 +111,7 @@ def _dims(b: Builder, *parts: Var) -> Var:
     return b.op("Concat", *parts, axis=0)
 
 
-# ---- the kinds ------------------------------------------------------------------------------------
+# ---- the kinds ----------------------------------------------------------------------------------
 
 
 def elementwise(
@@ -120,6 +120,7 @@ def elementwise(
     *partials: Partial,
     inputs: Sequence[str] = ("X",),
     infer: Infer | None = None,
+    each: Callable[[Site, int], Var | float | None] | None = None,
     **facets: Any,
 ) -> Card:
     """A function of each element alone, operands broadcast.
@@ -134,10 +135,13 @@ def elementwise(
             uses the last.
         inputs: Operand names.
         infer: Types, when not simply those of the broadcast operands.
+        each: The partial of operand k, instead of `partials`, where k makes a difference.
         **facets: Any other field of Card.
     """
 
     def partial(s: Site, k: int) -> Var | float | None:
+        if each is not None:
+            return each(s, k)
         rule = partials[min(k, len(partials) - 1)]
         return rule(s) if callable(rule) else rule
 
@@ -222,9 +226,7 @@ def linear(
             return [out if k == place else None for k in range(len(s.inputs))]
         return out
 
-    return Card(
-        op, "linear", tuple(inputs), infer, impl, jvp=jvp, vjp=vjp, batch=batch, **facets
-    )
+    return Card(op, "linear", tuple(inputs), infer, impl, jvp=jvp, vjp=vjp, batch=batch, **facets)
 
 
 def bilinear(
@@ -244,7 +246,8 @@ def bilinear(
     Args:
         op: Operator name.
         impl: The primal.
-        transposes: From the cotangent of the result to that of the first, and of the second operand.
+        transposes: From the cotangent of the result to that of the first, and of the second
+            operand.
         inputs: Operand names.
         infer: Types.
         batch: How directions along a leading axis of one factor go through.
@@ -272,9 +275,7 @@ def bilinear(
             out.append(unbias(s, y_bar) if unbias is not None and s.wants(2) else None)
         return out
 
-    return Card(
-        op, "bilinear", tuple(inputs), infer, impl, jvp=jvp, vjp=vjp, batch=batch, **facets
-    )
+    return Card(op, "bilinear", tuple(inputs), infer, impl, jvp=jvp, vjp=vjp, batch=batch, **facets)
 
 
 def composite(
@@ -300,7 +301,7 @@ def custom(
     infer: Infer,
     **facets: Any,
 ) -> Card:
-    """An operator whose rules are written out, with an expansion as their oracle where one exists."""
+    """An operator whose rules are written out, its expansion being their oracle if it has one."""
     return Card(op, "custom", tuple(inputs), infer, impl, jvp=jvp, vjp=vjp, **facets)
 
 
