@@ -1,0 +1,27 @@
+"""Outcomes and a reference in, a Comparison out: errors, verdicts, causes, advice. No clocks, no files."""
+
+from gradcli.comparison.facts import (
+    Advice,
+    Cause,
+    Comparison,
+    Judgement,
+    KinkAt,
+    Primal,
+    Reference,
+    Subject,
+    Verdict,
+    Worst,
+)
+
+__all__ = [
+    "Advice",
+    "Cause",
+    "Comparison",
+    "Judgement",
+    "KinkAt",
+    "Primal",
+    "Reference",
+    "Subject",
+    "Verdict",
+    "Worst",
+]

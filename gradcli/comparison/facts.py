@@ -1,0 +1,244 @@
+"""The answer to a question, complete and unrounded: what every report format is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gradcli.engines.base import Times
+
+
+class Verdict(StrEnum):
+    """What can be said of a method, an output, an element."""
+
+    AGREE = "AGREE"
+    DISAGREE = "DISAGREE"
+    KINK = "KINK"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+class Cause(StrEnum):
+    """Why a method disagrees."""
+
+    RULE = "rule"
+    """Its derivative is wrong in exact arithmetic too."""
+    RUNTIME = "runtime"
+    """The same graph in float64 agrees, and rounding does not explain the difference: a kernel."""
+    ROUNDING = "rounding"
+    """The same graph in float64 agrees; the narrow arithmetic is too coarse here."""
+    STEP = "step"
+    """A finite-difference step too long or too short, by its own estimate."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was differentiated.
+
+    Attributes:
+        path: The model file, printable.
+        sha256: Of the file's bytes.
+        operator: gradient, jacobian, jvp or vjp.
+        wrt: Shapes by name of what it was differentiated with respect to.
+        of: Shapes by name of what was differentiated.
+        dtype: Width in which forward and reverse computed.
+        nodes: Operators between wrt and of.
+        parameters: Numbers in constants between them.
+        seed: Of all random choices.
+        threads: Given to onnxruntime.
+        provider: onnxruntime's execution provider.
+        rtol: Relative tolerance by method dtype, e.g. {"float32": 3e-3, "float64": 1e-6}.
+        atol: Absolute tolerance.
+    """
+
+    path: str
+    sha256: str
+    operator: str
+    wrt: Mapping[str, tuple[int, ...]]
+    of: Mapping[str, tuple[int, ...]]
+    dtype: str
+    nodes: int
+    parameters: int
+    seed: int
+    threads: int
+    provider: str
+    rtol: Mapping[str, float]
+    atol: float
+
+
+@dataclass(frozen=True)
+class Primal:
+    """Whether gradcli computes the same function as the file.
+
+    Attributes:
+        matches: Whether onnxruntime on the original bytes and the float64 interpreter agree.
+        max_abs_error: Their largest difference.
+        max_rel_error: Relative to the largest output.
+        output: The output tensor where it is largest.
+        forward: Times of onnxruntime's forward pass on the original bytes.
+        reason: Why it could not be compared, or what differs.
+    """
+
+    matches: bool
+    max_abs_error: float
+    max_rel_error: float
+    output: str = ""
+    forward: Times | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the methods were held against.
+
+    Attributes:
+        kind: `float64-reverse`, or the witness's name where reverse was withdrawn or unavailable, or `none`.
+        witness: The rule-free method that confirmed it.
+        confirmed: Elements that the witness looked at.
+        elements: Elements of the whole answer.
+        reason: Why the float64 reverse graph was withdrawn, or why there is no reference.
+    """
+
+    kind: str
+    witness: str
+    confirmed: int
+    elements: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The element where a method is furthest off, in units of its band.
+
+    Attributes:
+        name: The block: `x`, or `y/x` of a Jacobian.
+        index: Within the block; empty for a sampled direction.
+        value: The method's.
+        reference: The reference's.
+        node: The user's node to look at, where known.
+    """
+
+    name: str
+    index: tuple[int, ...]
+    value: float
+    reference: float
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One method's row.
+
+    Attributes:
+        method: Its name.
+        status: `computed`, `skipped` or `failed`.
+        reason: Why, when not computed.
+        level: The way it took, where there are several.
+        dtype: Its arithmetic.
+        verdict: None when not computed.
+        cause: Why it disagrees.
+        detail: The cause in a sentence.
+        max_abs_error: Against the reference.
+        max_rel_error: Over the elements where the reference exceeds its uncertainty; None where there
+            is no such element ("zero within u").
+        correct_digits: -log10 of the norm-wise relative error, at most 17; None when unknown.
+        uncertainty: The largest u of its elements (its own and the reference's).
+        worst: Where it is furthest off.
+        counts: Elements by verdict.
+        prepare: Seconds.
+        run: Times of whole answers, or of a sample.
+        times_forward: Median run over the median forward pass.
+        evaluations: Directions in one run.
+        sampled: Whether only a sample was computed.
+        notes: Oddities.
+    """
+
+    method: str
+    status: str
+    reason: str = ""
+    level: str = ""
+    dtype: str = ""
+    verdict: Verdict | None = None
+    cause: Cause | None = None
+    detail: str = ""
+    max_abs_error: float | None = None
+    max_rel_error: float | None = None
+    correct_digits: float | None = None
+    uncertainty: float | None = None
+    worst: Worst | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    prepare: float | None = None
+    run: Times | None = None
+    times_forward: float | None = None
+    evaluations: int = 0
+    sampled: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KinkAt:
+    """A place near which the derivative jumps, or a domain edge.
+
+    Attributes:
+        node: The user's node.
+        op: Its operator.
+        index: The element of the node's operand or result.
+        margin: How far the point is from the kink, in units of the operand; 0 on it.
+        active: Whether the one-sided derivatives of what was asked for differ there; None when not decided.
+        convention: What gradcli's rules take there.
+        kind: `kink` or `edge`.
+        what: For an edge: what lies there.
+    """
+
+    node: str
+    op: str
+    index: tuple[int, ...]
+    margin: float
+    active: bool | None
+    convention: str
+    kind: str = "kink"
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A recommendation and what it rests on.
+
+    Attributes:
+        text: A sentence.
+        method: The method recommended, or empty.
+        evidence: The measured numbers behind it, by name, raw.
+    """
+
+    text: str
+    method: str
+    evidence: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The whole answer.
+
+    Attributes:
+        subject: What was differentiated.
+        primal: Whether the function itself matches.
+        reference: What methods were held against.
+        methods: One judgement a method, in the order asked.
+        kinks: Kinks and domain edges at or near the point.
+        advice: Which method to use.
+        notes: What was completed, sampled or odd.
+        counts: Methods by verdict, and `skipped` and `failed`.
+        verdict: Of the whole.
+        exit_code: 0, 1 or 3.
+    """
+
+    subject: Subject
+    primal: Primal
+    reference: Reference
+    methods: tuple[Judgement, ...]
+    kinks: tuple[KinkAt, ...]
+    advice: tuple[Advice, ...]
+    notes: tuple[str, ...]
+    counts: Mapping[str, int]
+    verdict: Verdict
+    exit_code: int
