@@ -1,0 +1,19 @@
+"""The door to ONNX files: `read` a file into a Graph, `write` a Graph as a file."""
+
+from gradcli.onnxfile.budget import MAX_IR, MAX_OPSET, MIN_OPSET, Budget
+from gradcli.onnxfile.model import Model, read
+from gradcli.onnxfile.names import printable
+from gradcli.onnxfile.writer import left_out, save, write
+
+__all__ = [
+    "MAX_IR",
+    "MAX_OPSET",
+    "MIN_OPSET",
+    "Budget",
+    "Model",
+    "left_out",
+    "printable",
+    "read",
+    "save",
+    "write",
+]

@@ -1,0 +1,161 @@
+"""A graph in the making, under the user's names: what upgrades of old operator forms write to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from gradcli.errors import GradcliError, ModelError, UnsupportedError
+from gradcli.graph import Builder, Node, Type, Value, Var
+from gradcli.onnxfile import schemas
+from gradcli.onnxfile.infer import infer
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One node of the file, resolved: what an upgrade takes and gives back.
+
+    Attributes:
+        op: Operator name.
+        domain: Its domain; empty for ai.onnx.
+        inputs: Operands; None where an optional one is left out.
+        attrs: The attributes that the file gives; defaults are not filled in.
+        outputs: Names of the results, as the graph will have them; None where one is not wanted.
+        name: The node's name.
+        opset: The version of the domain in force.
+        where: File, node, operator and opset, for refusals.
+    """
+
+    op: str
+    domain: str
+    inputs: tuple[Var | None, ...]
+    attrs: Mapping[str, Any]
+    outputs: tuple[str | None, ...]
+    name: str
+    opset: int
+    where: str
+
+    @property
+    def x(self) -> Var:
+        """The first operand.
+
+        Raises:
+            ModelError: When it is left out.
+        """
+        return self.operand(0)
+
+    def operand(self, k: int) -> Var:
+        """The operand at this place.
+
+        Raises:
+            ModelError: When it is left out.
+        """
+        operand = self.inputs[k] if k < len(self.inputs) else None
+        if operand is None:
+            raise ModelError(f"{self.where} lacks its input {k}")
+        return operand
+
+    def having(self, *inputs: Var | None, op: str = "", **attrs: Any) -> Call:
+        """The same call with these operands and exactly these attributes."""
+        return replace(self, op=op or self.op, inputs=inputs, attrs=attrs)
+
+    def refuse(self, what: str, hint: str) -> ModelError:
+        """The error that says that this node cannot be read."""
+        return ModelError(f"{self.where} {what}", hint)
+
+
+class Draft:
+    """A Builder that also takes operators which the table does not know.
+
+    Args:
+        builder: Where nodes and constants go.
+    """
+
+    def __init__(self, builder: Builder) -> None:
+        self.b = builder
+        self._origin = ""
+
+    def serve(self, name: str) -> None:
+        """Helper nodes from here on belong to this node of the file."""
+        self._origin = name
+
+    def ints(self, values: Sequence[int]) -> Var:
+        """A 1-D int64 constant."""
+        return self.b.ints(values)
+
+    def like(self, number: float, other: Var) -> Var:
+        """A scalar constant of the other's element type."""
+        return self.b.constant(np.asarray(number), other.dtype)
+
+    def op(self, op: str, *inputs: Var | None, **attrs: Any) -> Var:
+        """Emit a helper node and return its first output."""
+        return self.ops(op, *inputs, outputs=1, **attrs)[0]
+
+    def ops(self, op: str, *inputs: Var | None, outputs: int, **attrs: Any) -> list[Var]:
+        """Emit a helper node and return its first outputs."""
+        names = [self.b.name(f"{self._origin or 'node'}/{op}") for _ in range(outputs)]
+        call = Call(op, "", inputs, attrs, tuple(names), names[0], 21, f"{op} for {self._origin}")
+        return [v for v in self.emit(call, self._origin) if v is not None]
+
+    def emit(self, call: Call, origin: str = "") -> list[Var | None]:
+        """Emit a node in canonical form, its results under exactly the names given.
+
+        Raises:
+            ModelError: When operands and attributes do not fit the operator.
+            UnsupportedError: When gradcli's card takes less than the standard allows.
+        """
+        operands = [None if x is None else x.value for x in call.inputs]
+        while operands and operands[-1] is None:
+            operands.pop()
+        outputs = list(call.outputs)
+        while outputs and outputs[-1] is None:
+            outputs.pop()
+        attrs, types = self._resolve(call, operands, len(outputs))
+        if len(types) < len(outputs):
+            raise call.refuse(f"has {len(outputs)} outputs, but at most {len(types)} exist", "")
+        made = tuple(
+            None if name is None else Value(name, dtype, shape)
+            for name, (dtype, shape) in zip(outputs, types, strict=False)
+        )
+        node = Node(call.op, tuple(operands), made, attrs, call.domain, call.name, origin)
+        self.b.nodes.append(node)
+        return [None if value is None else Var(self.b, value) for value in made]
+
+    def _resolve(
+        self, call: Call, operands: list[Value | None], outputs: int
+    ) -> tuple[Mapping[str, Any], Sequence[Type]]:
+        key = f"{call.domain}::{call.op}" if call.domain else call.op
+        table = self.b.table
+        if key not in table:
+            attrs = _defaults(call)
+            return attrs, infer(self.b, call, operands, attrs, outputs)
+        try:
+            full = table.attributes(key, call.attrs)
+            return full, table.infer(self.b, key, operands, full)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{call.where}: {error.message}", error.hint) from error
+        except GradcliError as error:
+            raise ModelError(f"{call.where}: {error.message}", error.hint) from error
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # A card may trust a valid model; this one need not be.
+            shapes = ", ".join("absent" if v is None else repr(v) for v in operands)
+            raise ModelError(
+                f"{call.where} does not fit its operands {shapes} ({error})",
+                "The exporter wrote an invalid file; export the model again.",
+            ) from error
+
+
+def _defaults(call: Call) -> Mapping[str, Any]:
+    """The given attributes, and the canonical form's defaults, of an operator without a card."""
+    found = schemas.canonical(call.op, call.domain, call.opset)
+    full = dict(call.attrs)
+    if found is not None:
+        for name, attribute in found.attributes.items():
+            full.setdefault(name, attribute.default)
+    return MappingProxyType(full)
+
+

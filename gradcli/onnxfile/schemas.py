@@ -1,0 +1,165 @@
+"""What the standard says of each operator's form: asked of onnx once, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from gradcli.graph import CANONICAL_OPSET
+from gradcli.onnxfile.budget import MAX_OPSET
+from gradcli.onnxfile.names import text
+
+STANDARD = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "ai.onnx.training")
+"""Domains whose every operator onnx knows: what it does not know does not exist."""
+
+DTYPE_ATTRIBUTES = frozenset(
+    {
+        ("Cast", "to"),
+        ("BitCast", "to"),
+        ("EyeLike", "dtype"),
+        ("Bernoulli", "dtype"),
+        ("Multinomial", "dtype"),
+        ("RandomNormal", "dtype"),
+        ("RandomNormalLike", "dtype"),
+        ("RandomUniform", "dtype"),
+        ("RandomUniformLike", "dtype"),
+        ("SequenceEmpty", "dtype"),
+        ("BlackmanWindow", "output_datatype"),
+        ("HannWindow", "output_datatype"),
+        ("HammingWindow", "output_datatype"),
+        ("MelWeightMatrix", "output_datatype"),
+        ("QuantizeLinear", "output_dtype"),
+        ("DequantizeLinear", "output_dtype"),
+    }
+)
+"""Attributes that name an element type by its number; 0 stands for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute of an operator: its kind (`INT`, `FLOATS`, ...), and its default or None."""
+
+    kind: str
+    required: bool
+    default: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One version of an operator.
+
+    Attributes:
+        since: The opset that it came with.
+        inputs: Least and greatest number of inputs.
+        outputs: Least and greatest number of outputs.
+        attributes: By name.
+        deprecated: Whether the standard has taken the operator back.
+        schema: onnx's own record.
+    """
+
+    since: int
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+    attributes: Mapping[str, Attribute]
+    deprecated: bool
+    schema: Any
+
+
+@lru_cache(maxsize=4096)
+def form(op: str, domain: str, opset: int) -> Form | None:
+    """The operator's form at this opset; None where onnx knows none."""
+    import onnx
+
+    try:
+        schema = onnx.defs.get_schema(op, opset, domain)
+    except onnx.defs.SchemaError:
+        return None
+    attributes = {
+        name: Attribute(
+            attribute.type.name, attribute.required, _default(op, name, attribute.default_value)
+        )
+        for name, attribute in schema.attributes.items()
+    }
+    return Form(
+        schema.since_version,
+        (schema.min_input, schema.max_input),
+        (schema.min_output, schema.max_output),
+        attributes,
+        schema.deprecated,
+        schema,
+    )
+
+
+def _default(op: str, name: str, proto: Any) -> Any:
+    import onnx
+
+    if not proto.type:
+        return None
+    value = onnx.helper.get_attribute_value(proto)
+    if isinstance(value, bytes):
+        value = text(value)
+    if isinstance(value, list):
+        value = tuple(text(v) if isinstance(v, bytes) else v for v in value)
+    return dtype_name(value) if (op, name) in DTYPE_ATTRIBUTES else value
+
+
+def dtype_name(number: int) -> str | None:
+    """The name of the element type of this number; None where there is none."""
+    from gradcli.onnxfile.tensors import CODES
+
+    return CODES[number].value if number in CODES else None
+
+
+@lru_cache(maxsize=4096)
+def canonical(op: str, domain: str, opset: int) -> Form | None:
+    """The form that Nodes have: that of opset 21, or the first one after it.
+
+    Args:
+        op: Operator name.
+        domain: Its domain.
+        opset: The version of the domain that the file imports, for domains beside ai.onnx.
+    """
+    if domain:
+        return form(op, domain, opset)
+    for version in range(CANONICAL_OPSET, MAX_OPSET + 1):
+        found = form(op, domain, version)
+        if found is not None:
+            return found
+    return None
+
+
+def later_defaults(op: str, opset: int) -> Mapping[str, Any]:
+    """Attributes that the operator gained after its canonical form, with their defaults."""
+    return _later(op, form(op, "", opset), canonical(op, "", opset))
+
+
+@lru_cache(maxsize=4096)
+def needs(op: str, domain: str, attributes: frozenset[str], floor: int) -> int:
+    """The lowest opset, from `floor` on, at which the operator exists and has these attributes."""
+    for version in range(floor, MAX_OPSET + 1):
+        found = form(op, domain, version)
+        if found is not None and not found.deprecated and attributes <= found.attributes.keys():
+            return version
+    return floor
+
+
+def _later(op: str, now: Form | None, base: Form | None) -> Mapping[str, Any]:
+    if now is None or base is None or now.since <= base.since:
+        return {}
+    return {
+        name: attribute.default
+        for name, attribute in now.attributes.items()
+        if name not in base.attributes
+    }
+
+
+@lru_cache(maxsize=256)
+def ml_version(op: str, attributes: frozenset[str]) -> int:
+    """The lowest version of ai.onnx.ml that has this operator with these attributes."""
+    for version in range(1, 6):
+        found = form(op, "ai.onnx.ml", version)
+        if found is not None and not found.deprecated and attributes <= found.attributes.keys():
+            return version
+    return 1
