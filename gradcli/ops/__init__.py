@@ -1,11 +1,15 @@
 """What gradcli knows of each ONNX operator: `OPS`, one card an operator, one file a family."""
 
-from gradcli.ops import elementwise, logic
+from gradcli.ops import elementwise, index, logic, reduce, shape, source
 from gradcli.ops.card import REQUIRED, Card, Site, Table
 
 OPS = Table(
     elementwise.CARDS,
     logic.CARDS,
+    reduce.CARDS,
+    shape.CARDS,
+    index.CARDS,
+    source.CARDS,
 )
 
 __all__ = ["OPS", "REQUIRED", "Card", "Site", "Table"]
