@@ -1,11 +1,15 @@
 """What gradcli knows of each ONNX operator: `OPS`, one card an operator, one file a family."""
 
-from gradcli.ops import elementwise, index, logic, reduce, shape, source
+from gradcli.ops import conv, elementwise, index, linalg, logic, norm, pool, reduce, shape, source
 from gradcli.ops.card import REQUIRED, Card, Site, Table
 
 OPS = Table(
     elementwise.CARDS,
     logic.CARDS,
+    linalg.CARDS,
+    conv.CARDS,
+    pool.CARDS,
+    norm.CARDS,
     reduce.CARDS,
     shape.CARDS,
     index.CARDS,
