@@ -3,6 +3,7 @@
 from gradcli.onnxfile.budget import MAX_IR, MAX_OPSET, MIN_OPSET, Budget
 from gradcli.onnxfile.model import Model, read
 from gradcli.onnxfile.names import printable
+from gradcli.onnxfile.runnable import runnable
 from gradcli.onnxfile.writer import left_out, save, write
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "left_out",
     "printable",
     "read",
+    "runnable",
     "save",
     "write",
 ]

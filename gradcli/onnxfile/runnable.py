@@ -1,0 +1,97 @@
+"""A model's original bytes made ready for a runtime that must not open files by itself."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from gradcli.errors import UsageError
+from gradcli.onnxfile.budget import Budget, Meter
+from gradcli.onnxfile.external import Folder
+from gradcli.onnxfile.model import Model
+from gradcli.onnxfile.source import parse
+from gradcli.onnxfile.tensors import Tensors, to_proto
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def runnable(model: Model, extra_outputs: Iterable[str] = ()) -> bytes:
+    """The file's bytes, changed only where they must be.
+
+    External tensors of bodies and attributes are moved into the file, since a runtime can be handed
+    only those of the graph itself (`model.mapped`) from outside.
+
+    Args:
+        model: The model.
+        extra_outputs: Values of the graph to add to its outputs, by the names they have there.
+
+    Raises:
+        UsageError: When one of them is not in the file.
+    """
+    extra = tuple(extra_outputs)
+    if not extra and not model.external:
+        return model.data
+    proto = parse(model.data, model.path)
+    changed = bool(extra)
+    for tensor in _inner_tensors(proto):
+        if tensor.data_location == tensor.EXTERNAL:
+            _embed(tensor, model)
+            changed = True
+    known = _names(proto.graph)
+    for name in extra:
+        raw = model.raw_names.get(name, name)
+        if raw not in known:
+            near = difflib.get_close_matches(name, [k for k in known if isinstance(k, str)], 3)
+            raise UsageError(
+                f"{model.path}: the file itself has no value {name!r}",
+                f"Did you mean {' or '.join(map(repr, near))}?" if near else "",
+            )
+        # A name alone will do: the runtime infers the type.
+        proto.graph.output.add(name=raw)  # type: ignore[arg-type] # may be bytes, as it came
+    return proto.SerializeToString() if changed else model.data
+
+
+def _names(graph: onnx.GraphProto) -> set[str | bytes]:
+    names: set[str | bytes] = {info.name for info in graph.input}
+    names.update(tensor.name for tensor in graph.initializer)
+    for node in graph.node:
+        names.update(node.output)
+    return names
+
+
+def _embed(tensor: onnx.TensorProto, model: Model) -> None:
+    tensors = Tensors(Meter(Budget(), model.path), Folder(model.folder, model.path))
+    dtype, array = tensors.array(tensor, tensor.name)
+    tensor.CopyFrom(to_proto(tensor.name, dtype, array))
+
+
+def _inner_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of the file but the main graph's initializers."""
+    for sparse in proto.graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in proto.graph.node:
+        yield from _of_node(node)
+    for function in proto.functions:
+        for attribute in function.attribute_proto:
+            yield from _of_attribute(attribute)
+        for node in function.node:
+            yield from _of_node(node)
+
+
+def _of_node(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    for attribute in node.attribute:
+        yield from _of_attribute(attribute)
+
+
+def _of_attribute(attribute: onnx.AttributeProto) -> Iterator[onnx.TensorProto]:
+    if attribute.HasField("t"):
+        yield attribute.t
+    yield from attribute.tensors
+    for graph in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+        for node in graph.node:
+            yield from _of_node(node)
