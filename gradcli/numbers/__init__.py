@@ -1,6 +1,8 @@
 """Number systems: what an operator's `impl` computes in."""
 
+from gradcli.numbers.ball import Ball
 from gradcli.numbers.base import Array, Mask, Numbers
 from gradcli.numbers.floats import Complex, Real, complex_, real
+from gradcli.numbers.symbol import Symbol
 
-__all__ = ["Array", "Complex", "Mask", "Numbers", "Real", "complex_", "real"]
+__all__ = ["Array", "Ball", "Complex", "Mask", "Numbers", "Real", "Symbol", "complex_", "real"]

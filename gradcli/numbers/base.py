@@ -1,9 +1,10 @@
 """What an operator's `impl` may do with arrays, whatever the numbers in them are.
 
-An `impl` is written once over a number system `n`. Its arrays answer `+ - * /` and unary minus with
-NumPy's broadcasting, and `.shape` and `.ndim`; everything else goes through `n`. Integer and string tensors
-are plain NumPy arrays in every system, lifted by none; comparisons give the system's own masks, which only
-`n` reads. So the same lines compute in floats, in complex numbers, in rigorous balls and in symbols.
+An `impl` is written once over a number system `n`. Its arrays answer `+ - * /` and unary minus
+with NumPy's broadcasting, and `.shape` and `.ndim`; everything else goes through `n`. Integer and
+string tensors are plain NumPy arrays in every system, lifted by none; comparisons give the system's
+own masks, which only `n` reads. So the same lines compute in floats, in complex numbers, in
+rigorous balls and in symbols.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.errors import CannotError
-
 Array = Any
 """An array of some number system: a NumPy array, in every system that gradcli has."""
 
 Mask = Any
 """An elementwise truth value of some number system."""
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype holds real floats, ml_dtypes' too (of kind V, as its integers are)."""
+    return dtype.kind == "f" or (dtype.kind == "V" and dtype.name.startswith(("float", "bfloat")))
 
 
 class Numbers(ABC):
@@ -44,13 +48,12 @@ class Numbers(ABC):
 
     def full(self, shape: Sequence[int], number: float) -> Array:
         """An array of one number."""
-        out = np.empty(tuple(shape), self.dtype)
-        out[...] = self.lift(np.float64(number)).item() if self.dtype == object else number
-        return out
+        return np.full(tuple(shape), number, self.dtype)
 
     def is_number(self, x: Array) -> bool:
         """Whether x holds numbers of this system, not indices, masks or strings."""
-        return isinstance(x, np.ndarray) and x.dtype == self.dtype
+        # Not isinstance: NumPy's arithmetic makes scalars of arrays without dimensions.
+        return getattr(x, "dtype", None) == self.dtype
 
     def is_mask(self, x: Array) -> bool:
         """Whether x holds truth values: this system's own, or a plain boolean tensor.
@@ -59,13 +62,13 @@ class Numbers(ABC):
         """
         return getattr(x, "dtype", None) == np.bool_
 
+    @abstractmethod
     def to_integer(self, x: Array, dtype: np.dtype[Any]) -> np.ndarray:
         """Numbers cut off towards zero, as a plain integer tensor.
 
         Raises:
             CannotError: When a number of this system does not decide an integer.
         """
-        raise CannotError(f"the number system {self.name!r} does not turn its numbers into integers")
 
     # ---- elementwise, each system's own ---------------------------------------------------------
 
@@ -132,10 +135,12 @@ class Numbers(ABC):
     def divide(self, x: Array, y: Array) -> Array:
         """x / y; integers divide towards zero, as ONNX says."""
         if not self.is_number(x) and not self.is_number(y):
-            return np.trunc(np.divide(x, y)).astype(x.dtype)
+            # Not by way of floats, which do not hold every int64.
+            down = np.floor_divide(x, y)
+            return down + ((np.remainder(x, y) != 0) & (down < 0))
         return x / y
 
-    # ---- comparisons and choice: of numbers, and of plain integer tensors -------------------------
+    # ---- comparisons and choice: of numbers, and of plain integer tensors -----------------------
 
     @abstractmethod
     def less(self, x: Array, y: Array) -> Mask:
@@ -194,7 +199,7 @@ class Numbers(ABC):
         """The number 0, as an array of no dimensions."""
         return self.full((), 0.0)
 
-    # ---- reductions and products ------------------------------------------------------------------
+    # ---- reductions and products ----------------------------------------------------------------
 
     @abstractmethod
     def sum(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
@@ -219,7 +224,7 @@ class Numbers(ABC):
     def matmul(self, a: Array, b: Array) -> Array:
         """The matrix product over the last two axes, leading axes broadcast."""
 
-    # ---- structure, the same for every kind of element --------------------------------------------
+    # ---- structure, the same for every kind of element ------------------------------------------
 
     def reshape(self, x: Array, shape: Sequence[int]) -> Array:
         """x in another shape, row-major."""
@@ -268,8 +273,8 @@ class Numbers(ABC):
         k = len(kernel)
         reach = tuple((w - 1) * d + 1 for w, d in zip(kernel, dilations, strict=True))
         axes = tuple(range(x.ndim - k, x.ndim))
-        view = np.lib.stride_tricks.sliding_window_view(x, reach, axis=axes)
-        steps = tuple(slice(None, None, s) for s in strides)
+        view: np.ndarray = np.lib.stride_tricks.sliding_window_view(x, reach, axis=axes)
+        steps: tuple[Any, ...] = tuple(slice(None, None, s) for s in strides)
         inner = tuple(slice(None, None, d) for d in dilations)
         return view[(..., *steps, *inner)]
 
@@ -289,7 +294,7 @@ class Numbers(ABC):
         total = np.empty((*x.shape[: -2 * k], *sizes), x.dtype)
         total[...] = self.zero_of(x)
         for tap in np.ndindex(*kernel):
-            places = tuple(
+            places: tuple[Any, ...] = tuple(
                 slice(t * d, t * d + max((o - 1) * s + 1, 0), s)
                 for t, d, s, o in zip(tap, dilations, strides, outs, strict=True)
             )

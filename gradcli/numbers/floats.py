@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.numbers.base import Array, Mask, Numbers
+from gradcli.numbers.base import Array, Mask, Numbers, is_float
 
 
 class _Machine(Numbers):
@@ -17,8 +17,8 @@ class _Machine(Numbers):
     def lift(self, array: np.ndarray) -> Array:
         """Floats (of any width, ml_dtypes' too) as numbers, exactly; other tensors as they are."""
         array = np.asarray(array)
-        if array.dtype.kind in "fcV" and array.dtype != self.dtype:
-            return array.astype(self.dtype)
+        if is_float(array.dtype) or array.dtype.kind == self.dtype.kind:
+            return array.astype(self.dtype, copy=False)
         return array
 
     def lower(self, x: Array) -> np.ndarray:
@@ -69,9 +69,9 @@ class _Machine(Numbers):
         return np.less(np.real(x), np.real(y))
 
     def equal(self, x: Array, y: Array) -> Mask:
-        if getattr(x, "dtype", None) == object or getattr(y, "dtype", None) == object:
-            return np.equal(x, y).astype(bool)
-        return np.equal(np.real(x), np.real(y))
+        if self.is_number(x) or self.is_number(y):
+            return np.equal(np.real(x), np.real(y))
+        return np.equal(x, y).astype(bool)
 
     def where(self, mask: Mask, x: Array, y: Array) -> Array:
         return np.where(mask, x, y)
@@ -89,13 +89,13 @@ class _Machine(Numbers):
         return np.asarray(mask).astype(self.dtype)
 
     def to_integer(self, x: Array, dtype: np.dtype[Any]) -> np.ndarray:
-        return np.real(x).astype(dtype)
+        return np.asarray(np.real(x).astype(dtype))
 
     def sum(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
         return np.sum(x, axis=tuple(axes), keepdims=keepdims)
 
     def argmax(self, x: Array, axis: int) -> np.ndarray:
-        return np.argmax(np.real(x), axis=axis)
+        return np.asarray(np.argmax(np.real(x), axis=axis))
 
     def anchor(self, x: Array, axis: int) -> Array:
         top = np.max(np.real(x), axis=axis, keepdims=True, initial=-np.inf)
@@ -167,7 +167,9 @@ class Complex(_Machine):
         whole = (np.imag(y) == 0) & (exponent == np.round(exponent)) & (np.abs(exponent) < 64)
         if np.all(whole):
             return _integer_power(np.asarray(x, self.dtype), exponent)
-        return np.where(whole, _integer_power(np.asarray(x, self.dtype), exponent * whole), np.power(x, y))
+        return np.where(
+            whole, _integer_power(np.asarray(x, self.dtype), exponent * whole), np.power(x, y)
+        )
 
     def max(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
         axes = tuple(a % x.ndim for a in axes)

@@ -1,0 +1,250 @@
+"""Rigorous enclosures: every number is a midpoint and a radius, by python-flint's `arb`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gradcli.errors import CannotError, MissingExtraError
+from gradcli.numbers.base import Array
+from gradcli.numbers.boxed import Boxed, plain
+
+
+class _Open:
+    """The truth value of a comparison that the balls leave open."""
+
+    def __bool__(self) -> bool:
+        raise CannotError("a choice hangs on a comparison that ball arithmetic cannot decide")
+
+    def __repr__(self) -> str:
+        return "open"
+
+
+OPEN = _Open()
+
+
+class Ball(Boxed):
+    """Balls at a fixed precision: whatever is computed contains what real numbers would give.
+
+    A choice that the balls leave open takes the hull of both branches and is counted in
+    `undecided`; where an integer hangs on it (an argmax, a cast) it is refused.
+    flint's precision is global: it is set inside every operation and put back, so systems of
+    different precision may alternate, but not run in threads side by side.
+
+    Attributes:
+        bits: The precision of midpoints.
+        undecided: How many elements have met an open choice so far, kinks of maxima and absolute
+            values included. Set it to 0 to count anew.
+
+    Raises:
+        MissingExtraError: Without python-flint.
+    """
+
+    name = "ball"
+
+    def __init__(self, bits: int = 128) -> None:
+        self._flint = _import_flint()
+        self._arb: Any = self._flint.arb
+        self.bits = bits
+        self.undecided = 0
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """flint's precision is `bits` inside."""
+        context = self._flint.ctx
+        before = context.prec
+        context.prec = self.bits
+        try:
+            yield
+        finally:
+            context.prec = before
+
+    def radius(self, x: Array) -> np.ndarray:
+        """Upper bounds of the radii, as float64."""
+        radii = (np.nextafter(float(v.rad()), np.inf) for v in plain(x).flat)
+        return np.fromiter(radii, np.float64, x.size).reshape(x.shape)
+
+    # ---- elementwise ----------------------------------------------------------------------------
+
+    def exp(self, x: Array) -> Array:
+        return self._map(self._arb.exp, x)
+
+    def log(self, x: Array) -> Array:
+        return self._map(self._arb.log, x)
+
+    def log1p(self, x: Array) -> Array:
+        return self._map(self._arb.log1p, x)
+
+    def expm1(self, x: Array) -> Array:
+        return self._map(self._arb.expm1, x)
+
+    def sqrt(self, x: Array) -> Array:
+        return self._map(self._arb.sqrt, x)
+
+    def tanh(self, x: Array) -> Array:
+        return self._map(self._arb.tanh, x)
+
+    def sigmoid(self, x: Array) -> Array:
+        return self._map(lambda v: 1 / (1 + (-v).exp()), x)
+
+    def erf(self, x: Array) -> Array:
+        return self._map(self._arb.erf, x)
+
+    def erfc(self, x: Array) -> Array:
+        return self._map(self._arb.erfc, x)
+
+    def sin(self, x: Array) -> Array:
+        return self._map(self._arb.sin, x)
+
+    def cos(self, x: Array) -> Array:
+        return self._map(self._arb.cos, x)
+
+    def power(self, x: Array, y: Array) -> Array:
+        return self._map(self._power, x, y)
+
+    def sign(self, x: Array) -> Array:
+        return self._map(lambda v: self._step(v.sgn()), x)
+
+    def floor(self, x: Array) -> Array:
+        return self._map(lambda v: self._step(v.floor()), x)
+
+    def round_to(self, x: Array, dtype: np.dtype[Any]) -> Array:
+        def rounded(v: Any) -> Any:
+            low, high = (self._nearest(end, dtype) for end in (v.lower(), v.upper()))
+            return self._step(self._arb(low).union(self._arb(high)))
+
+        return self._map(rounded, x)
+
+    def to_integer(self, x: Array, dtype: np.dtype[Any]) -> np.ndarray:
+        def cut(v: Any) -> int:
+            low, high = (end.ceil() if end < 0 else end.floor() for end in (v.lower(), v.upper()))
+            whole = low.union(high).unique_fmpz()
+            if whole is None:
+                raise CannotError("ball arithmetic cannot decide an integer that is asked for")
+            return int(whole)
+
+        with self.working():
+            return np.asarray(np.frompyfunc(cut, 1, 1)(plain(x))).astype(dtype)
+
+    def maximum(self, x: Array, y: Array) -> Array:
+        if not self.is_number(x) and not self.is_number(y):
+            return super().maximum(x, y)
+        return self._map(lambda a, b: self._greatest([a, b]), x, y)
+
+    def minimum(self, x: Array, y: Array) -> Array:
+        if not self.is_number(x) and not self.is_number(y):
+            return super().minimum(x, y)
+        return self._map(lambda a, b: -self._greatest([-a, -b]), x, y)
+
+    def abs(self, x: Array) -> Array:
+        if not self.is_number(x):
+            return super().abs(x)
+        return self._map(lambda v: abs(v) if v >= 0 or v <= 0 else self._seen(abs(v)), x)
+
+    # ---- single elements ------------------------------------------------------------------------
+
+    def _element(self, number: float) -> Any:
+        return self._arb(number)
+
+    def _is_element(self, x: Any) -> bool:
+        return isinstance(x, self._arb)
+
+    def _float(self, x: Any) -> float:
+        return float(x)
+
+    def _seen(self, x: Any) -> Any:
+        self.undecided += 1
+        return x
+
+    def _step(self, x: Any) -> Any:
+        """A step function's value, which is exact unless the step was left open."""
+        return x if x.is_exact() else self._seen(x)
+
+    def _power(self, x: Any, y: Any) -> Any:
+        whole = y.unique_fmpz() if y.is_exact() else None
+        if whole is not None and abs(whole) <= 1024:
+            # By products: arb's power is nan where the base is a ball around 0.
+            return _repeated(x, int(whole), self._arb(1))
+        if x == 0 and y > 0:
+            return self._arb(0)
+        return x**y
+
+    def _nearest(self, exact: Any, dtype: np.dtype[Any]) -> float:
+        """An exact number rounded to a float type, ties to even."""
+        number = float(exact)
+        rest = exact - self._arb(number)
+        inexact = np.isfinite(number) and not rest.is_zero()
+        if dtype.itemsize < 8 and inexact and np.float64(number).view(np.int64) % 2 == 0:
+            # Rounding twice is rounding once if the first time goes to the odd neighbour.
+            number = float(np.nextafter(number, np.inf if rest > 0 else -np.inf))
+        with np.errstate(over="ignore"):
+            return float(np.float64(number).astype(dtype))
+
+    def _less(self, x: Any, y: Any) -> Any:
+        if x < y:
+            return True
+        return False if x >= y else OPEN
+
+    def _equal(self, x: Any, y: Any) -> Any:
+        if x == y:
+            return True
+        return False if x != y else OPEN
+
+    def _not(self, a: Any) -> Any:
+        return a if a is OPEN else not a
+
+    def _and(self, a: Any, b: Any) -> Any:
+        if OPEN not in (a, b):
+            return bool(a and b)
+        return False if a is False or b is False else OPEN
+
+    def _choose(self, _: Any, x: Any, y: Any) -> Any:
+        return x if x == y else self._seen(x.union(y))
+
+    def _total(self, terms: list[Any]) -> Any:
+        return functools.reduce(self._arb.__add__, terms)
+
+    def _greatest(self, terms: list[Any]) -> Any:
+        top = functools.reduce(self._arb.max, terms)
+        rivals = [v for v in terms if not v < top]
+        tied = all(v == rivals[0] for v in rivals[1:])
+        return top if tied else self._seen(top)
+
+    def _product(self, a: np.ndarray, b: np.ndarray) -> list[Any]:
+        left, right = (self._flint.arb_mat(*x.shape, x.reshape(-1).tolist()) for x in (a, b))
+        entries: list[Any] = (left * right).entries()
+        return entries
+
+    def anchor(self, x: Array, axis: int) -> Array:
+        def middle(row: list[Any]) -> Any:
+            top = max((v.mid() for v in row), key=float, default=self._arb(0))
+            return top if top.is_finite() else self._arb(0)
+
+        return self.box(self._rows(x, (axis,), True, middle))
+
+
+def _repeated(x: Any, exponent: int, one: Any) -> Any:
+    """x to a whole exponent, by squaring."""
+    if exponent < 0:
+        return one / _repeated(x, -exponent, one)
+    out, square = one, x
+    while exponent:
+        out = out * square if exponent & 1 else out
+        exponent >>= 1
+        square = square * square if exponent else square
+    return out
+
+
+def _import_flint() -> Any:
+    try:
+        import flint
+    except ImportError as error:
+        raise MissingExtraError(
+            "rigorous enclosures need python-flint, which is not installed",
+            'pip install "gradcli[certified]"',
+        ) from error
+    return flint

@@ -1,0 +1,224 @@
+"""Expressions: every number is a SymPy expression, to be differentiated by SymPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradcli.errors import CannotError
+from gradcli.numbers.base import Array, Mask
+from gradcli.numbers.boxed import Boxed
+
+_LARGEST_INTEGER = 2.0**20
+
+
+class Symbol(Boxed):
+    """SymPy expressions over real symbols.
+
+    Floats become SymPy floats of 53 bits, which hold every float64 exactly and fold as float64
+    does (exact rationals of float weights double their digits in every product), and small
+    whole floats become integers, so that 0, 1 and whole exponents simplify. Functions come
+    in forms whose derivatives, as SymPy writes them, neither overflow nor cancel in the tails;
+    choices are Piecewise, since the derivatives of Max, Abs and sign are Heaviside and DiracDelta.
+    """
+
+    name = "symbol"
+
+    def __init__(self) -> None:
+        import sympy
+        from sympy.codegen import cfunctions
+
+        self._sympy: Any = sympy
+        self._log1p = cfunctions.log1p
+        self._expm1 = cfunctions.expm1
+        self._erfc = _tail_erfc(sympy)
+
+    def symbols(self, name: str, shape: Sequence[int]) -> Array:
+        """An array of real symbols: `x_0_1` stands at [0, 1]; `x` alone has no dimensions."""
+        out = np.empty(tuple(shape), object)
+        for i in np.ndindex(*shape):
+            out[i] = self._sympy.Symbol("_".join((name, *map(str, i))), real=True)
+        return self.box(out)
+
+    # ---- elementwise ----------------------------------------------------------------------------
+
+    def _function(self, function: Callable[..., Any], x: Array) -> Array:
+        """A function of expressions; of a number, its value to 53 bits."""
+
+        def of(v: Any) -> Any:
+            if not v.is_Number:
+                return function(v)
+            y = function(v, evaluate=False)
+            y = y.doit() if v.is_Rational else y
+            return y if y.is_Rational or not y.is_finite else y.evalf()
+
+        return self._map(of, x)
+
+    def exp(self, x: Array) -> Array:
+        return self._function(self._sympy.exp, x)
+
+    def log(self, x: Array) -> Array:
+        return self._function(self._sympy.log, x)
+
+    def log1p(self, x: Array) -> Array:
+        return self._function(self._log1p, x)
+
+    def expm1(self, x: Array) -> Array:
+        return self._function(self._expm1, x)
+
+    def sqrt(self, x: Array) -> Array:
+        return self.power(x, self.full((), 0.5))
+
+    def tanh(self, x: Array) -> Array:
+        return self._function(self._sympy.tanh, x)
+
+    def sigmoid(self, x: Array) -> Array:
+        # Each form stays finite on its own side, and so does its derivative.
+        right = 1 / (1 + self.exp(-x))
+        left = self.exp(x) / (1 + self.exp(x))
+        return self.where(self.less(x, self.zero), left, right)
+
+    def erf(self, x: Array) -> Array:
+        return self._function(self._sympy.erf, x)
+
+    def erfc(self, x: Array) -> Array:
+        return self._function(self._erfc, x)
+
+    def sin(self, x: Array) -> Array:
+        return self._function(self._sympy.sin, x)
+
+    def cos(self, x: Array) -> Array:
+        return self._function(self._sympy.cos, x)
+
+    def power(self, x: Array, y: Array) -> Array:
+        def power(v: Any, w: Any) -> Any:
+            # A half as a rational: SymPy knows sqrt(x), and not that x**0.5 is the same.
+            if w.is_Float and (2 * float(w)).is_integer():
+                w = self._sympy.Rational(int(2 * w), 2)
+            y = v**w
+            return y if y.free_symbols or y.is_Rational or not y.is_finite else y.evalf()
+
+        return self._map(power, x, y)
+
+    def sign(self, x: Array) -> Array:
+        one = self.full((), 1.0)
+        below = self.where(self.less(x, self.zero), -one, self.zero)
+        return self.where(self.less(self.zero, x), one, below)
+
+    def floor(self, x: Array) -> Array:
+        return self._map(self._sympy.floor, x)
+
+    def round_to(self, x: Array, dtype: np.dtype[Any]) -> Array:
+        def rounded(v: Any) -> Any:
+            if v.free_symbols:
+                raise CannotError("a symbol cannot be rounded to a narrower float type")
+            return self._element(float(np.float64(self._float(v)).astype(dtype)))
+
+        return self._map(rounded, x)
+
+    def to_integer(self, x: Array, dtype: np.dtype[Any]) -> np.ndarray:
+        return np.asarray(np.trunc(self.lower(x)).astype(dtype))
+
+    def is_nan(self, x: Array) -> Mask:
+        return self._truth(lambda v: v is self._sympy.nan, x)
+
+    def is_infinite(self, x: Array) -> Mask:
+        infinities = (self._sympy.oo, -self._sympy.oo, self._sympy.zoo)
+        return self._truth(lambda v: v in infinities, x)
+
+    # ---- single elements ------------------------------------------------------------------------
+
+    def _element(self, number: float) -> Any:
+        if number.is_integer() and abs(number) <= _LARGEST_INTEGER:
+            return self._sympy.Integer(int(number))
+        return self._sympy.Float(number)
+
+    def _is_element(self, x: Any) -> bool:
+        return isinstance(x, self._sympy.Expr)
+
+    def _float(self, x: Any) -> float:
+        if x.free_symbols:
+            raise CannotError("an expression with free symbols has no value")
+        if x.is_extended_real is False or x is self._sympy.nan:
+            return float("nan")
+        try:
+            return float(x)
+        except OverflowError:
+            return float("inf") if x > 0 else float("-inf")
+
+    def _less(self, x: Any, y: Any) -> Any:
+        if x == y:
+            return False
+        return self._relation(self._sympy.StrictLessThan, x, y)
+
+    def _equal(self, x: Any, y: Any) -> Any:
+        return True if x == y else self._relation(self._sympy.Equality, x, y)
+
+    def _relation(self, kind: Any, x: Any, y: Any) -> Any:
+        # Unevaluated where symbols are involved: SymPy would prove or refute it, slowly.
+        if x.free_symbols or y.free_symbols:
+            return kind(x, y, evaluate=False)
+        return bool(kind(x, y))
+
+    def _not(self, a: Any) -> Any:
+        return self._decided(self._sympy.Not(a))
+
+    def _and(self, a: Any, b: Any) -> Any:
+        return self._decided(self._sympy.And(a, b))
+
+    def _decided(self, truth: Any) -> Any:
+        return bool(truth) if truth in (self._sympy.true, self._sympy.false) else truth
+
+    def _choose(self, truth: Any, x: Any, y: Any) -> Any:
+        return x if x == y else self._sympy.Piecewise((x, truth), (y, True), evaluate=False)
+
+    def _total(self, terms: list[Any]) -> Any:
+        return self._sympy.Add(*terms)
+
+    def _greatest(self, terms: list[Any]) -> Any:
+        # Flat, each candidate against those after it: nested maxima would double at every step.
+        terms = list(dict.fromkeys(terms))
+        pieces = []
+        for k, x in enumerate(terms[:-1]):
+            beaten = (self._not(self._less(x, y)) for y in terms[k + 1 :])
+            condition = self._sympy.And(*beaten)
+            if condition != self._sympy.false:
+                pieces.append((x, condition))
+            if condition == self._sympy.true:
+                break
+        else:
+            pieces.append((terms[-1], True))
+        if len(pieces) == 1:
+            return pieces[0][0]
+        return self._sympy.Piecewise(*pieces, evaluate=False)
+
+    def maximum(self, x: Array, y: Array) -> Array:
+        if not self.is_number(x) and not self.is_number(y):
+            return super().maximum(x, y)
+        return self._map(lambda a, b: self._greatest([a, b]), x, y)
+
+    def _product(self, a: np.ndarray, b: np.ndarray) -> list[Any]:
+        columns = b.T.tolist()
+        return [
+            self._sympy.Add(*(v * w for v, w in zip(row, column, strict=True)))
+            for row in a.tolist()
+            for column in columns
+        ]
+
+    def anchor(self, x: Array, axis: int) -> Array:
+        shape = list(x.shape)
+        shape[axis] = 1
+        return self.full(shape, 0.0)
+
+
+def _tail_erfc(sympy: Any) -> Any:
+    """SymPy's erfc, but erfc(-x) is left alone: as 2 - erfc(x) it would cancel for large x."""
+
+    class erfc(sympy.erfc):  # type: ignore[misc]  # noqa: N801  (printers go by this name)
+        @classmethod
+        def eval(cls, x: Any) -> Any:
+            return sympy.erfc(x) if x.is_Number else None
+
+    return erfc
