@@ -35,7 +35,7 @@ _EMBED_TOTAL = 2**28
 _EMBED_EACH = 2**20
 """Beyond it, only constants of so many bytes do; the others are mapped, which costs nothing."""
 
-_UNSEEN = {
+_UNSEEN: dict[DType, tuple[int, np.dtype[Any]]] = {
     DType.BFLOAT16: (16, np.dtype(np.uint16)),
     DType.FLOAT8E4M3FN: (17, np.dtype(np.uint8)),
     DType.FLOAT8E4M3FNUZ: (18, np.dtype(np.uint8)),
@@ -225,7 +225,7 @@ def prepare(
         inputs = source.graph.inputs
         outputs = [*source.graph.outputs, *extra]
         optional = {name: _raw(source, name) for name in source.overridable}
-        _hand_over_external(ort, options, source)
+        _hand_over_external(options, source)
     try:
         native = ort.InferenceSession(
             data,
@@ -292,7 +292,7 @@ def _options(ort: Any, threads: int, optimisation: str) -> Any:
     return options
 
 
-def _hand_over_external(ort: Any, options: Any, model: Model) -> None:
+def _hand_over_external(options: Any, model: Model) -> None:
     if not model.mapped:
         return
     names = [_raw(model, name) for name in model.mapped]
@@ -368,5 +368,5 @@ def _failure(error: Exception) -> InputError:
 
 def _first_line(error: Exception) -> str:
     line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    # "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : what happened"
+    # The line starts with the library, the code and its name, each followed by " : ".
     return onnxfile.printable(line.split(" : ", 3)[-1].strip())

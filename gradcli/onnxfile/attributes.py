@@ -16,10 +16,23 @@ from gradcli.onnxfile.tensors import NUMBERS, Tensors, element_type, to_proto
 if TYPE_CHECKING:
     import onnx
 
-_KINDS = (
-    "UNDEFINED FLOAT INT STRING TENSOR GRAPH FLOATS INTS STRINGS TENSORS GRAPHS SPARSE_TENSOR"
-    " SPARSE_TENSORS TYPE_PROTO TYPE_PROTOS"
-).split()
+_KINDS = [
+    "UNDEFINED",
+    "FLOAT",
+    "INT",
+    "STRING",
+    "TENSOR",
+    "GRAPH",
+    "FLOATS",
+    "INTS",
+    "STRINGS",
+    "TENSORS",
+    "GRAPHS",
+    "SPARSE_TENSOR",
+    "SPARSE_TENSORS",
+    "TYPE_PROTO",
+    "TYPE_PROTOS",
+]
 _NUMBER = {name: number for number, name in enumerate(_KINDS)}
 _SINGLE = (("f", "FLOAT"), ("i", "INT"), ("s", "STRING"), ("t", "TENSOR"), ("g", "GRAPH"))
 _MANY = (("floats", "FLOATS"), ("ints", "INTS"), ("strings", "STRINGS"), ("tensors", "TENSORS"))
@@ -32,7 +45,7 @@ def kind_of(proto: onnx.AttributeProto) -> str:
         return _KINDS[number] if number < len(_KINDS) else "UNDEFINED"
     # Files of the first format versions leave the type out.
     for field, kind in _SINGLE:
-        if proto.HasField(field):  # type: ignore[arg-type] # a name out of a table
+        if proto.HasField(field):
             return kind
     return next((kind for field, kind in _MANY if len(getattr(proto, field))), "UNDEFINED")
 

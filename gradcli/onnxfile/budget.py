@@ -10,7 +10,7 @@ MIN_OPSET = 7
 """The oldest operator set whose forms are known: before it, broadcasting meant something else."""
 
 MAX_OPSET = 28
-"""The newest operator set whose forms are known. A constant of gradcli, not of the installed onnx."""
+"""The newest operator set whose forms are known. A constant of gradcli, not of some onnx."""
 
 MAX_IR = 14
 """The newest file format version whose meaning is known."""

@@ -66,11 +66,11 @@ def _unknown_form(call: Call) -> ModelError:
     )
 
 
-def _unsupported(d: Draft, call: Call) -> Call:
+def _unsupported(_d: Draft, call: Call) -> Call:
     raise _unknown_form(call)
 
 
-# ---- attributes that became inputs ------------------------------------------------------------------
+# ---- attributes that became inputs ---------------------------------------------------------------
 
 
 def _axes_to_input(d: Draft, call: Call) -> Call:
@@ -112,7 +112,7 @@ def _split_2(d: Draft, call: Call) -> Call:
     return call.having(call.x, axis=axis, num_outputs=len(call.outputs))
 
 
-def _split_13(d: Draft, call: Call) -> Call:
+def _split_13(_d: Draft, call: Call) -> Call:
     if len(call.inputs) > 1 and call.inputs[1] is not None:
         return call
     return call.having(call.x, num_outputs=len(call.outputs), **call.attrs)
@@ -143,7 +143,7 @@ def _dft_17(d: Draft, call: Call) -> Call:
     return call.having(call.x, length, axis, **attrs)
 
 
-# ---- meanings that changed ------------------------------------------------------------------------
+# ---- meanings that changed -----------------------------------------------------------------------
 
 
 def _flattening(d: Draft, call: Call) -> Call:
@@ -173,7 +173,7 @@ def _batchnorm_7(d: Draft, call: Call) -> Call:
     return call.having(d.op("Mul", centred, scale), bias, op="Add")
 
 
-def _batchnorm_9(d: Draft, call: Call) -> Call:
+def _batchnorm_9(_d: Draft, call: Call) -> Call:
     _check_inference(call)
     return replace(call, outputs=call.outputs[:1])
 
@@ -193,7 +193,7 @@ def _upsample(d: Draft, call: Call) -> Call:
     return _old_resize(call, factor, "floor")
 
 
-def _resize_10(d: Draft, call: Call) -> Call:
+def _resize_10(_d: Draft, call: Call) -> Call:
     scales = call.operand(1)
     known = scales.const
     # onnxruntime and the standard's tests round towards the sample that shrinking meets first.
@@ -222,7 +222,7 @@ def _old_resize(call: Call, scales: Var, nearest: str) -> Call:
     )
 
 
-def _resize_11(d: Draft, call: Call) -> Call:
+def _resize_11(_d: Draft, call: Call) -> Call:
     if call.attrs.get("coordinate_transformation_mode") == "tf_half_pixel_for_nn":
         raise _unknown_form(call)
     inputs = [None if x is None or _is_empty(x) else x for x in call.inputs[1:]]
@@ -233,13 +233,13 @@ def _is_empty(x: Var) -> bool:
     return x.shape is not None and 0 in x.shape
 
 
-def _grid_sample_16(d: Draft, call: Call) -> Call:
+def _grid_sample_16(_d: Draft, call: Call) -> Call:
     mode = call.attrs.get("mode", "bilinear")
     names = {"bilinear": "linear", "bicubic": "cubic"}
     return replace(call, attrs={**call.attrs, "mode": names.get(mode, mode)})
 
 
-def _roi_align_10(d: Draft, call: Call) -> Call:
+def _roi_align_10(_d: Draft, call: Call) -> Call:
     mode = "output_half_pixel"
     return replace(call, attrs={**call.attrs, "coordinate_transformation_mode": mode})
 
@@ -264,10 +264,10 @@ def _group_norm_18(d: Draft, call: Call) -> Call:
 
 
 def _renamed(op: str) -> Upgrade:
-    return lambda d, call: replace(call, op=op)
+    return lambda _d, call: replace(call, op=op)
 
 
-# ---- the table --------------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------------------
 
 
 def _rows(ops: str, versions: Iterable[int], rule: Upgrade) -> dict[tuple[str, int], Upgrade]:
@@ -303,5 +303,3 @@ TABLE: dict[tuple[str, int], Upgrade] = {
     **_rows("Scan", (8,), _unsupported),
 }
 """Every form, reachable from opset 7 on, that reads differently from the canonical one."""
-
-

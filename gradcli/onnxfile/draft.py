@@ -157,5 +157,3 @@ def _defaults(call: Call) -> Mapping[str, Any]:
         for name, attribute in found.attributes.items():
             full.setdefault(name, attribute.default)
     return MappingProxyType(full)
-
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from gradcli.onnxfile import attributes, canonical, schemas
 from gradcli.onnxfile.budget import MAX_OPSET, MIN_OPSET, Budget, Meter
 from gradcli.onnxfile.draft import Call, Draft
 from gradcli.onnxfile.external import Folder
+from gradcli.onnxfile.frame import Frame, Name
 from gradcli.onnxfile.functions import Functions, domain_of
 from gradcli.onnxfile.infer import shape_of
 from gradcli.onnxfile.names import printable
@@ -23,83 +23,9 @@ from gradcli.onnxfile.tensors import Tensors, element_type
 if TYPE_CHECKING:
     import onnx
 
-Name = str | bytes
-"""A name as protobuf hands it over: bytes when it is no UTF-8."""
-
 NO_OPSETS: Mapping[str, int] = MappingProxyType({})
 
 EXPORT_AGAIN = "The exporter wrote an invalid file; export the model again."
-
-
-@dataclass
-class Frame:
-    """The names in force in one graph, body or inlined function.
-
-    Attributes:
-        draft: Where its nodes go. An inlined function shares its caller's.
-        opsets: Version of each domain.
-        values: What each name of the file stands for; None for a parameter that was left out.
-        shown: The name that each value will have in the graph.
-        parent: For a body, the frame around it, whose names it sees.
-        prefix: For a function, the call's name, which its own names are put behind.
-        arguments: For a function, its attributes.
-        depth: How many bodies and calls are around it.
-        node_names: Names of nodes that are taken.
-    """
-
-    draft: Draft
-    opsets: Mapping[str, int]
-    values: dict[Name, Var | None] = field(default_factory=dict)
-    shown: dict[Name, str] = field(default_factory=dict)
-    parent: Frame | None = None
-    prefix: str = ""
-    arguments: Mapping[str, Any] | None = None
-    depth: int = 0
-    node_names: set[str] = field(default_factory=set)
-
-    def lookup(self, name: Name) -> Var | None:
-        """The value of this name, captured from an outer graph if need be.
-
-        Raises:
-            KeyError: When no graph in sight has defined it.
-        """
-        if name in self.values:
-            return self.values[name]
-        if self.parent is None:
-            raise KeyError(name)
-        outer = self.parent.lookup(name)
-        if outer is None or outer.b is self.draft.b:
-            return outer
-        inner = self.values[name] = self._capture(outer)
-        return inner
-
-    def _capture(self, outer: Var) -> Var:
-        b = self.draft.b
-        if outer.const is not None and outer.const.size <= 64:
-            # Shapes and axes must be seen as constants inside the body too.
-            return b.constant(outer.const, outer.dtype)
-        if outer.value not in b.captures:
-            b.captures = (*b.captures, outer.value)
-        return b.var(outer.value)
-
-    def name_of(self, name: Name) -> str:
-        """What the value of this name will be called in the graph."""
-        if name not in self.shown:
-            stem = printable(name)
-            self.shown[name] = self.draft.b.name(f"{self.prefix}/{stem}" if self.prefix else stem)
-        return self.shown[name]
-
-    def node_name(self, name: str, fallback: str) -> str:
-        """A node's name: its own, made printable and unique, or its first output's."""
-        stem = printable(name) if name else fallback
-        if name and self.prefix:
-            stem = f"{self.prefix}/{stem}"
-        unique, k = stem, 1
-        while unique in self.node_names:
-            k += 1
-            unique = f"{stem}_{k}"
-        self.node_names.add(unique)
-        return unique
 
 
 class Reader:
@@ -141,7 +67,10 @@ class Reader:
     # ---- versions -----------------------------------------------------------------------------
 
     def _opsets(
-        self, imports: Sequence[onnx.OperatorSetIdProto], where: str, base: Mapping[str, int] = NO_OPSETS
+        self,
+        imports: Sequence[onnx.OperatorSetIdProto],
+        where: str,
+        base: Mapping[str, int] = NO_OPSETS,
     ) -> dict[str, int]:
         opsets: dict[str, int] = {}
         for entry in imports:
@@ -408,7 +337,7 @@ class Reader:
         where: str,
         frame: Frame,
     ) -> None:
-        """Inline a call: the function's nodes join the caller's graph, their names behind its own."""
+        """Inline a call: the function's nodes join the caller's graph, named behind the call."""
         if len(proto.input) > len(function.input) or len(proto.output) > len(function.output):
             raise ModelError(f"{where} has more inputs or outputs than the function", EXPORT_AGAIN)
         opsets = self._opsets(function.opset_import, where, frame.opsets)

@@ -49,7 +49,7 @@ def runnable(model: Model, extra_outputs: Iterable[str] = ()) -> bytes:
                 f"Did you mean {' or '.join(map(repr, near))}?" if near else "",
             )
         # A name alone will do: the runtime infers the type.
-        proto.graph.output.add(name=raw)  # type: ignore[arg-type] # may be bytes, as it came
+        proto.graph.output.add(name=raw)
     return proto.SerializeToString() if changed else model.data
 
 

@@ -78,7 +78,9 @@ def form(op: str, domain: str, opset: int) -> Form | None:
         return None
     attributes = {
         name: Attribute(
-            attribute.type.name, attribute.required, _default(op, name, attribute.default_value)
+            str(attribute.type).rpartition(".")[2],
+            attribute.required,
+            _default(op, name, attribute.default_value),
         )
         for name, attribute in schema.attributes.items()
     }
@@ -132,7 +134,7 @@ def canonical(op: str, domain: str, opset: int) -> Form | None:
 
 def later_defaults(op: str, opset: int) -> Mapping[str, Any]:
     """Attributes that the operator gained after its canonical form, with their defaults."""
-    return _later(op, form(op, "", opset), canonical(op, "", opset))
+    return _later(form(op, "", opset), canonical(op, "", opset))
 
 
 @lru_cache(maxsize=4096)
@@ -145,7 +147,7 @@ def needs(op: str, domain: str, attributes: frozenset[str], floor: int) -> int:
     return floor
 
 
-def _later(op: str, now: Form | None, base: Form | None) -> Mapping[str, Any]:
+def _later(now: Form | None, base: Form | None) -> Mapping[str, Any]:
     if now is None or base is None or now.since <= base.since:
         return {}
     return {

@@ -47,7 +47,7 @@ def read_bytes(path: str, limit: int) -> bytes:
     flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
     try:
         # Before opening, since opening a device can act on it, and Windows opens no directory.
-        regular(os.stat(path), shown)
+        regular(Path(path).stat(), shown)
         descriptor = os.open(path, flags)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
@@ -117,7 +117,7 @@ def parse(data: bytes, shown: str) -> onnx.ModelProto:
         ModelError: When they are no ONNX model, saying what they look like instead.
     """
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # ships none
 
     if not data:
         raise ModelError(f"{shown}: is empty", "Save or download the model again.")

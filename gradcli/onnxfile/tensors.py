@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -155,8 +156,8 @@ class Tensors:
         dense.setflags(write=False)
         return dtype, dense
 
-    def _shape(self, dims: object, where: str) -> tuple[int, ...]:
-        shape = tuple(dims)  # type: ignore[call-overload] # a repeated field
+    def _shape(self, dims: Iterable[int], where: str) -> tuple[int, ...]:
+        shape = tuple(dims)
         if any(d < 0 for d in shape):
             raise ModelError(f"{where} has a negative dimension: {list(shape)}")
         if len(shape) > self.meter.budget.rank:
@@ -188,8 +189,8 @@ def _from_raw(raw: np.ndarray, dtype: DType, count: int) -> np.ndarray:
         return _unpack(raw, dtype, count)
     if dtype is DType.BOOL:
         # Bytes other than 0 and 1 are no NumPy booleans.
-        return raw != 0
-    return raw.view(dtype.np.newbyteorder("<")).astype(dtype.np, copy=False)
+        return np.asarray(raw != 0)
+    return np.asarray(raw.view(dtype.np.newbyteorder("<")), dtype.np)
 
 
 def _unpack(raw: np.ndarray, dtype: DType, count: int) -> np.ndarray:
@@ -198,12 +199,12 @@ def _unpack(raw: np.ndarray, dtype: DType, count: int) -> np.ndarray:
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     codes = ((raw[:, None] >> shifts) & (2**bits - 1)).reshape(-1)[:count]
     if dtype is DType.FLOAT4E2M1:
-        return codes.view(dtype.np)
+        return np.asarray(codes.view(dtype.np))
     if dtype in (DType.INT4, DType.INT2):
         signed = codes.astype(np.int8)
         signed[codes >= 2 ** (bits - 1)] -= 2**bits
-        return signed.astype(dtype.np)
-    return codes.astype(dtype.np)
+        return np.asarray(signed, dtype.np)
+    return np.asarray(codes, dtype.np)
 
 
 def _from_fields(
@@ -223,15 +224,16 @@ def _from_fields(
     if name == "double_data":
         return np.array(data, np.float64).view(dtype.np)
     if name != "int32_data":
-        return np.array(data, np.int64 if name == "int64_data" else np.uint64).astype(dtype.np)
+        wide = np.array(data, np.int64 if name == "int64_data" else np.uint64)
+        return np.asarray(wide, dtype.np)
     numbers = np.array(data, np.int32)
     if dtype is DType.BOOL:
-        return numbers != 0
+        return np.asarray(numbers != 0)
     if dtype.is_float:
         # Half precision and the narrower floats are stored as their bit patterns.
         width = np.uint16 if dtype.np.itemsize == 2 else np.uint8
         return numbers.astype(width).view(dtype.np)
-    return numbers.astype(dtype.np)
+    return np.asarray(numbers, dtype.np)
 
 
 def to_proto(name: str, dtype: DType, array: np.ndarray) -> onnx.TensorProto:
@@ -256,6 +258,5 @@ def _pack(flat: np.ndarray, dtype: DType) -> bytes:
     padded = np.zeros(-(-codes.size // per_byte) * per_byte, np.uint8)
     padded[: codes.size] = codes
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    return np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1).tobytes()
-
-
+    packed: np.ndarray = np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1)
+    return packed.tobytes()

@@ -71,7 +71,7 @@ def write(
             f"Choose {CANONICAL_OPSET} to {MAX_OPSET}.",
         )
     import onnx
-    from google.protobuf.message import EncodeError
+    from google.protobuf.message import EncodeError  # type: ignore[import-untyped] # ships none
 
     model = onnx.ModelProto(producer_name=producer)
     outside = left_out(graph, embed)
@@ -87,9 +87,10 @@ def write(
         model.opset_import.add(domain=domain, version=version)
     _Writer(versions).graph(graph, model.graph, outside, {})
     try:
-        return model.SerializeToString()
+        data: bytes = model.SerializeToString()
     except (EncodeError, ValueError) as error:
         raise ModelError(f"the graph cannot be written ({error})") from error
+    return data
 
 
 def save(graph: Graph, path: str | os.PathLike[str], *, opset: int = CANONICAL_OPSET) -> None:
@@ -131,9 +132,7 @@ def _versions(graph: Graph, opset: int) -> dict[str, int]:
     for node in graph.nodes:
         given = frozenset(k for k, v in node.attrs.items() if v is not None)
         if node.domain == "":
-            versions[""] = max(
-                versions[""], schemas.needs(node.op, "", given, versions[""])
-            )
+            versions[""] = max(versions[""], schemas.needs(node.op, "", given, versions[""]))
         elif node.domain == "ai.onnx.ml":
             least = schemas.ml_version(node.op, given)
             versions[node.domain] = max(least, versions.get(node.domain, 1))
@@ -200,5 +199,3 @@ class _Writer:
                 if value is not None
             )
         return proto
-
-
