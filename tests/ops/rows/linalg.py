@@ -1,0 +1,42 @@
+"""How the operators of gradcli/ops/linalg.py are tested."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.ops.table import Case, Row, narrower, normal, shape
+
+
+def draw_matmul(rng: np.random.Generator) -> Case:
+    """Stacks that broadcast either way, and vectors on either side."""
+    m, k, n = (int(d) for d in rng.integers(1, 5, size=3))
+    kind = rng.integers(0, 6)
+    wide = shape(rng, rank=int(rng.integers(1, 3)))
+    narrow = narrower(rng, wide)
+    a, b = {
+        0: ((m, k), (k, n)),
+        1: ((*wide, m, k), (k, n)),
+        2: ((*narrow, m, k), (*wide, k, n)),
+        3: ((*wide, m, k), (*narrow, k, n)),
+        4: ((k,), (*narrow, k, n) if rng.random() < 0.7 else (k,)),
+        5: ((*narrow, m, k), (k,)),
+    }[int(kind)]
+    return Case((normal(rng, a), normal(rng, b)))
+
+
+def draw_gemm(rng: np.random.Generator) -> Case:
+    """Either operand transposed, any factors, C absent or broadcast."""
+    m, k, n = (int(d) for d in rng.integers(1, 5, size=3))
+    left, right = (bool(t) for t in rng.integers(0, 2, size=2))
+    c = None if rng.random() < 0.3 else normal(rng, narrower(rng, (m, n)))
+    attrs = {"transA": int(left), "transB": int(right)}
+    if rng.random() < 0.6:
+        attrs |= {"alpha": float(rng.choice([0.5, -2.0])), "beta": float(rng.choice([0.25, 3.0]))}
+    inputs = [normal(rng, (k, m) if left else (m, k)), normal(rng, (n, k) if right else (k, n)), c]
+    return Case(tuple(inputs if c is not None or rng.random() < 0.5 else inputs[:2]), attrs)
+
+
+ROWS = (
+    Row("MatMul", draw_matmul, dynamic="all"),
+    Row("Gemm", draw_gemm, dynamic="all"),
+)
