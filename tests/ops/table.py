@@ -1,4 +1,4 @@
-"""One row an operator: how to draw a random case of it. Every test of operators walks this table."""
+"""One row an operator: how to draw a random case of it. Tests of operators walk this table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Kink:
     Attributes:
         case: The point.
         wrt: Which operand is differentiated.
-        gradient: d(sum of the first result)/d(that operand) by the convention.
+        gradient: d(sum of the first result)/d(that operand) by the convention. A point where the
+            derivative exists but a careless formula has none may be given here too.
     """
 
     case: Case
@@ -42,7 +43,7 @@ class Kink:
     gradient: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """How one operator is tested.
 
@@ -50,8 +51,12 @@ class Row:
         op: Full name, as in OPS.
         draw: A random case: shapes, broadcasting and attributes vary with the generator.
         kinks: Points on kinks, with the conventional derivative.
-        runtime: Whether onnxruntime has a kernel to hold the primal against; else the reason.
+        runtime: Empty when onnxruntime has a kernel to hold the primal against; else the reason.
         tolerance: Relative tolerance of the primal against onnxruntime's float64 kernel.
+        dynamic: Which dimensions of the inputs the rules must not need to know. "batch": the first
+            operand's leading one. "all": every one above 1, equal sizes being one symbol. "free":
+            every one, each a symbol of its own. "": none.
+        unbatched: Places of operands whose directions `vmap` must refuse to batch.
     """
 
     op: str
@@ -59,9 +64,13 @@ class Row:
     kinks: tuple[Kink, ...] = ()
     runtime: str = ""
     tolerance: float = 1e-12
+    dynamic: str = "batch"
+    unbatched: tuple[int, ...] = ()
 
 
-def shape(rng: np.random.Generator, rank: int | None = None, low: int = 1, high: int = 4) -> tuple[int, ...]:
+def shape(
+    rng: np.random.Generator, rank: int | None = None, low: int = 1, high: int = 4
+) -> tuple[int, ...]:
     """A random small shape."""
     rank = int(rng.integers(0, 5)) if rank is None else rank
     return tuple(int(d) for d in rng.integers(low, high + 1, size=rank))

@@ -1,0 +1,152 @@
+"""Every operator of the table, over random cases: see checks.py for what is asked and how."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradcli.ops import OPS
+from gradcli.transform import jvp
+from tests.ops import checks
+from tests.ops.rows import ROWS, TABLE
+from tests.ops.table import Row
+
+TRIALS = 4
+
+FACETS = {
+    "elementwise": ("jvp", "vjp", "batch"),
+    "linear": ("jvp", "vjp", "batch"),
+    "bilinear": ("jvp", "vjp", "batch"),
+    "composite": ("expand",),
+    "custom": ("jvp", "vjp"),
+    "flat": ("reason",),
+    "opaque": ("reason",),
+}
+
+EVALUATED = [row for row in ROWS if OPS[row.op].impl is not None]
+MOVING = [row for row in EVALUATED if OPS[row.op].kind not in ("flat", "opaque")]
+
+
+def each(rows: list[Row], trials: int = TRIALS) -> pytest.MarkDecorator:
+    """One test for each row and trial."""
+    cases = [pytest.param(row, k, id=f"{row.op}-{k}") for row in rows for k in range(trials)]
+    return pytest.mark.parametrize(("row", "trial"), cases)
+
+
+# ---- the table itself ---------------------------------------------------------------------------
+
+
+def test_every_card_has_a_row_and_every_row_a_card():
+    assert len(TABLE) == len(ROWS), "two rows for one operator"
+    assert sorted(OPS.keys() - TABLE.keys()) == []
+    assert sorted(TABLE.keys() - OPS.keys()) == []
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_card_has_the_facets_of_its_kind(op):
+    card = OPS[op]
+    for facet in FACETS[card.kind]:
+        assert getattr(card, facet), f"a card of kind {card.kind} needs {facet}"
+    assert (card.impl is None) == (card.kind == "opaque")
+    assert card.inputs == () or card.inputs[0]
+    assert set(card.flat) <= {name.rstrip("?*") for name in card.inputs}
+    assert all(card.flat.values()), "an operand is flat for a reason"
+    assert bool(card.edge) == (card.edges is not None)
+    if card.kinks is not None:
+        assert TABLE[op].kinks, "a kink that no row visits"
+        assert card.convention or card.is_flat
+
+
+# ---- the primal ---------------------------------------------------------------------------------
+
+
+@each(EVALUATED)
+def test_infer_foretells_types(row, trial):
+    checks.check_types(checks.draw(row, trial))
+
+
+@each([row for row in EVALUATED if row.dynamic])
+def test_infer_copes_with_unknown_dimensions(row, trial):
+    checks.check_symbolic_types(checks.draw(row, trial))
+
+
+@each(EVALUATED)
+def test_impl_is_what_onnxruntime_computes(row, trial):
+    checks.check_runtime(checks.draw(row, trial))
+
+
+@each(EVALUATED)
+def test_impl_touches_arrays_only_through_the_number_system(row, trial):
+    checks.check_sealed(checks.draw(row, trial))
+
+
+@each([row for row in EVALUATED if OPS[row.op].expand is not None])
+def test_expansion_is_the_operator(row, trial):
+    checks.check_expansion(checks.draw(row, trial))
+
+
+# ---- the rules ----------------------------------------------------------------------------------
+
+
+@each(MOVING)
+def test_draws_keep_off_kinks_and_edges(row, trial):
+    checks.check_off_kinks(checks.draw(row, trial))
+
+
+@each(EVALUATED)
+def test_jvp(row, trial):
+    checks.check_jvp(checks.draw(row, trial))
+
+
+@each(EVALUATED)
+def test_vjp(row, trial):
+    checks.check_vjp(checks.draw(row, trial))
+
+
+@each(MOVING)
+def test_many_directions_at_once(row, trial):
+    checks.check_batched(checks.draw(row, trial))
+
+
+@each([row for row in MOVING if row.dynamic])
+def test_rules_need_no_known_dimensions(row, trial):
+    checks.check_symbolic(checks.draw(row, trial))
+
+
+@each(MOVING, 2)
+def test_second_order(row, trial):
+    checks.check_second_order(checks.draw(row, trial))
+
+
+@each([row for row in MOVING if not row.runtime], 2)
+def test_derivatives_run_in_onnxruntime(row, trial):
+    checks.check_derivative_runtime(checks.draw(row, trial))
+
+
+KINKS = [pytest.param(row, k, id=f"{row.op}-{k}") for row in ROWS for k in range(len(row.kinks))]
+
+
+@pytest.mark.parametrize(("row", "k"), KINKS)
+def test_convention_at_a_kink(row, k):
+    checks.check_kink(row, k)
+
+
+# ---- the checks: none that cannot fail ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["jvp", "vjp"])
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.op) for row in MOVING])
+def test_a_wrong_rule_is_noticed(row, mode):
+    card = OPS[row.op]
+    if getattr(card, mode) is None:
+        assert card.kind == "composite", "only expansions have no rule of their own"
+        return
+    check = getattr(checks, f"check_{mode}")
+    moving = [a for a in (checks.draw(row, k) for k in range(2 * TRIALS)) if jvp(a.graph).results]
+    assert moving, "no case has a derivative"
+    noticed = 0
+    for a in moving:
+        try:
+            check(a, checks.faulty(card, mode))
+        except AssertionError:
+            noticed += 1
+    assert noticed, f"a {mode} that is wrong by 1e-4 passes"
