@@ -53,7 +53,8 @@ def vmap(
         except NotImplementedError as error:
             raise CannotError(f"node {node.name!r} ({node.key}): {error}") from error
         r.become(node, made)
-        carrying.update(node.makes())
+        if not card.is_flat:  # the shape of a batched value is that of one direction's share
+            carrying.update(node.makes())
     return r.finish()
 
 
