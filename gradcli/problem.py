@@ -48,6 +48,7 @@ class Problem:
         provider: onnxruntime's execution provider.
         seed: Of every random choice.
         feeds: An array for each input of the whole model, for running its original bytes.
+        elements: For each of `of`: the model's tensor and the part of it.
         notes: What a report must say of how the question was completed (random inputs, cotangents).
         table: Cards; another table than OPS is for planting faults.
     """
@@ -65,6 +66,7 @@ class Problem:
     provider: str = "CPUExecutionProvider"
     seed: int = 0
     feeds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    elements: tuple[Element, ...] = ()
     notes: tuple[str, ...] = ()
     table: Table = OPS
 
@@ -213,6 +215,7 @@ def pose(
         provider,
         seed,
         dict(feeds),
+        tuple(elements),
         tuple(said),
         table,
     )

@@ -12,8 +12,11 @@ from gradcli.comparison.facts import (
     Verdict,
     Worst,
 )
+from gradcli.comparison.judge import FLOOR, RTOL, judge
 
 __all__ = [
+    "FLOOR",
+    "RTOL",
     "Advice",
     "Cause",
     "Comparison",
@@ -24,4 +27,5 @@ __all__ = [
     "Subject",
     "Verdict",
     "Worst",
+    "judge",
 ]

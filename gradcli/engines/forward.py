@@ -10,7 +10,7 @@ from gradcli.transform import jvp
 def _prepare(problem: Problem, options: Options) -> Linearised:
     derivative = jvp(problem.own, problem.wrt, problem.of, problem.table)
     directions = 1 if problem.operator == "jvp" else problem.columns
-    return Linearised(problem, derivative, directions)
+    return Linearised(problem, derivative, directions, options)
 
 
 ENGINE = Engine(

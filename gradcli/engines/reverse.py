@@ -10,7 +10,7 @@ from gradcli.transform import vjp
 def _prepare(problem: Problem, options: Options) -> Linearised:
     derivative = vjp(problem.own, problem.wrt, problem.of, problem.table)
     directions = problem.rows if problem.operator in ("jacobian", "jvp") else 1
-    return Linearised(problem, derivative, directions)
+    return Linearised(problem, derivative, directions, options)
 
 
 ENGINE = Engine(

@@ -35,9 +35,12 @@ class Options:
 
     Attributes:
         step: The finite-difference step relative to max(1, |x|); None chooses.
+        round_to: For float64 graphs of forward and reverse: round every node's result to this
+            type, to see how large the rounding errors of a narrow run are.
     """
 
     step: float | None = None
+    round_to: np.dtype[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,11 @@ class Program:
         self.map = engine.prepare(problem, options or Options())
         self.level: str = getattr(self.map, "level", "")
         self.evaluations = 0
+
+    def judging(self, on: bool) -> None:
+        """Whether a method that estimates its own error does so, at extra evaluations; on at first."""
+        if hasattr(self.map, "judge"):
+            self.map.judge = on
 
     def count(self, probes: Probes | None = None) -> int:
         """How many directions a run takes."""
@@ -370,7 +378,7 @@ def _sampled(indices: Mapping[str, np.ndarray]) -> int:
 Run = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
 
 
-def compile_graph(problem: Problem, graph: Graph) -> Run:
+def compile_graph(problem: Problem, graph: Graph, options: Options | None = None) -> Run:
     """A derivative graph made ready: onnxruntime in the model's width, the interpreter in float64.
 
     Raises:
@@ -378,7 +386,8 @@ def compile_graph(problem: Problem, graph: Graph) -> Run:
     """
     graph = simplify(graph, problem.table)
     if problem.dtype is DType.FLOAT64:
-        return Evaluator(graph, table=problem.table).run
+        round_to = options.round_to if options else None
+        return Evaluator(graph, table=problem.table, round_to=round_to).run
     session = runtime.prepare(
         tune(graph, problem.table), threads=problem.threads, provider=problem.provider
     )

@@ -1,0 +1,75 @@
+"""Which method to use, by what was measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradcli.comparison.facts import Advice, Judgement, Verdict
+from gradcli.engines.base import Times
+
+HORIZONS = (1, 1000, 1_000_000)
+"""Numbers of evaluations that people have in mind."""
+
+_TRUSTED = (Verdict.AGREE, Verdict.KINK)
+
+
+def advise(methods: Sequence[Judgement], forward: Times | None) -> tuple[Advice, ...]:
+    """The cheapest trusted method for 1, 1000 and 1 000 000 evaluations, and the most accurate.
+
+    A method is trusted when it agrees (or takes a convention on a kink) and computed the whole answer.
+    """
+    trusted = [m for m in methods if m.verdict in _TRUSTED and m.run is not None and not m.sampled]
+    if not trusted:
+        return ()
+    cheapest = {n: min(trusted, key=lambda m: _cost(m, n)) for n in HORIZONS}
+    out = []
+    grouped: dict[str, list[int]] = {}
+    for n, m in cheapest.items():
+        grouped.setdefault(m.method, []).append(n)
+    for name, horizons in grouped.items():
+        best = next(m for m in trusted if m.method == name)
+        out.append(_cheap(best, horizons))
+    out.append(_accurate(max(trusted, key=lambda m: (m.correct_digits or 0.0, -_cost(m, 1)))))
+    return tuple(out)
+
+
+def _cost(m: Judgement, evaluations: int) -> float:
+    assert m.run is not None
+    return (m.prepare or 0.0) + evaluations * m.run.median
+
+
+def _cheap(m: Judgement, horizons: Sequence[int]) -> Advice:
+    assert m.run is not None
+    counts = " and ".join(", ".join(f"{n:,}".replace(",", " ") for n in horizons).rsplit(", ", 1))
+    noun = "evaluation" if list(horizons) == [1] else "evaluations"
+    times = "" if m.times_forward is None else f", {m.times_forward:.2g}x a forward pass"
+    evidence = {
+        "prepare": m.prepare or 0.0,
+        "run": m.run.median,
+        **{f"total_{n}": _cost(m, n) for n in horizons},
+    }
+    if m.times_forward is not None:
+        evidence["times_forward"] = m.times_forward
+    return Advice(
+        f"for {counts} {noun} of the derivative of the output with respect to the input, {m.method} is the "
+        f"cheapest that agrees: {seconds(m.prepare or 0.0)} to prepare, {seconds(m.run.median)} each{times}",
+        m.method,
+        evidence,
+    )
+
+
+def _accurate(m: Judgement) -> Advice:
+    digits = m.correct_digits or 0.0
+    return Advice(
+        f"the most accurate is {m.method}, with {digits:.1f} correct digits",
+        m.method,
+        {"correct_digits": digits, "max_abs_error": m.max_abs_error or 0.0},
+    )
+
+
+def seconds(t: float) -> str:
+    """A time for people: three digits and a unit."""
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if t >= unit:
+            return f"{t / unit:.3g} {name}"
+    return f"{t * 1e9:.3g} ns"

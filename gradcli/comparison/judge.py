@@ -1,0 +1,519 @@
+"""The verdict: Evidence in, Comparison out.
+
+An element of a method agrees when it lies within a band around the reference and that can be known;
+it disagrees when it lies outside by more than the uncertainty of the two; else nothing is claimed.
+
+    band = rtol * max(|a|, |r|, floor * |r|_inf) + atol       u = u_method + u_reference
+    DISAGREE  |a - r| > band + u        AGREE  |a - r| <= band and u <= band        else INCONCLUSIVE
+
+On an active kink, where the one-sided derivatives of the requested quantity differ, any value between
+them is accepted as a convention, and one outside disagrees.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradcli.comparison.advice import advise
+from gradcli.comparison.facts import (
+    Cause,
+    Comparison,
+    Judgement,
+    KinkAt,
+    Primal,
+    Reference,
+    Subject,
+    Verdict,
+    Worst,
+)
+from gradcli.engines.base import Estimate, Evidence, Outcome
+from gradcli.graph import DType
+from gradcli.problem import Key, Problem
+
+RTOL: Mapping[DType, float] = {
+    DType.FLOAT64: 1e-6,
+    DType.FLOAT32: 3e-3,
+    DType.FLOAT16: 3e-1,
+    DType.BFLOAT16: 3e-1,
+}
+"""Default relative tolerance by the arithmetic that a method computed in."""
+
+FLOOR = 1e-3
+"""Elements smaller than this part of the largest are held to its absolute band."""
+
+CONFIRM = 1e-7
+"""How close a witness must come to the float64 reverse graph, relative, by the same band."""
+
+ROUNDING_FACTOR = 16.0
+"""A kernel may round inside a node too, where the model of rounding does not look."""
+
+PRIMAL_TOLERANCE = 10.0
+"""Of the primal, in square roots of its type's epsilon: half of the digits, less one."""
+
+EPS = 2.0**-52
+
+
+@dataclass(frozen=True)
+class _Field:
+    """The answer as flat arrays, one element after another, sampled directions last.
+
+    Attributes:
+        value: Elements; NaN where not known, or where NaN is what a method says.
+        u: Their uncertainties.
+        known: Which elements were computed.
+    """
+
+    value: np.ndarray
+    u: np.ndarray
+    known: np.ndarray
+
+
+def judge(evidence: Evidence, rtol: float | None = None, atol: float = 0.0) -> Comparison:
+    """Hold every method against the best reference there is.
+
+    Args:
+        evidence: What was measured.
+        rtol: Relative tolerance for all methods; default by each one's arithmetic (RTOL).
+        atol: Absolute tolerance.
+    """
+    problem = evidence.problem
+    primal = _primal(evidence)
+    truth, reference = _truth(evidence)
+    kinks = _kinks(evidence, _active(evidence))
+    methods = tuple(
+        _judgement(evidence, outcome, primal, truth, rtol, atol) for outcome in evidence.outcomes
+    )
+    counts = _counts(methods)
+    decided = truth is not None and evidence.witness.status == "computed" and primal.matches
+    verdict, exit_code = _overall(counts, decided)
+    tolerances = {d.value: rtol if rtol is not None else RTOL[d] for d in (problem.dtype, DType.FLOAT64)}
+    return Comparison(
+        _subject(problem, tolerances, atol),
+        primal,
+        reference,
+        methods,
+        kinks,
+        advise(methods, primal.forward),
+        (*problem.notes, *_sample_notes(evidence), *evidence.notes),
+        counts,
+        verdict,
+        exit_code,
+    )
+
+
+# ---- the primal ----------------------------------------------------------------------------------
+
+
+def _primal(evidence: Evidence) -> Primal:
+    """Whether onnxruntime's outputs of the original bytes are those of the float64 interpreter."""
+    if evidence.primal_reason:
+        return Primal(False, math.inf, math.inf, "", None, evidence.primal_reason)
+    worst = Primal(True, 0.0, 0.0, forward=evidence.forward)
+    for name, ours in evidence.exact_primal.items():
+        if name not in evidence.file_primal:
+            continue
+        given = np.asarray(evidence.file_primal[name])
+        theirs = given.astype(np.float64)
+        eps = DType.of(given).eps
+        if theirs.shape != np.shape(ours):
+            return Primal(False, math.inf, math.inf, name, evidence.forward, "the shapes differ")
+        same = (theirs == ours) | (np.isnan(theirs) & np.isnan(ours))
+        gap = np.where(same, 0.0, np.abs(theirs - ours))
+        largest = float(np.max(gap, initial=0.0))
+        size = float(np.max(np.abs(ours[np.isfinite(ours)]), initial=0.0))
+        relative = largest / size if size else (0.0 if largest == 0.0 else math.inf)
+        bound = PRIMAL_TOLERANCE * math.sqrt(eps) * size + 1e-30
+        if not largest <= bound:
+            return Primal(
+                False, largest, relative, name, evidence.forward,
+                "onnxruntime on the file and the float64 interpreter give different outputs",
+            )
+        if relative >= worst.max_rel_error:
+            worst = Primal(True, largest, relative, name, evidence.forward)
+    return worst
+
+
+# ---- the reference -------------------------------------------------------------------------------
+
+
+def _flatten(problem: Problem, estimate: Estimate, directions: int) -> _Field:
+    """An estimate's elements in the one order that all of them share."""
+    values, doubts, known = [], [], []
+    for key in problem.keys:
+        block = np.asarray(estimate.blocks[key], np.float64).reshape(-1)
+        here = np.ones(block.size, bool) if estimate.known is None else estimate.known[key].reshape(-1)
+        values.append(np.where(here, block, np.nan))
+        doubt = estimate.uncertainty.get(key)
+        doubts.append(np.zeros(block.size) if doubt is None else np.reshape(doubt, -1))
+        known.append(here)
+    missing = directions - len(estimate.along)
+    doubt = estimate.along_uncertainty if len(estimate.along_uncertainty) else 0 * estimate.along
+    return _Field(
+        np.concatenate([*values, estimate.along, np.full(missing, np.nan)]),
+        np.concatenate([*doubts, doubt, np.zeros(missing)]),
+        np.concatenate([*known, np.ones(len(estimate.along), bool), np.zeros(missing, bool)]),
+    )
+
+
+def _along(evidence: Evidence, estimate: Estimate) -> Estimate:
+    """The estimate with its inner products along the sampled directions, where it is whole."""
+    problem, probes = evidence.problem, evidence.probes
+    whole = estimate.known is None and problem.operator in ("gradient", "vjp")
+    if probes is None or not probes.directions or not whole or len(estimate.along):
+        return estimate
+    along = np.zeros(probes.directions)
+    for (_, wrt), block in estimate.blocks.items():
+        along += np.reshape(probes.along[wrt], (probes.directions, -1)) @ np.reshape(block, -1)
+    return Estimate(estimate.blocks, None, along, estimate.uncertainty, primal=estimate.primal)
+
+
+def _field(evidence: Evidence, estimate: Estimate) -> _Field:
+    directions = evidence.probes.directions if evidence.probes else 0
+    return _flatten(evidence.problem, _along(evidence, estimate), directions)
+
+
+def _band(a: np.ndarray, r: np.ndarray, rtol: float, atol: float) -> np.ndarray:
+    largest = np.nanmax(np.abs(r), initial=0.0) if r.size else 0.0
+    return rtol * np.fmax(np.fmax(np.abs(a), np.abs(r)), FLOOR * largest) + atol
+
+
+def _truth(evidence: Evidence) -> tuple[_Field | None, Reference]:
+    """The reference's elements with their uncertainties, and what to say of it."""
+    elements = sum(int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys)
+    reverse, witness = evidence.reference, evidence.witness
+    seen = None if witness.estimate is None else _field(evidence, witness.estimate)
+    if seen is None:
+        return None, Reference("none", witness.method, 0, elements, witness.reason)
+    looked = int(np.sum(seen.known))
+    withdrawn = Reference(witness.method, witness.method, looked, elements)
+    if reverse.estimate is None:
+        return seen, _because(withdrawn, f"there is no float64 reverse graph: {reverse.reason}")
+    exact = _field(evidence, reverse.estimate)
+    both = seen.known & exact.known
+    smooth = both & ~_active(evidence)
+    gap = _gap(seen.value, exact.value)
+    off = smooth & ~(gap <= _band(seen.value, exact.value, CONFIRM, 0.0) + seen.u)
+    if np.any(off):
+        return seen, _because(
+            withdrawn,
+            f"the float64 reverse graph and {witness.method} differ in {int(off.sum())} of "
+            f"{int(smooth.sum())} elements",
+        )
+    if not np.any(both) and exact.value.size:
+        return seen, _because(withdrawn, f"{witness.method} saw none of its elements")
+    return (
+        replace(exact, u=_rounding(evidence, exact)),
+        Reference("float64-reverse", witness.method, looked, elements),
+    )
+
+
+def _because(reference: Reference, reason: str) -> Reference:
+    return Reference(
+        reference.kind, reference.witness, reference.confirmed, reference.elements, reason
+    )
+
+
+def _rounding(evidence: Evidence, exact: _Field) -> np.ndarray:
+    """The uncertainty of a float64 AD result: its float32 rounding errors, scaled to float64."""
+    own = 8 * EPS * np.nan_to_num(np.abs(exact.value))
+    if evidence.rounding is None:
+        return own + 64 * EPS * np.nanmax(np.abs(exact.value), initial=0.0)
+    coarse = np.abs(_field(evidence, evidence.rounding).value - exact.value)
+    typical = float(np.sqrt(np.nanmean(np.square(coarse)))) if np.any(np.isfinite(coarse)) else 0.0
+    scale = ROUNDING_FACTOR * EPS / DType.FLOAT32.eps
+    return own + scale * np.fmax(np.nan_to_num(coarse, posinf=0.0), typical)
+
+
+# ---- kinks ---------------------------------------------------------------------------------------
+
+
+def _sides(evidence: Evidence) -> tuple[_Field, _Field] | None:
+    if evidence.sides is None:
+        return None
+    s, directions = evidence.sides, evidence.probes.directions if evidence.probes else 0
+    return (
+        _flatten(evidence.problem, Estimate(s.left, uncertainty=s.uncertainty), directions),
+        _flatten(evidence.problem, Estimate(s.right, uncertainty=s.uncertainty), directions),
+    )
+
+
+def _active(evidence: Evidence) -> np.ndarray:
+    """Elements whose one-sided derivatives are known to differ."""
+    sides = _sides(evidence)
+    if sides is None:
+        directions = evidence.probes.directions if evidence.probes else 0
+        n = sum(int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys)
+        return np.zeros(n + directions, bool)
+    left, right = sides
+    gap = np.nan_to_num(_gap(left.value, right.value))
+    doubt = np.nan_to_num(left.u + right.u)
+    active: np.ndarray = gap > _band(left.value, right.value, RTOL[DType.FLOAT64], 0.0) + doubt
+    # A sampled direction crosses every kink that a coordinate crosses; no side was taken along it.
+    tail = len(active) - sum(int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys)
+    if tail and np.any(active):
+        active[-tail:] = True
+    return active
+
+
+def _kinks(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:
+    decided = evidence.sides is not None
+    out = []
+    for near in evidence.survey.nearest:
+        tie = near.margin == 0 and near.kind == "kink"
+        out.append(
+            KinkAt(
+                near.node,
+                near.op,
+                near.index,
+                near.margin,
+                (bool(np.any(active)) if tie and decided else None),
+                near.convention,
+                near.kind,
+                near.what,
+            )
+        )
+    return tuple(out)
+
+
+# ---- one method ----------------------------------------------------------------------------------
+
+
+def _judgement(
+    evidence: Evidence,
+    outcome: Outcome,
+    primal: Primal,
+    truth: _Field | None,
+    rtol: float | None,
+    atol: float,
+) -> Judgement:
+    base = Judgement(
+        outcome.method,
+        outcome.status,
+        outcome.reason,
+        outcome.level,
+        outcome.dtype.value,
+        prepare=outcome.prepare,
+        run=outcome.run,
+        evaluations=outcome.evaluations,
+        sampled=outcome.sampled,
+    )
+    if outcome.estimate is None:
+        return _with(base, prepare=None)
+    if primal.forward is not None and outcome.run is not None:
+        base = _with(base, times_forward=outcome.run.median / primal.forward.median)
+    base = _with(base, notes=outcome.estimate.notes)
+    if not primal.matches:
+        return _with(base, verdict=Verdict.INCONCLUSIVE, detail="the primal does not match the file")
+    if truth is None:
+        return _with(base, verdict=Verdict.INCONCLUSIVE, detail="there is no reference")
+    own = _field(evidence, outcome.estimate)
+    tolerance = rtol if rtol is not None else RTOL[outcome.dtype]
+    verdicts = _elements(evidence, own, truth, tolerance, atol)
+    return _with(base, **_summary(evidence, outcome, own, truth, verdicts, tolerance, atol))
+
+
+_CODES = (Verdict.AGREE, Verdict.DISAGREE, Verdict.KINK, Verdict.INCONCLUSIVE)
+_UNKNOWN = -1
+
+
+def _elements(
+    evidence: Evidence, own: _Field, truth: _Field, rtol: float, atol: float
+) -> np.ndarray:
+    """The verdict of every element, as an index of _CODES; -1 where either side is not known."""
+    a, r = own.value, truth.value
+    u = own.u + truth.u
+    band = _band(a, r, rtol, atol)
+    known = own.known & truth.known
+    gap = _gap(a, r)
+    agree = (gap <= band) & (u <= band)
+    disagree = ~(gap <= band + u)
+    verdicts = np.where(disagree, 1, np.where(agree, 0, 3))
+    sides = _sides(evidence)
+    if sides is not None:
+        left, right = sides
+        active = _active(evidence)
+        slack = band + u + np.nan_to_num(left.u + right.u)
+        low, high = np.fmin(left.value, right.value) - slack, np.fmax(left.value, right.value) + slack
+        taken = ~np.isnan(low)
+        between = np.where((a >= low) & (a <= high), 2, 1)
+        verdicts = np.where(active, np.where(taken, between, 3), verdicts)
+        known = known | (active & own.known)
+    return np.where(known, verdicts, _UNKNOWN)
+
+
+def _gap(a: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """|a - r|, 0 where both are the same infinity or both NaN, NaN where only one is NaN."""
+    with np.errstate(invalid="ignore"):
+        same = (a == r) | (np.isnan(a) & np.isnan(r))
+        return np.where(same, 0.0, np.abs(a - r))
+
+
+def _summary(
+    evidence: Evidence,
+    outcome: Outcome,
+    own: _Field,
+    truth: _Field,
+    verdicts: np.ndarray,
+    rtol: float,
+    atol: float,
+) -> dict[str, object]:
+    counts = {str(v): int(np.sum(verdicts == k)) for k, v in enumerate(_CODES)}
+    verdict = _method_verdict(counts)
+    smooth = (verdicts != _UNKNOWN) & (verdicts != _CODES.index(Verdict.KINK))
+    a, r, u = own.value[smooth], truth.value[smooth], (own.u + truth.u)[smooth]
+    gap = np.nan_to_num(_gap(a, r), nan=np.inf)
+    found: dict[str, object] = {"verdict": verdict, "counts": counts}
+    if gap.size:
+        sizable = np.abs(r) > u
+        norm = float(np.max(np.abs(r)))
+        error = float(np.max(gap))
+        found |= {
+            "max_abs_error": error,
+            "max_rel_error": float(np.max(gap[sizable] / np.abs(r[sizable]))) if np.any(sizable) else None,
+            "correct_digits": _digits(error, norm),
+            "uncertainty": float(np.max(u)),
+        }
+    found["worst"] = _worst(evidence.problem, own, truth, verdicts, rtol, atol)
+    if verdict is Verdict.DISAGREE:
+        cause, detail = _cause(evidence, outcome, own, truth, verdicts, rtol, atol)
+        found |= {"cause": cause, "detail": detail}
+    return found
+
+
+def _digits(error: float, norm: float) -> float | None:
+    if norm == 0.0 or not math.isfinite(error):
+        return None if error else 17.0
+    return min(17.0, max(0.0, -math.log10(error / norm))) if error else 17.0
+
+
+def _method_verdict(counts: Mapping[str, int]) -> Verdict:
+    for verdict in (Verdict.DISAGREE, Verdict.KINK, Verdict.INCONCLUSIVE):
+        if counts[verdict]:
+            return verdict
+    return Verdict.AGREE if counts[Verdict.AGREE] else Verdict.INCONCLUSIVE
+
+
+def _worst(
+    problem: Problem, own: _Field, truth: _Field, verdicts: np.ndarray, rtol: float, atol: float
+) -> Worst | None:
+    known = verdicts != _UNKNOWN
+    if not np.any(known):
+        return None
+    band = _band(own.value, truth.value, rtol, atol)
+    gap = np.nan_to_num(_gap(own.value, truth.value), nan=np.inf)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        excess = np.where(gap == 0, 0.0, gap / band)
+    # Disagreements first: inside a kink's interval an element may be far off and right.
+    pool = verdicts == 1 if np.any(verdicts == 1) else known
+    place = int(np.argmax(np.where(pool, np.nan_to_num(excess, nan=np.inf), -1.0)))
+    name, index = _place(problem, place)
+    return Worst(name, index, float(own.value[place]), float(truth.value[place]))
+
+
+def _place(problem: Problem, place: int) -> tuple[str, tuple[int, ...]]:
+    """The block and the index within it of a flat element."""
+    for key in problem.keys:
+        shape = problem.block_shape(key)
+        size = int(np.prod(shape))
+        if place < size:
+            return label(key), tuple(int(i) for i in np.unravel_index(place, shape))
+        place -= size
+    return f"random direction {place}", ()
+
+
+def label(key: Key) -> str:
+    """A block's name: `x`, `y`, or `y/x`."""
+    return "/".join(part for part in key if part)
+
+
+def _cause(
+    evidence: Evidence,
+    outcome: Outcome,
+    own: _Field,
+    truth: _Field,
+    verdicts: np.ndarray,
+    rtol: float,
+    atol: float,
+) -> tuple[Cause, str]:
+    """Why a method disagrees: its float64 twin tells a rule from the arithmetic."""
+    if outcome.method.startswith("finite"):
+        return Cause.STEP, "the step is too long or too short for this function"
+    twin = evidence.twins.get(outcome.method)
+    if outcome.dtype is DType.FLOAT64 or twin is None:
+        return Cause.RULE, "its derivative is wrong in float64 too"
+    exact = _field(evidence, twin)
+    bad = (verdicts == 1) & exact.known
+    again = _elements(evidence, exact, truth, RTOL[DType.FLOAT64], atol)
+    if np.any(bad & (again == 1)):
+        return Cause.RULE, "the same graph in float64 is wrong too"
+    if evidence.rounding is not None:
+        rounded = _field(evidence, evidence.rounding)
+        model = np.abs(rounded.value - truth.value)
+        typical = float(np.nanmax(model, initial=0.0))
+        gap = np.nan_to_num(_gap(own.value, truth.value), nan=np.inf)[bad]
+        allowed = ROUNDING_FACTOR * np.fmax(np.nan_to_num(model[bad]), 0.1 * typical)
+        if np.all(gap <= allowed + _band(own.value, truth.value, rtol, atol)[bad]):
+            return Cause.ROUNDING, f"the same graph in float64 agrees; {outcome.dtype.value} is too coarse here"
+        return Cause.RUNTIME, "the same graph in float64 agrees, and rounding does not explain the difference"
+    return Cause.ROUNDING, f"the same graph in float64 agrees; {outcome.dtype.value} is too coarse here"
+
+
+def _with(judgement: Judgement, **changes: object) -> Judgement:
+    return replace(judgement, **changes)  # type: ignore[arg-type] # fields of Judgement
+
+
+# ---- the whole -----------------------------------------------------------------------------------
+
+
+def _counts(methods: tuple[Judgement, ...]) -> dict[str, int]:
+    counts = {str(v): sum(m.verdict is v for m in methods) for v in Verdict}
+    counts["skipped"] = sum(m.status == "skipped" for m in methods)
+    counts["failed"] = sum(m.status == "failed" for m in methods)
+    return counts
+
+
+def _overall(counts: Mapping[str, int], decided: bool) -> tuple[Verdict, int]:
+    if counts[Verdict.DISAGREE]:
+        return Verdict.DISAGREE, 1
+    if not decided:
+        return Verdict.INCONCLUSIVE, 3
+    if counts[Verdict.KINK]:
+        return Verdict.KINK, 0
+    return (Verdict.AGREE if counts[Verdict.AGREE] else Verdict.INCONCLUSIVE), 0
+
+
+def _sample_notes(evidence: Evidence) -> list[str]:
+    probes = evidence.probes
+    if probes is None:
+        return []
+    taken = [o.method for o in (*evidence.outcomes,) if o.sampled]
+    parts = [
+        f"{len(v)} of {int(np.prod(evidence.problem.shape(k)))} coordinates of {k}"
+        for k, v in probes.wrt.items()
+    ]
+    along = f" and {probes.directions} random directions" if probes.directions else ""
+    who = f" by {', '.join(taken)}" if taken else ""
+    return [f"sampled{who}: at most {', '.join(parts)}{along} (seed {evidence.problem.seed})"]
+
+
+def _subject(problem: Problem, rtol: Mapping[str, float], atol: float) -> Subject:
+    model = problem.model
+    return Subject(
+        model.path if model else "",
+        model.sha256 if model else "",
+        problem.operator,
+        {name: problem.shape(name) for name in problem.wrt},
+        {name: problem.shape(name) for name in problem.of},
+        problem.dtype.value,
+        len(problem.graph.nodes),
+        sum(a.size for v, a in problem.graph.constants.items() if v.dtype.is_float),
+        problem.seed,
+        problem.threads,
+        problem.provider,
+        rtol,
+        atol,
+    )

@@ -1,0 +1,66 @@
+"""Everything measured about one problem: what a judge needs, and no judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gradcli.engines.base.outcome import Outcome, Times
+from gradcli.engines.base.program import Arrays, Estimate, Probes
+from gradcli.engines.base.watch import Survey
+from gradcli.problem import Key, Problem
+
+
+@dataclass(frozen=True)
+class Sides:
+    """One-sided derivatives of the answer along coordinate directions, from the primal alone.
+
+    Attributes:
+        left: Blocks like the answer's; NaN where not taken.
+        right: Likewise.
+        uncertainty: Of either.
+    """
+
+    left: Mapping[Key, np.ndarray]
+    right: Mapping[Key, np.ndarray]
+    uncertainty: Mapping[Key, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What `measure` found.
+
+    Attributes:
+        problem: The question.
+        outcomes: One a method, in the order asked.
+        file_primal: `of` by onnxruntime on the file's original bytes; empty when that failed.
+        exact_primal: `of` by the float64 interpreter.
+        forward: Times of onnxruntime's forward pass on the original bytes.
+        primal_reason: Why there is no `file_primal`.
+        reference: The float64 reverse graph.
+        witness: The rule-free method that is to confirm it.
+        rounding: The reverse graph with every node's result rounded to float32: how large rounding
+            errors are here, up to a modest factor.
+        twins: Methods of narrow width, the same graphs in float64.
+        survey: Kinks and domain edges near the point.
+        sides: One-sided derivatives, where the point lies on a kink.
+        probes: The sample, when the witness or any method was not computed whole.
+        notes: What did not fit.
+    """
+
+    problem: Problem
+    outcomes: tuple[Outcome, ...]
+    file_primal: Arrays
+    exact_primal: Arrays
+    forward: Times | None
+    primal_reason: str
+    reference: Outcome
+    witness: Outcome
+    rounding: Estimate | None
+    twins: Mapping[str, Estimate]
+    survey: Survey
+    sides: Sides | None
+    probes: Probes | None
+    notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,423 @@
+"""Run the methods on a problem, by two clocks (preparing, running), inside a budget of seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gradcli import runtime
+from gradcli.engines import ENGINES, one_sided
+from gradcli.engines.base import (
+    Arrays,
+    Engine,
+    Estimate,
+    Evidence,
+    Options,
+    Outcome,
+    Probes,
+    Program,
+    Sides,
+    Times,
+    survey,
+)
+from gradcli.errors import CannotError, GradcliError, UnsupportedError
+from gradcli.graph import DType
+from gradcli.interpret import Evaluator
+from gradcli.problem import Problem
+
+BUDGET = 60.0
+RUNS = 10
+WARMUP = 1
+
+SAMPLE = 64
+"""Coordinates of each tensor in a sample."""
+
+ALONG = 8
+"""Random directions in a sample."""
+
+WITNESS_SHARE = 0.25
+"""The part of the budget that the witness may take."""
+
+WHOLE = 4096
+"""Directions above which a witness samples, however cheap each is."""
+
+METHODS = tuple(ENGINES)
+"""Every method, in the order of reports."""
+
+WITNESSES = ("complex-step", "finite")
+"""Rule-free methods, best first."""
+
+Progress = Callable[[str], None]
+
+
+def measure(
+    problem: Problem,
+    methods: Sequence[str] | None = None,
+    options: Options | None = None,
+    *,
+    budget: float = BUDGET,
+    runs: int = RUNS,
+    warmup: int = WARMUP,
+    progress: Progress | None = None,
+) -> Evidence:
+    """Run every method and collect what a judge needs.
+
+    Args:
+        problem: The question.
+        methods: Engine names; default: all that are on by default.
+        options: What the user set about methods.
+        budget: Seconds for everything together. What does not fit is sampled, or skipped.
+        runs: Timed runs of each method, fewer where the budget ends first, never less than one.
+        warmup: Runs before those, not timed.
+        progress: Called with a few words before each step.
+    """
+    tell = progress or (lambda _: None)
+    clock = _Clock(budget)
+    options = options or Options()
+    names = list(methods or METHODS)
+
+    tell("primal")
+    file_primal, forward, reason = _file_primal(problem, clock, runs, warmup)
+    exact = Evaluator(problem.exact, table=problem.table)
+    exact_primal = exact.run(problem.point)
+    found = survey(problem)
+
+    tell("reference")
+    in_double = replace(problem, dtype=DType.FLOAT64)
+    base = _probes(problem)
+    reference, rounding = _reference(in_double, base, clock)
+    tell("witness")
+    witness, probes = _witness(problem, options, base, clock, on_kink=bool(found.ties))
+    sides = _sides(problem, probes or base, clock) if found.ties else None
+
+    outcomes = []
+    twins = {}
+    for k, name in enumerate(names):
+        tell(name)
+        share = clock.left() / (len(names) - k)
+        outcome = _outcome(ENGINES[name], problem, options, base, share, runs, warmup)
+        outcomes.append(outcome)
+        if not ENGINES[name].exact and problem.dtype is not DType.FLOAT64:
+            twin = _twin(ENGINES[name], in_double, options, base, outcome, reference, clock)
+            if twin is not None:
+                twins[name] = twin
+    sampled = any(o.sampled for o in (*outcomes, witness))
+    return Evidence(
+        problem,
+        tuple(outcomes),
+        file_primal,
+        exact_primal,
+        forward,
+        reason,
+        reference,
+        witness,
+        rounding,
+        twins,
+        found,
+        sides,
+        base if sampled else None,
+    )
+
+
+class _Clock:
+    def __init__(self, budget: float) -> None:
+        self.end = time.perf_counter() + budget
+        self.budget = budget
+
+    def left(self) -> float:
+        """Seconds until the budget is spent; never negative."""
+        return max(0.0, self.end - time.perf_counter())
+
+
+def _file_primal(
+    problem: Problem, clock: _Clock, runs: int, warmup: int
+) -> tuple[Arrays, Times | None, str]:
+    """The file's own outputs and the time they take."""
+    if problem.model is None:
+        return {}, None, "there is no file"
+    tensors = sorted({e.tensor for e in problem.elements})
+    try:
+        session = runtime.prepare(problem.model, threads=problem.threads, provider=problem.provider)
+        times = timed(lambda: session.run(problem.feeds), clock.left() * 0.05, runs, warmup)
+        inner = set(tensors) - {v.name for v in problem.model.graph.outputs}
+        if inner:
+            session = runtime.prepare(
+                problem.model,
+                threads=problem.threads,
+                provider=problem.provider,
+                extra_outputs=sorted(inner),
+            )
+        out = session.run(problem.feeds)
+    except GradcliError as error:
+        return {}, None, error.message
+    primal = {e.name: np.asarray(out[e.tensor])[e.index] for e in problem.elements if e.tensor in out}
+    return primal, times, ""
+
+
+def _probes(problem: Problem) -> Probes:
+    """The sample that every method which must sample takes (the first so many of each)."""
+    rng = np.random.default_rng(problem.seed)
+    wrt = {n: _some(rng, int(np.prod(problem.shape(n)))) for n in problem.wrt}
+    of = {n: _some(rng, int(np.prod(problem.shape(n)))) for n in problem.of}
+    along = {}
+    if problem.operator in ("gradient", "vjp"):
+        along = {n: rng.standard_normal((ALONG, *problem.shape(n))) for n in problem.wrt}
+    return Probes(wrt, of, along)
+
+
+def _some(rng: np.random.Generator, size: int) -> np.ndarray:
+    return rng.permutation(size)[:SAMPLE] if size < 1 << 20 else rng.integers(0, size, SAMPLE)
+
+
+def _fewer(probes: Probes, count: int) -> Probes:
+    """A part of a sample that takes at most about `count` directions."""
+    tensors = max(1, len(probes.wrt))
+    along = min(probes.directions, max(1, count // 4)) if probes.directions else 0
+    each = max(1, (count - along) // tensors)
+    return Probes(
+        {k: v[:each] for k, v in probes.wrt.items()},
+        {k: v[:each] for k, v in probes.of.items()},
+        {k: v[:along] for k, v in probes.along.items()},
+    )
+
+
+# ---- the reference -------------------------------------------------------------------------------
+
+
+def _reference(
+    in_double: Problem, base: Probes, clock: _Clock
+) -> tuple[Outcome, Estimate | None]:
+    """The float64 reverse graph, and the same with float32 roundings."""
+    engine = ENGINES["reverse"]
+    start = time.perf_counter()
+    try:
+        program = Program(engine, in_double)
+        prepared = time.perf_counter() - start
+        probes = base if program.count() > WHOLE else None
+        start = time.perf_counter()
+        estimate = program.run(probes)
+        took = time.perf_counter() - start
+    except GradcliError as error:
+        return _not_computed("reverse", error), None
+    outcome = Outcome(
+        "reverse",
+        "computed",
+        estimate=estimate,
+        prepare=prepared,
+        run=Times((took,)),
+        evaluations=program.evaluations,
+        sampled=probes is not None,
+    )
+    rounding = None
+    if took < clock.left() * 0.2:
+        rounding = Program(engine, in_double, Options(round_to=np.dtype(np.float32))).run(probes)
+    return outcome, rounding
+
+
+# ---- the witness ---------------------------------------------------------------------------------
+
+
+def _witness(
+    problem: Problem, options: Options, base: Probes, clock: _Clock, *, on_kink: bool
+) -> tuple[Outcome, Probes | None]:
+    """The best rule-free method that works here, on the whole or on a sample."""
+    share = clock.budget * WITNESS_SHARE
+    last = Outcome("none", "skipped", "no rule-free method was tried")
+    for name in WITNESSES[1:] if on_kink else WITNESSES:
+        try:
+            start = time.perf_counter()
+            program = Program(ENGINES[name], problem, Options())
+            prepared = time.perf_counter() - start
+            probes = _affordable(program, base, share, most=WHOLE)
+            start = time.perf_counter()
+            estimate = program.run(probes)
+        except GradcliError as error:
+            last = _not_computed(name, error)
+            continue
+        took = Times((time.perf_counter() - start,))
+        return (
+            Outcome(
+                name,
+                "computed",
+                estimate=estimate,
+                level=program.level,
+                prepare=prepared,
+                run=took,
+                evaluations=program.evaluations,
+                sampled=probes is not None,
+            ),
+            probes,
+        )
+    return last, None
+
+
+def _affordable(program: Program, base: Probes, share: float, most: int | None = None) -> Probes | None:
+    """None when the whole answer fits into `share` seconds, else the sample that does.
+
+    Raises:
+        CannotError: When not even a small sample fits.
+    """
+    count = program.count()
+    sample = program.count(base)
+    if count <= sample:
+        return None
+    unit = _unit_seconds(program, base)
+    if count * unit <= share and (most is None or count <= most):
+        return None
+    fitting = int(share / unit) if unit > 0 else sample
+    if fitting < 4:
+        raise CannotError(
+            f"one direction takes {unit:.2g} s; the {count} directions of the answer, or even 4 of them, "
+            f"do not fit into {share:.2g} s",
+            "raise --budget",
+        )
+    return base if sample <= fitting else _fewer(base, fitting)
+
+
+def _unit_seconds(program: Program, base: Probes) -> float:
+    """The time of one direction, by a tiny sample."""
+    small = Probes({k: v[:1] for k, v in base.wrt.items()}, {k: v[:1] for k, v in base.of.items()})
+    start = time.perf_counter()
+    program.run(small)
+    first = time.perf_counter() - start
+    if first < 0.05:
+        start = time.perf_counter()
+        program.run(small)
+        first = time.perf_counter() - start
+    return first / max(1, program.evaluations) / max(1, min(program.map.width, program.count()))
+
+
+def _sides(problem: Problem, probes: Probes, clock: _Clock) -> Sides | None:
+    """One-sided derivatives along the sampled coordinates."""
+    left = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
+    right = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
+    doubt = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
+    if problem.operator == "jvp":
+        found = one_sided(problem, problem.point, problem.tangents)
+        for of in problem.of:
+            left[of, ""], right[of, ""], doubt[of, ""] = (side[of] for side in found)
+        return Sides(left, right, doubt)
+    end = time.perf_counter() + clock.left() * 0.25
+    for name in problem.wrt:
+        for index in probes.wrt[name]:
+            if time.perf_counter() > end:
+                break
+            direction = {n: np.zeros(problem.shape(n)) for n in problem.wrt}
+            direction[name].reshape(-1)[index] = 1.0
+            found = one_sided(problem, problem.point, direction)
+            for blocks, side in zip((left, right, doubt), found, strict=True):
+                _put(problem, blocks, name, int(index), side, absolute=blocks is doubt)
+    return Sides(left, right, doubt)
+
+
+def _put(
+    problem: Problem,
+    blocks: dict[tuple[str, str], np.ndarray],
+    name: str,
+    index: int,
+    side: Arrays,
+    *,
+    absolute: bool,
+) -> None:
+    columns = int(np.prod(problem.shape(name)))
+    if problem.operator == "jacobian":
+        for of in problem.of:
+            blocks[of, name].reshape(-1, columns)[:, index] = np.reshape(side[of], -1)
+        return
+    total = 0.0
+    for of, weights in problem.cotangents.items():
+        w = np.abs(weights) if absolute else weights
+        total += float(np.sum(w * side[of]))
+    blocks["", name].reshape(-1)[index] = total
+
+
+# ---- the methods ---------------------------------------------------------------------------------
+
+
+def _outcome(
+    engine: Engine,
+    problem: Problem,
+    options: Options,
+    base: Probes,
+    share: float,
+    runs: int,
+    warmup: int,
+) -> Outcome:
+    """One method, prepared, run and timed within its share of the budget."""
+    start = time.perf_counter()
+    try:
+        program = Program(engine, problem, options)
+        prepared = time.perf_counter() - start
+        left = share - prepared
+        probes = _affordable(program, base, max(left, 0.0) * 0.8)
+        estimate = program.run(probes)
+        evaluations = program.evaluations
+        program.judging(False)
+        times = timed(
+            lambda: program.run(probes), share - (time.perf_counter() - start), runs, warmup
+        )
+    except GradcliError as error:
+        return _not_computed(engine.name, error)
+    except MemoryError:
+        return Outcome(engine.name, "skipped", "it does not fit into memory")
+    return Outcome(
+        engine.name,
+        "computed",
+        estimate=estimate,
+        level=program.level,
+        dtype=DType.FLOAT64 if engine.exact else problem.dtype,
+        prepare=prepared,
+        run=times,
+        evaluations=evaluations,
+        sampled=probes is not None,
+    )
+
+
+def _twin(
+    engine: Engine,
+    in_double: Problem,
+    options: Options,
+    base: Probes,
+    outcome: Outcome,
+    reference: Outcome,
+    clock: _Clock,
+) -> Estimate | None:
+    """The same method's graph in float64, to tell a wrong rule from rounding."""
+    if outcome.status != "computed":
+        return None
+    if engine.name == "reverse" and not reference.sampled:
+        return reference.estimate
+    try:
+        program = Program(engine, in_double, options)
+        return program.run(_affordable(program, base, clock.left() * 0.2))
+    except GradcliError:
+        # The cause of a disagreement then stays open; the verdict does not depend on it.
+        return None
+
+
+def timed(call: Callable[[], object], seconds: float, runs: int, warmup: int) -> Times:
+    """Time a call: at most `runs` times within `seconds`, after warming up; at least once."""
+    end = time.perf_counter() + max(seconds, 0.0)
+    for _ in range(warmup):
+        if time.perf_counter() < end:
+            call()
+    times: list[float] = []
+    while len(times) < max(1, runs):
+        start = time.perf_counter()
+        call()
+        stop = time.perf_counter()
+        times.append(stop - start)
+        if stop + times[-1] > end:
+            break
+    return Times(tuple(times))
+
+
+def _not_computed(name: str, error: GradcliError) -> Outcome:
+    out_of_depth = isinstance(error, CannotError | UnsupportedError)
+    return Outcome(name, "skipped" if out_of_depth else "failed", error.message)
+
+
+__all__ = ["BUDGET", "METHODS", "RUNS", "WARMUP", "measure", "timed"]
