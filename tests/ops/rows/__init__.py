@@ -1,11 +1,15 @@
 """One file a family, as in gradcli/ops; `TABLE` joins them."""
 
-from tests.ops.rows import elementwise, logic
+from tests.ops.rows import conv, elementwise, linalg, logic, norm, pool
 from tests.ops.table import Row
 
 ROWS: tuple[Row, ...] = (
     *elementwise.ROWS,
     *logic.ROWS,
+    *linalg.ROWS,
+    *conv.ROWS,
+    *pool.ROWS,
+    *norm.ROWS,
 )
 
 TABLE = {row.op: row for row in ROWS}
