@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradcli.graph import Var
+from gradcli.graph import DType, Var
 from gradcli.onnxfile.draft import Draft
 from gradcli.onnxfile.names import printable
 
@@ -28,6 +28,7 @@ class Frame:
         arguments: For a function, its attributes.
         depth: How many bodies and calls are around it.
         node_names: Names of nodes that are taken.
+        parameters: For a body, what is known of its inputs' element types from outside.
     """
 
     draft: Draft
@@ -39,6 +40,7 @@ class Frame:
     arguments: Mapping[str, Any] | None = None
     depth: int = 0
     node_names: set[str] = field(default_factory=set)
+    parameters: tuple[DType, ...] = ()
 
     def lookup(self, name: Name) -> Var | None:
         """The value of this name, captured from an outer graph if need be.
@@ -55,6 +57,10 @@ class Frame:
             return outer
         inner = self.values[name] = self._capture(outer)
         return inner
+
+    def parameter(self, place: int) -> DType:
+        """The element type of a body's input that the file does not say."""
+        return self.parameters[place] if place < len(self.parameters) else DType.FLOAT32
 
     def _capture(self, outer: Var) -> Var:
         b = self.draft.b

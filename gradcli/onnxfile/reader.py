@@ -134,26 +134,28 @@ class Reader:
     def _inputs(self, proto: onnx.GraphProto, frame: Frame) -> None:
         initialised = set(frame.values)
         overridable: list[str] = []
-        for info in proto.input:
+        for place, info in enumerate(proto.input):
             if info.name in initialised:
                 initialised.discard(info.name)
                 overridable.append(frame.shown[info.name])
                 continue
             self._check_new(info.name, frame, "a graph input")
-            dtype, shape = self._type(info, frame)
+            dtype, shape = self._type(info, frame, place)
             value = Value(frame.name_of(info.name), dtype, shape)
             frame.draft.b.inputs.append(value)
             frame.values[info.name] = frame.draft.b.var(value)
         if frame.parent is None:
             self.overridable = tuple(overridable)
 
-    def _type(self, info: onnx.ValueInfoProto, frame: Frame) -> tuple[DType, Shape | None]:
+    def _type(
+        self, info: onnx.ValueInfoProto, frame: Frame, place: int
+    ) -> tuple[DType, Shape | None]:
         where = f"{self.path}: input {printable(info.name)!r}"
         kind = info.type.WhichOneof("value")
         if frame.parent is not None and kind in (None, "tensor_type"):
             # A body's parameters get their types from outside; many exporters leave them out.
             code = info.type.tensor_type.elem_type
-            dtype = element_type(code, where) if code else DType.FLOAT32
+            dtype = element_type(code, where) if code else frame.parameter(place)
         elif kind != "tensor_type":
             what = (kind or "nothing").removesuffix("_type").replace("_", " ")
             raise ModelError(
@@ -226,14 +228,15 @@ class Reader:
             attributes.check(given, form, where)
             _check_count(len(proto.input), form.inputs, "inputs", where)
             _check_count(len(outputs), form.outputs, "outputs", where)
-        attrs = self._attributes(given, op, frame, where) if given else {}
+        operands = tuple([self._read(name, frame, where) if name else None for name in proto.input])
+        attrs = self._attributes(given, op, frame, where, operands) if given else {}
         if op == "Constant" and not domain:
             self._constant_node(attrs, outputs, frame, where)
             return
         call = Call(
             op,
             domain,
-            tuple([self._read(name, frame, where) if name else None for name in proto.input]),
+            operands,
             attrs,
             tuple([frame.name_of(name) if name else None for name in outputs]),
             label,
@@ -279,6 +282,7 @@ class Reader:
         op: str,
         frame: Frame,
         where: str,
+        operands: tuple[Var | None, ...] = (),
     ) -> dict[str, Any]:
         attrs: dict[str, Any] = {}
         for name, proto in given.items():
@@ -290,13 +294,15 @@ class Reader:
                     value = element_type(value, f"{where}: {name}").value if value else None
             else:
                 value = attributes.decode(
-                    proto, op, self.tensors, lambda g: self._body(g, frame), where
+                    proto, op, self.tensors, lambda g: self._body(g, frame, op, operands), where
                 )
             if value is not None:
                 attrs[printable(name)] = value
         return attrs
 
-    def _body(self, proto: onnx.GraphProto, frame: Frame) -> Graph:
+    def _body(
+        self, proto: onnx.GraphProto, frame: Frame, op: str, operands: tuple[Var | None, ...]
+    ) -> Graph:
         builder = Builder(self.table)
         # One count for all bodies: equal made-up symbols would claim equal sizes.
         builder._counter = frame.draft.b._counter
@@ -309,6 +315,7 @@ class Reader:
                 arguments=frame.arguments,
                 depth=frame.depth + 1,
                 node_names=frame.node_names,
+                parameters=_parameters(op, operands),
             ),
         )
 
@@ -400,6 +407,13 @@ def _defined(proto: onnx.GraphProto) -> list[Name]:
     for node in proto.node:
         names += node.output
     return names
+
+
+def _parameters(op: str, operands: tuple[Var | None, ...]) -> tuple[DType, ...]:
+    """Element types of a body's parameters, by its node's operands."""
+    given = tuple([DType.FLOAT32 if x is None else x.dtype for x in operands])
+    # A Loop's body also gets the trip's number and the condition.
+    return (DType.INT64, DType.BOOL, *given[2:]) if op == "Loop" else given
 
 
 def _check_count(count: int, allowed: tuple[int, int], what: str, where: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from gradcli.graph import CANONICAL_OPSET
+from gradcli.graph import CANONICAL_OPSET, DType
 from gradcli.onnxfile.budget import MAX_OPSET
 from gradcli.onnxfile.names import text
 
@@ -138,13 +138,56 @@ def later_defaults(op: str, opset: int) -> Mapping[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def needs(op: str, domain: str, attributes: frozenset[str], floor: int) -> int:
-    """The lowest opset, from `floor` on, at which the operator exists and has these attributes."""
+def needs(
+    op: str,
+    attributes: frozenset[str],
+    inputs: tuple[DType | None, ...],
+    outputs: tuple[DType | None, ...],
+    floor: int,
+) -> int:
+    """The lowest opset, from `floor` on, at which ai.onnx has such an application of an operator.
+
+    Args:
+        op: Operator name.
+        attributes: Names of the attributes that are given.
+        inputs: Element types of the operands; None where one is absent.
+        outputs: Element types of the results; None where one is not wanted.
+        floor: Where to begin, and the answer where no opset has it.
+    """
     for version in range(floor, MAX_OPSET + 1):
-        found = form(op, domain, version)
-        if found is not None and not found.deprecated and attributes <= found.attributes.keys():
+        found = form(op, "", version)
+        if (
+            found is not None
+            and not found.deprecated
+            and attributes <= found.attributes.keys()
+            and _takes(found.schema.inputs, inputs)
+            and _takes(found.schema.outputs, outputs)
+        ):
             return version
     return floor
+
+
+_SPELLING = {
+    "float32": "float",
+    "float64": "double",
+    "str": "string",
+    "float8_e8m0fnu": "float8e8m0",
+    "float4_e2m1fn": "float4e2m1",
+}
+
+
+def _takes(parameters: Sequence[Any], dtypes: tuple[DType | None, ...]) -> bool:
+    """Whether values of these types may stand in these places; the last place may repeat."""
+    if dtypes and not parameters:
+        return False
+    for k, dtype in enumerate(dtypes):
+        if k >= len(parameters) and str(parameters[-1].option).rpartition(".")[2] != "Variadic":
+            return False
+        if dtype is not None:
+            name = _SPELLING.get(dtype.value, dtype.value.replace("float8_", "float8"))
+            if f"tensor({name})" not in parameters[min(k, len(parameters) - 1)].types:
+                return False
+    return True
 
 
 def _later(now: Form | None, base: Form | None) -> Mapping[str, Any]:

@@ -132,14 +132,16 @@ def _versions(graph: Graph, opset: int) -> dict[str, int]:
     for node in graph.nodes:
         given = frozenset(k for k, v in node.attrs.items() if v is not None)
         if node.domain == "":
-            versions[""] = max(versions[""], schemas.needs(node.op, "", given, versions[""]))
+            operands = tuple([None if v is None else v.dtype for v in node.inputs])
+            results = tuple([None if v is None else v.dtype for v in node.outputs])
+            versions[""] = schemas.needs(node.op, given, operands, results, versions[""])
         elif node.domain == "ai.onnx.ml":
             least = schemas.ml_version(node.op, given)
             versions[node.domain] = max(least, versions.get(node.domain, 1))
         else:
             versions[node.domain] = 1
         for body in node.subgraphs():
-            for domain, version in _versions(body, opset).items():
+            for domain, version in _versions(body, versions[""]).items():
                 versions[domain] = max(version, versions.get(domain, 1))
     return versions
 
@@ -176,7 +178,10 @@ class _Writer:
         for node in graph.nodes:
             proto.node.append(self.node(node, names))
         for value in dict.fromkeys(graph.outputs):
-            proto.output.add(name=names[value], type=type_proto(value))
+            info = proto.output.add(name=names[value])
+            # Where not even the rank is known, the element type may be a guess: say nothing.
+            if value.shape is not None:
+                info.type.CopyFrom(type_proto(value))
 
     def node(self, node: Node, names: Mapping[Value, str]) -> onnx.NodeProto:
         """One node as a message."""
