@@ -10,6 +10,9 @@ import numpy as np
 
 from gradcli.numbers.base import Array, Mask, Numbers, is_float
 
+_FAR = 64.0
+"""Where exp(-x^2) is 0 in float64, and stays it."""
+
 
 class _Machine(Numbers):
     """What float64 and complex128 share: NumPy does it, and comparisons look at the real part."""
@@ -115,6 +118,12 @@ class Real(_Machine):
         e = np.exp(-np.abs(x))
         return np.where(x >= 0, 1.0, e) / (1.0 + e)
 
+    def erfc(self, x: Array) -> Array:
+        # SciPy's loses three digits in the tail, where exp(-x^2) magnifies the rounding of x^2.
+        right = np.clip(x, 1.0, _FAR)
+        tail = _gauss(np.asarray(right)) * self._special.erfcx(right)
+        return np.where(x > 1.0, tail, self._special.erfc(x))
+
     def sign(self, x: Array) -> Array:
         return np.sign(x)
 
@@ -134,7 +143,7 @@ class Real(_Machine):
         return np.minimum(x, y)
 
     def max(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
-        return np.max(x, axis=tuple(axes), keepdims=keepdims, initial=-np.inf)
+        return _max(x, tuple(axes), keepdims)
 
 
 class Complex(_Machine):
@@ -161,34 +170,75 @@ class Complex(_Machine):
     def round_to(self, x: Array, dtype: np.dtype[Any]) -> Array:
         return np.real(x).astype(dtype).astype(self.dtype)
 
-    def power(self, x: Array, y: Array) -> Array:
-        # NumPy takes the branch of a negative base off the real line; an integer exponent has none.
-        exponent = np.real(y)
-        whole = (np.imag(y) == 0) & (exponent == np.round(exponent)) & (np.abs(exponent) < 64)
-        if np.all(whole):
-            return _integer_power(np.asarray(x, self.dtype), exponent)
-        return np.where(
-            whole, _integer_power(np.asarray(x, self.dtype), exponent * whole), np.power(x, y)
+    def log(self, x: Array) -> Array:
+        return np.where(np.real(x) < 0, np.nan, np.log(x))
+
+    def sqrt(self, x: Array) -> Array:
+        return np.where(np.real(x) < 0, np.nan, np.sqrt(x))
+
+    def log1p(self, x: Array) -> Array:
+        # NumPy rounds 1 + x first. |1 + x| = (1 + re) * sqrt(1 + (im / (1 + re))^2).
+        re, im = np.real(x), np.imag(x)
+        size = np.log1p(re) + 0.5 * np.log1p(np.square(im / (1.0 + re)))
+        return size + 1j * np.arctan2(im, 1.0 + re)
+
+    def erf(self, x: Array) -> Array:
+        # erf(-x) = -erf(x); past 1 its complement has the more exact imaginary part.
+        left = np.real(x) < 0
+        z = np.where(left, -x, x)
+        return np.where(left, -1.0, 1.0) * np.where(
+            z.real < 1.0, self._special.erf(z), 1.0 - self._tail(z)
         )
+
+    def erfc(self, x: Array) -> Array:
+        left = np.real(x) < 0
+        tail = self._tail(np.where(left, -x, x))
+        wide = np.where(left, 2.0 - tail, tail)
+        return np.where(np.abs(np.real(x)) < 1.0, self._special.erfc(x), wide)
+
+    def _tail(self, z: np.ndarray) -> np.ndarray:
+        """erfc(z) = exp(-z^2) w(iz), with w the Faddeeva function, right of 0."""
+        re, im = np.clip(np.real(z), 0.0, _FAR), np.imag(z)
+        gauss = _gauss(re) * np.exp(im * im - 2j * re * im)
+        return np.asarray(gauss * self._special.wofz(1j * re - im))
+
+    def power(self, x: Array, y: Array) -> Array:
+        # x^y = re(x)^re(y) * exp(re(y) * turn + i im(y) * (log re(x) + turn)), with turn the logarithm
+        # of x / re(x): real powers are exact to the last bit and know whole exponents.
+        base, exponent = np.real(x), np.real(y)
+        with np.errstate(all="ignore"):
+            turn = self.log1p(1j * (np.imag(x) / base))
+            lift = np.imag(y) * (np.log(base) + turn)
+            drift = exponent * turn + 1j * np.where(np.imag(y) == 0, 0.0, lift)
+            # At 0 there is no ratio to take, and NumPy multiplies small whole powers out.
+            return np.where(base == 0, np.power(x, y), np.power(base, exponent) * np.exp(drift))
+
+    def maximum(self, x: Array, y: Array) -> Array:
+        return np.where((np.real(x) < np.real(y)) | np.isnan(y), y, x)
+
+    def minimum(self, x: Array, y: Array) -> Array:
+        return np.where((np.real(x) > np.real(y)) | np.isnan(y), y, x)
 
     def max(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
         axes = tuple(a % x.ndim for a in axes)
+        if not self.is_number(x) or not x.size:
+            return _max(x, axes, keepdims)
         rest = tuple(a for a in range(x.ndim) if a not in axes)
         flat = np.transpose(x, (*rest, *axes)).reshape(*(x.shape[a] for a in rest), -1)
         top = np.take_along_axis(flat, np.argmax(flat.real, axis=-1)[..., None], axis=-1)[..., 0]
         return np.expand_dims(top, axes) if keepdims else top
 
 
-def _integer_power(x: np.ndarray, exponent: np.ndarray) -> np.ndarray:
-    """x to whole exponents below 64 in size, by squaring: exact in sign, analytic in x."""
-    x, exponent = np.broadcast_arrays(x, exponent)
-    left = np.abs(exponent).astype(np.int64)
-    out, square = np.ones(x.shape, x.dtype), x
-    while np.any(left):
-        out = np.where(left & 1, out * square, out)
-        left = left >> 1
-        square = square * square if np.any(left) else square
-    return np.where(exponent < 0, 1.0 / out, out)
+def _max(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> Array:
+    """NumPy's maximum, where nothing at all is -inf; integers have no such number."""
+    floats = x.dtype.kind in "fc"
+    return np.max(x, axis=axes, keepdims=keepdims, **({"initial": -np.inf} if floats else {}))
+
+
+def _gauss(x: np.ndarray) -> np.ndarray:
+    """exp(-x^2) right of 0; x^2 = head^2 + (x - head) * (x + head), and head^2 is exact."""
+    head = x.astype(np.float32).astype(np.float64)
+    return np.asarray(np.exp(-head * head) * np.exp(-(x - head) * (x + head)))
 
 
 real = Real()
