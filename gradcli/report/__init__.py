@@ -1,0 +1,8 @@
+"""A Comparison as text: formatters return it and never print."""
+
+from gradcli.report.arrays import derivative_text
+from gradcli.report.encoding import encodable
+from gradcli.report.jsonform import comparison_json, derivative_json
+from gradcli.report.terminal import table
+
+__all__ = ["comparison_json", "derivative_json", "derivative_text", "encodable", "table"]

@@ -1,0 +1,195 @@
+"""The machine-readable reports: raw facts, seconds, no rounding. `docs/json.md` describes them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradcli.comparison import Comparison, Judgement, KinkAt, Primal, Reference, Subject, Worst
+from gradcli.engines.base import Times
+
+SCHEMA_VERSION = 1
+"""Raised when a field changes its meaning or goes; new fields do not raise it."""
+
+NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def comparison_json(comparison: Comparison) -> str:
+    """A comparison as one JSON object."""
+    c = comparison
+    return dumps(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "model": {"path": c.subject.path, "sha256": c.subject.sha256},
+            "problem": _problem(c.subject),
+            "primal": _primal(c.primal),
+            "reference": _reference(c.reference),
+            "methods": [_method(j) for j in c.methods],
+            "kinks": [_kink(k) for k in c.kinks],
+            "advice": [
+                {"text": a.text, "method": a.method, "evidence": dict(a.evidence)} for a in c.advice
+            ],
+            "notes": list(c.notes),
+            "counts": dict(c.counts),
+            "verdict": str(c.verdict),
+            "exit_code": c.exit_code,
+        }
+    )
+
+
+def derivative_json(
+    *,
+    path: str,
+    sha256: str,
+    operator: str,
+    method: str,
+    dtype: str,
+    blocks: Mapping[tuple[str, str], np.ndarray],
+    notes: Sequence[str] = (),
+) -> str:
+    """A derivative as one JSON object: a list of blocks, each with its names apart.
+
+    Args:
+        path: The model file, printable.
+        sha256: Of the file's bytes.
+        operator: gradient, jacobian, jvp or vjp.
+        method: What computed it.
+        dtype: In which width.
+        blocks: Arrays by (of, wrt); either name is empty where the operator has no such axis.
+        notes: What was completed or is odd.
+    """
+    return dumps(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "model": {"path": path, "sha256": sha256},
+            "operator": operator,
+            "method": method,
+            "dtype": dtype,
+            "derivative": [
+                {"of": of or None, "wrt": wrt or None, "shape": list(a.shape), "values": a.tolist()}
+                for (of, wrt), a in blocks.items()
+            ],
+            "notes": list(notes),
+        }
+    )
+
+
+def dumps(content: Mapping[str, Any]) -> str:
+    """Standard JSON in ASCII: numbers in full, and those that JSON has no word for as strings."""
+    return json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+
+
+def _plain(x: Any) -> Any:
+    if isinstance(x, Mapping):
+        return {str(key): _plain(item) for key, item in x.items()}
+    if isinstance(x, list | tuple):
+        return [_plain(item) for item in x]
+    if isinstance(x, np.generic):
+        x = x.item()
+    if isinstance(x, float) and not math.isfinite(x):
+        return NOT_FINITE[str(x)]
+    return x
+
+
+def _problem(s: Subject) -> dict[str, Any]:
+    return {
+        "operator": s.operator,
+        "wrt": [{"name": name, "shape": shape} for name, shape in s.wrt.items()],
+        "of": [{"name": name, "shape": shape} for name, shape in s.of.items()],
+        "dtype": s.dtype,
+        "nodes": s.nodes,
+        "parameters": s.parameters,
+        "seed": s.seed,
+        "threads": s.threads,
+        "provider": s.provider,
+        "rtol": dict(s.rtol),
+        "atol": s.atol,
+    }
+
+
+def _primal(p: Primal) -> dict[str, Any]:
+    return {
+        "matches": p.matches,
+        "max_abs_error": p.max_abs_error,
+        "max_rel_error": p.max_rel_error,
+        "output": p.output,
+        "forward": _times(p.forward),
+        "reason": p.reason,
+    }
+
+
+def _reference(r: Reference) -> dict[str, Any]:
+    return {
+        "kind": r.kind,
+        "witness": r.witness,
+        "confirmed": r.confirmed,
+        "elements": r.elements,
+        "reason": r.reason,
+    }
+
+
+def _method(j: Judgement) -> dict[str, Any]:
+    return {
+        "method": j.method,
+        "status": j.status,
+        "reason": j.reason,
+        "level": j.level,
+        "dtype": j.dtype,
+        "verdict": None if j.verdict is None else str(j.verdict),
+        "cause": None if j.cause is None else str(j.cause),
+        "detail": j.detail,
+        "max_abs_error": j.max_abs_error,
+        "max_rel_error": j.max_rel_error,
+        "correct_digits": j.correct_digits,
+        "uncertainty": j.uncertainty,
+        "worst": _worst(j.worst),
+        "counts": dict(j.counts),
+        "prepare": j.prepare,
+        "run": _times(j.run),
+        "times_forward": j.times_forward,
+        "evaluations": j.evaluations,
+        "sampled": j.sampled,
+        "notes": list(j.notes),
+    }
+
+
+def _worst(w: Worst | None) -> dict[str, Any] | None:
+    if w is None:
+        return None
+    return {
+        "name": w.name,
+        "index": w.index,
+        "value": w.value,
+        "reference": w.reference,
+        "node": w.node,
+    }
+
+
+def _times(t: Times | None) -> dict[str, Any] | None:
+    if t is None:
+        return None
+    return {
+        "median": t.median,
+        "mean": t.mean,
+        "stddev": t.stddev,
+        "min": min(t.times),
+        "max": max(t.times),
+        "times": t.times,
+    }
+
+
+def _kink(k: KinkAt) -> dict[str, Any]:
+    return {
+        "kind": k.kind,
+        "node": k.node,
+        "op": k.op,
+        "index": k.index,
+        "margin": k.margin,
+        "active": k.active,
+        "convention": k.convention,
+        "what": k.what,
+    }

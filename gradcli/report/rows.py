@@ -1,0 +1,318 @@
+"""A Comparison as cells and sentences, made once: every human format only lays them out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gradcli.comparison import Comparison, Judgement, KinkAt, Primal, Reference, Subject, Verdict
+
+Tone = Literal["plain", "good", "bad", "odd", "faint"]
+"""How a cell or a sentence should sound; formats without colour ignore it."""
+
+ABSENT = "–"
+LISTED = 8
+"""Kinks and names beyond this many are counted, not listed; the JSON has all of them."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table of methods.
+
+    Attributes:
+        key: What it is called in code.
+        heading: Its heading, in up to two parts that may stand above each other.
+        side: What it is about, for layouts that need two narrower tables.
+        right: Whether its cells are numbers, aligned at their ends.
+    """
+
+    key: str
+    heading: tuple[str, ...]
+    side: Literal["both", "accuracy", "cost"]
+    right: bool = True
+
+    @property
+    def name(self) -> str:
+        """The heading in one line."""
+        return " ".join(self.heading).replace("- ", "")
+
+
+COLUMNS = (
+    Column("method", ("method",), "both", right=False),
+    Column("verdict", ("verdict",), "accuracy", right=False),
+    Column("digits", ("correct", "digits"), "accuracy"),
+    Column("error", ("max rel", "error"), "accuracy"),
+    Column("uncertainty", ("u",), "accuracy"),
+    Column("evaluations", ("evalu-", "ations"), "cost"),
+    Column("prepare", ("prepare",), "cost"),
+    Column("run", ("run",), "cost"),
+    Column("times_forward", ("×", "forward"), "cost"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: a cell for every column, by its key."""
+
+    cells: Mapping[str, str]
+    tone: Tone
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One labelled sentence."""
+
+    label: str
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Screen:
+    """All that a report for people says, in order.
+
+    Attributes:
+        above: What was differentiated, and what the methods were held against.
+        rows: The methods.
+        below: What is odd, the advice, and last the verdict.
+    """
+
+    above: tuple[Fact, ...]
+    rows: tuple[Row, ...]
+    below: tuple[Fact, ...]
+
+
+def screen(comparison: Comparison) -> Screen:
+    """The whole report."""
+    return Screen(
+        tuple(_above(comparison)),
+        tuple(row(judgement) for judgement in comparison.methods),
+        tuple(_below(comparison)),
+    )
+
+
+# ---- numbers as text ------------------------------------------------------------------------------
+
+
+def scientific(x: float | None) -> str:
+    """Two digits and the shortest exponent: 1.2e-7."""
+    if x is None:
+        return ABSENT
+    if x == 0 or not math.isfinite(x):
+        return f"{x:.0f}"
+    mantissa, exponent = f"{x:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def seconds(t: float | None) -> str:
+    """Three digits and a unit: 12.3 µs, 1.50 ms, 250 s."""
+    if t is None:
+        return ABSENT
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if t * scale >= 0.9995:
+            return f"{_three(t * scale)} {unit}"
+    return f"{t * 1e9:.0f} ns"
+
+
+def _three(x: float) -> str:
+    decimals = max(0, 2 - math.floor(math.log10(x) + 1e-4))
+    return f"{x:.{decimals}f}"
+
+
+def ratio(x: float | None) -> str:
+    """Two decimals while they matter, none when they do not."""
+    if x is None:
+        return ABSENT
+    if not math.isfinite(x) or x >= 99.95:
+        return f"{x:.0f}"
+    return f"{x:.1f}" if x >= 9.995 else f"{x:.2f}"
+
+
+def value(x: float) -> str:
+    """As many digits as tell a float32 from its neighbours."""
+    return f"{x:.9g}"
+
+
+def tensor(name: str, shape: Sequence[int]) -> str:
+    """A name and its shape, which never breaks at the end of a line: x (1×2)."""
+    return f"{name} ({'×'.join(map(str, shape))})" if shape else name
+
+
+# ---- the table ------------------------------------------------------------------------------------
+
+
+def row(judgement: Judgement) -> Row:
+    """The cells of one method."""
+    j = judgement
+    computed = j.status == "computed"
+    cells = {
+        "method": j.method,
+        "verdict": str(j.verdict) if j.verdict else j.status,
+        "digits": ABSENT if j.correct_digits is None else f"{j.correct_digits:.1f}",
+        "error": scientific(j.max_rel_error),
+        "uncertainty": scientific(j.uncertainty),
+        "evaluations": str(j.evaluations) if computed else ABSENT,
+        "prepare": seconds(j.prepare),
+        "run": seconds(j.run.median if j.run else None),
+        "times_forward": ratio(j.times_forward),
+    }
+    return Row(cells, _tone(j))
+
+
+def _tone(j: Judgement) -> Tone:
+    if j.status == "failed":
+        return "bad"
+    if j.verdict is None:
+        return "faint"
+    return _verdict_tone(j.verdict)
+
+
+def _verdict_tone(verdict: Verdict) -> Tone:
+    tones: dict[Verdict, Tone] = {Verdict.AGREE: "good", Verdict.DISAGREE: "bad"}
+    return tones.get(verdict, "odd")
+
+
+# ---- what was asked -------------------------------------------------------------------------------
+
+
+def _above(c: Comparison) -> Iterator[Fact]:
+    s = c.subject
+    yield Fact("model", f"{s.path}  (sha256 {s.sha256[:12]})")
+    yield Fact("question", question(s))
+    yield Fact("point", _point(s))
+    yield Fact("arithmetic", _arithmetic(c))
+    yield _primal(c.primal)
+    yield _reference(c.reference)
+
+
+def question(s: Subject) -> str:
+    """What was differentiated, as a sentence."""
+    of = f"the output {_listed(tensor(n, d) for n, d in s.of.items())}"
+    wrt = f"the input {_listed(tensor(n, d) for n, d in s.wrt.items())}"
+    sentence = f"the derivative of {of} with respect to {wrt}"
+    return {
+        "gradient": f"gradient: {sentence}",
+        "jacobian": f"Jacobian: {sentence}, element by element",
+        "jvp": f"jvp: {sentence}, along a tangent of the input",
+        "vjp": f"vjp: {sentence}, summed with a cotangent of the output",
+    }[s.operator]
+
+
+def _point(s: Subject) -> str:
+    nodes = f"{s.nodes:,} operator{'s' * (s.nodes != 1)}"
+    return f"{nodes} and {s.parameters:,} constants between them; seed {s.seed}"
+
+
+def _arithmetic(c: Comparison) -> str:
+    by_dtype: dict[str, list[str]] = {}
+    for j in c.methods:
+        if j.status == "computed":
+            by_dtype.setdefault(j.dtype, []).append(j.method)
+    widths = "; ".join(f"{', '.join(names)} in {dtype}" for dtype, names in by_dtype.items())
+    s = c.subject
+    threads = f"{s.threads} thread{'s' * (s.threads != 1)}"
+    return f"{widths or s.dtype}; {s.provider.removesuffix('ExecutionProvider')}, {threads}"
+
+
+def _primal(p: Primal) -> Fact:
+    where = f" in {p.output}" if p.output else ""
+    forward = f"; one forward pass takes {seconds(p.forward.median)}" if p.forward else ""
+    if p.matches:
+        return Fact(
+            "primal",
+            f"matches onnxruntime to {scientific(p.max_rel_error)} relative{where}{forward}",
+        )
+    reason = f": {p.reason}" if p.reason else ""
+    errors = f"off by {scientific(p.max_abs_error)} ({scientific(p.max_rel_error)} relative){where}"
+    return Fact("primal", f"DOES NOT MATCH onnxruntime, {errors}{reason}", "bad")
+
+
+def _reference(r: Reference) -> Fact:
+    reason = f": {r.reason}" if r.reason else ""
+    if r.kind == "none":
+        return Fact("reference", f"none{reason}", "odd")
+    confirmed = (
+        f", confirmed by {r.witness} on {r.confirmed:,} of {r.elements:,} elements"
+        if r.witness
+        else ""
+    )
+    return Fact("reference", f"{r.kind}{confirmed}{reason}", "odd" if r.reason else "plain")
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = list(names)
+    extra = len(every) - LISTED
+    return ", ".join(every[:LISTED]) + (f" and {extra:,} more" if extra > 0 else "")
+
+
+# ---- what came of it ------------------------------------------------------------------------------
+
+
+def _below(c: Comparison) -> Iterator[Fact]:
+    for j in c.methods:
+        yield from _remarks(j)
+    yield from _kinks(c.kinks)
+    for note in c.notes:
+        yield Fact("note", note, "odd")
+    for advice in c.advice:
+        yield Fact("advice", advice.text)
+    yield Fact("verdict", f"{c.verdict}: {tally(c.counts)}", _verdict_tone(c.verdict))
+
+
+def _remarks(j: Judgement) -> Iterator[Fact]:
+    if j.status != "computed":
+        yield Fact(j.status, f"{j.method}: {j.reason}", _tone(j))
+        return
+    if j.verdict is not None and j.verdict is not Verdict.AGREE:
+        yield Fact(str(j.verdict), _why(j), _tone(j))
+    if j.max_rel_error is None and j.verdict is not None:
+        yield Fact("zero", f"{j.method}: every element of the reference is zero within u")
+    if j.level:
+        yield Fact("way", f"{j.method}: {j.level}")
+    if j.sampled:
+        yield Fact("sample", f"{j.method}: computed on a sample, and its times are the sample's")
+    for note in j.notes:
+        yield Fact("note", f"{j.method}: {note}")
+
+
+def _why(j: Judgement) -> str:
+    cause = f", cause: {j.cause}" if j.cause else ""
+    detail = f" ({j.detail})" if j.detail else ""
+    elements = "; ".join(
+        f"{count:,} element{'s' * (count != 1)} {verdict}" for verdict, count in j.counts.items() if count
+    )
+    parts = [f"{j.method}{cause}{detail}"]
+    if w := j.worst:
+        at = f"{w.name}[{', '.join(map(str, w.index))}]" if w.index else f"{w.name or 'a direction'}"
+        node = f", node {w.node}" if w.node else ""
+        parts.append(f"worst at {at}: {value(w.value)} against {value(w.reference)}{node}")
+    return "; ".join([*parts, elements] if elements else parts)
+
+
+def _kinks(kinks: Sequence[KinkAt]) -> Iterator[Fact]:
+    for kink in kinks[:LISTED]:
+        yield Fact(kink.kind, kink_sentence(kink), "odd" if kink.active else "plain")
+    if (extra := len(kinks) - LISTED) > 0:
+        yield Fact("kink", f"and {extra:,} more; --format json lists them all")
+
+
+def kink_sentence(kink: KinkAt) -> str:
+    """Where it is, how near, and whether it matters here."""
+    at = f"node {kink.node} ({kink.op}), element [{', '.join(map(str, kink.index))}]"
+    near = "on it" if kink.margin == 0 else f"{scientific(kink.margin)} away"
+    if kink.kind == "edge":
+        return f"{at}: {near}{'; ' + kink.what if kink.what else ''}"
+    matters = {
+        True: "the one-sided derivatives differ",
+        False: "the one-sided derivatives of what was asked for are equal: smooth here",
+        None: "whether the one-sided derivatives differ was not decided",
+    }[kink.active]
+    convention = f"; gradcli's rules take {kink.convention}" if kink.convention else ""
+    return f"{at}: {near}; {matters}{convention}"
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """Methods by verdict, in words: 5 AGREE, 1 KINK, 1 skipped."""
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "no method"

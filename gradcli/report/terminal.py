@@ -1,0 +1,145 @@
+"""The report for a screen: planned widths, no number ever cut."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from gradcli.comparison import Comparison
+from gradcli.report.rows import COLUMNS, Column, Fact, Row, Tone, screen
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+STYLES: dict[Tone, str] = {
+    "plain": "",
+    "good": "green",
+    "bad": "bold red",
+    "odd": "yellow",
+    "faint": "dim",
+}
+
+NARROWEST = 40
+"""Below this width nothing is planned: lines become longer than asked for."""
+
+
+def table(comparison: Comparison, *, width: int = 80, color: bool = False) -> str:
+    """The report as text.
+
+    Args:
+        comparison: What to say.
+        width: Columns of the screen; at least 40 are used.
+        color: Whether to colour it with ANSI codes.
+    """
+    from rich.console import Console
+
+    console = Console(
+        file=io.StringIO(),
+        width=max(width, NARROWEST),
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        legacy_windows=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=False,
+        _environ={},
+    )
+    content = screen(comparison)
+    console.print(_facts(content.above))
+    console.print()
+    for part in _methods(content.rows, console.width):
+        console.print(part)
+        console.print()
+    console.print(_facts(content.below))
+    assert isinstance(console.file, io.StringIO)
+    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
+
+
+def _facts(facts: Sequence[Fact]) -> Table:
+    """Labels on the left, said once for a run of equal ones; sentences wrapped beside them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    before = ""
+    for fact in facts:
+        label = "" if fact.label == before else fact.label
+        before = fact.label
+        style = STYLES[fact.tone]
+        grid.add_row(Text(label, style="bold"), Text(fact.text, style=style))
+    return grid
+
+
+def _methods(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+    """The table of methods in the widest layout that fits without cutting anything.
+
+    One table with wide gaps, one with narrow gaps, a table of accuracy above one of cost, or a list.
+    """
+    accuracy = [c for c in COLUMNS if c.side in ("both", "accuracy")]
+    cost = [c for c in COLUMNS if c.side in ("both", "cost")]
+    for tables, gap in (
+        ([COLUMNS], 2),
+        ([COLUMNS], 1),
+        ([accuracy, cost], 2),
+        ([accuracy, cost], 1),
+    ):
+        grids = [_Grid(columns, rows, gap) for columns in tables]
+        if all(grid.width <= width for grid in grids):
+            yield from (grid.text() for grid in grids)
+            return
+    for row in rows:
+        yield _facts([_labelled(column, row) for column in COLUMNS])
+
+
+def _labelled(column: Column, row: Row) -> Fact:
+    tone: Tone = row.tone if column.key == "verdict" else "plain"
+    return Fact(column.name, row.cells[column.key], tone)
+
+
+class _Grid:
+    """Cells in columns. Laid out here and not by rich, whose tables crop what does not fit."""
+
+    def __init__(self, columns: Sequence[Column], rows: Sequence[Row], gap: int) -> None:
+        from rich.cells import cell_len
+
+        self.columns = columns
+        self.rows = rows
+        self.gap = gap
+        self.widths = [
+            max(cell_len(text) for text in (*c.heading, *(row.cells[c.key] for row in rows)))
+            for c in columns
+        ]
+        self.width = sum(self.widths) + gap * (len(columns) - 1)
+
+    def text(self) -> Text:
+        """Headings, then a line for each row."""
+        from rich.text import Text
+
+        tall = max(len(column.heading) for column in self.columns)
+        headings = [("",) * (tall - len(c.heading)) + c.heading for c in self.columns]
+        lines = [self._line(level, ["bold"] * len(level)) for level in zip(*headings, strict=True)]
+        for row in self.rows:
+            plain = STYLES["faint"] if row.tone == "faint" else ""
+            styles = [STYLES[row.tone] if c.key == "verdict" else plain for c in self.columns]
+            lines.append(self._line([row.cells[c.key] for c in self.columns], styles))
+        return Text("\n").join(lines)
+
+    def _line(self, cells: Sequence[str], styles: Sequence[str]) -> Text:
+        from rich.text import Text
+
+        padded = []
+        for column, width, cell, style in zip(
+            self.columns, self.widths, cells, styles, strict=True
+        ):
+            text = Text(cell, style=style)
+            missing = width - text.cell_len
+            (text.pad_left if column.right else text.pad_right)(missing)
+            padded.append(text)
+        return Text(" " * self.gap).join(padded)
