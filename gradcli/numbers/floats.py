@@ -203,8 +203,8 @@ class Complex(_Machine):
         return np.asarray(gauss * self._special.wofz(1j * re - im))
 
     def power(self, x: Array, y: Array) -> Array:
-        # x^y = re(x)^re(y) * exp(re(y) * turn + i im(y) * (log re(x) + turn)), with turn the logarithm
-        # of x / re(x): real powers are exact to the last bit and know whole exponents.
+        # x^y = re(x)^re(y) * exp(re(y) * turn + i im(y) * (log re(x) + turn)), where turn is the
+        # logarithm of x / re(x): real powers are exact to the last bit and know whole exponents.
         base, exponent = np.real(x), np.real(y)
         with np.errstate(all="ignore"):
             turn = self.log1p(1j * (np.imag(x) / base))
@@ -231,8 +231,9 @@ class Complex(_Machine):
 
 def _max(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> Array:
     """NumPy's maximum, where nothing at all is -inf; integers have no such number."""
-    floats = x.dtype.kind in "fc"
-    return np.max(x, axis=axes, keepdims=keepdims, **({"initial": -np.inf} if floats else {}))
+    if x.dtype.kind in "fc":
+        return np.max(x, axis=axes, keepdims=keepdims, initial=-np.inf)
+    return np.max(x, axis=axes, keepdims=keepdims)
 
 
 def _gauss(x: np.ndarray) -> np.ndarray:

@@ -160,7 +160,8 @@ class Symbol(Boxed):
         # Unevaluated where symbols are involved: SymPy would prove or refute it, slowly.
         if x.free_symbols or y.free_symbols:
             return kind(x, y, evaluate=False)
-        return bool(kind(x, y))
+        real_numbers = x.is_extended_real and y.is_extended_real
+        return bool(real_numbers and kind(x, y))
 
     def _not(self, a: Any) -> Any:
         return self._decided(self._sympy.Not(a))
