@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.errors import GradcliError, UnsupportedError
+from gradcli.errors import CannotError, GradcliError, UnsupportedError
 from gradcli.graph import Graph, Node, Value
 from gradcli.numbers import Array, Numbers, real
 from gradcli.ops import OPS, Table
@@ -67,7 +67,7 @@ class Evaluator:
             env.update(captured)
         for value in self.graph.inputs:
             x = feeds[value.name]
-            env[value] = x if isinstance(x, np.ndarray) and x.dtype == self.n.dtype else self.n.lift(np.asarray(x))
+            env[value] = x if self.n.is_number(x) else self.n.lift(np.asarray(x))
         wanted = set(keep)
         kept = {v.name: x for v, x in env.items() if v.name in wanted}
         with np.errstate(all="ignore"):
@@ -116,6 +116,8 @@ def _apply(
             None if value is None else x() if callable(x) else x
             for x, value in zip_longest(results, node.outputs[: len(results)])
         )
+    except CannotError as error:
+        raise CannotError(f"node {node.name!r} ({node.key}): {error.message}", error.hint) from error
     except (GradcliError, MemoryError, NotImplementedError):
         raise
     except (ValueError, TypeError, IndexError, ArithmeticError) as error:
