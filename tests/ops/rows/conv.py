@@ -8,8 +8,6 @@ import numpy as np
 
 from tests.ops.table import Case, Row, normal
 
-SINGLE = "its kernel in onnxruntime takes float32 only; tests/ops/test_spatial.py holds it there"
-
 
 def windows(rng: np.random.Generator, rank: int) -> tuple[list[int], dict[str, Any]]:
     """A kernel, and strides, dilations and padding of every kind, sometimes left at defaults."""
@@ -79,6 +77,6 @@ def draw_conv_transpose(rng: np.random.Generator) -> Case:
 
 
 ROWS = (
-    Row("Conv", draw_conv, runtime=SINGLE),
-    Row("ConvTranspose", draw_conv_transpose, runtime=SINGLE),
+    Row("Conv", draw_conv),
+    Row("ConvTranspose", draw_conv_transpose),
 )

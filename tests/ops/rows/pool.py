@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.ops.rows.conv import SINGLE, long_side, windows
+from tests.ops.rows.conv import long_side, windows
 from tests.ops.table import Case, Kink, Row, normal
 
 
@@ -68,7 +68,7 @@ ROWS = (
             ),
         ),
     ),
-    Row("AveragePool", draw_average_pool, runtime=SINGLE),
-    Row("GlobalAveragePool", draw_plane, runtime=SINGLE),
-    Row("GlobalMaxPool", draw_plane, runtime=SINGLE),
+    Row("AveragePool", draw_average_pool),
+    Row("GlobalAveragePool", draw_plane),
+    Row("GlobalMaxPool", draw_plane),
 )

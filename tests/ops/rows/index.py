@@ -1,0 +1,220 @@
+"""How the operators of gradcli/ops/index.py are tested."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tests.ops.rows.reduce import apart
+from tests.ops.table import Case, Kink, Row, normal, shape
+
+
+def ints(*values: int) -> np.ndarray:
+    """An operand that lists whole numbers."""
+    return np.array(values, np.int64)
+
+
+def some_axis(rng: np.random.Generator, rank: int) -> int:
+    """An axis, negative or not."""
+    return int(rng.integers(-rank, rank))
+
+
+def draw_concat(rng: np.random.Generator) -> Case:
+    """One to four parts, of which one may be empty."""
+    dims = list(shape(rng, int(rng.integers(1, 4))))
+    axis = some_axis(rng, len(dims))
+    parts = []
+    for _ in range(int(rng.integers(1, 5))):
+        dims[axis] = int(rng.integers(0, 4))
+        parts.append(normal(rng, tuple(dims)))
+    return Case(tuple(parts), {"axis": axis})
+
+
+def draw_split(rng: np.random.Generator) -> Case:
+    """Sizes given, or a number of parts, of which the last may be smaller."""
+    dims = list(shape(rng, int(rng.integers(1, 4))))
+    axis = some_axis(rng, len(dims))
+    parts = int(rng.integers(1, 4))
+    if rng.random() < 0.5:
+        sizes = [int(d) for d in rng.integers(0, 4, parts)]
+        dims[axis] = sum(sizes)
+        return Case((normal(rng, tuple(dims)), ints(*sizes)), {"axis": axis}, outputs=parts)
+    last = int(rng.integers(1, 4))
+    dims[axis] = (parts - 1) * 3 + last
+    attrs = {"axis": axis, "num_outputs": parts}
+    return Case((normal(rng, tuple(dims)),), attrs, outputs=parts)
+
+
+def draw_slice(rng: np.random.Generator) -> Case:
+    """Any axes and steps, ends beyond the tensor, empty cuts; axes and steps may be left out."""
+    dims = shape(rng, int(rng.integers(1, 5)), high=6)
+    count = int(rng.integers(0, len(dims) + 1))
+    starts, ends = rng.integers(-8, 9, (2, count))
+    far = rng.random(count) < 0.3
+    steps = rng.choice([-3, -2, -1, 1, 1, 2, 3], count)
+    ends = np.where(far, np.where(steps > 0, 2**63 - 1, -(2**63) + 1), ends)
+    axes = rng.permutation(len(dims))[:count]
+    axes = np.where(rng.random(count) < 0.5, axes, axes - len(dims))
+    x = normal(rng, dims)
+    whole = [a.astype(np.int64) for a in (starts, ends, axes, steps)]
+    kind = rng.random()
+    if kind < 0.2:
+        return Case((x, *whole[:2]))
+    if kind < 0.4:
+        return Case((x, *whole[:3]))
+    return Case((x, *whole)) if kind < 0.8 else Case((x, *whole[:2], None, whole[3]))
+
+
+def indices_into(rng: np.random.Generator, size: int, dims: tuple[int, ...]) -> np.ndarray:
+    """Indices of an axis, repeated and negative ones among them."""
+    return rng.integers(-size, size, dims, dtype=np.int64)
+
+
+def draw_gather(rng: np.random.Generator) -> Case:
+    """Indices of any rank, into any axis, int32 or int64."""
+    dims = shape(rng, int(rng.integers(1, 4)))
+    axis = some_axis(rng, len(dims))
+    indices = indices_into(rng, dims[axis], shape(rng, int(rng.integers(0, 3))))
+    kind = np.int32 if rng.random() < 0.3 else np.int64
+    return Case((normal(rng, dims), indices.astype(kind)), {"axis": axis})
+
+
+def draw_gather_elements(rng: np.random.Generator) -> Case:
+    """Indices that repeat, and that stop short of the data along other axes."""
+    dims = shape(rng, int(rng.integers(1, 4)))
+    axis = some_axis(rng, len(dims))
+    reach = [int(rng.integers(1, d + 1)) for d in dims]
+    reach[axis] = int(rng.integers(1, 6))
+    indices = indices_into(rng, dims[axis], tuple(reach))
+    return Case((normal(rng, dims), indices), {"axis": axis})
+
+
+def nd_places(
+    rng: np.random.Generator, dims: tuple[int, ...], count: int, repeat: bool
+) -> np.ndarray:
+    """Rows of indices [..., count] into the first axes; distinct unless they may repeat."""
+    size = int(np.prod(dims[:count]))
+    if repeat:
+        flat = rng.integers(0, size, shape(rng, int(rng.integers(1, 3))))
+    else:
+        flat = rng.permutation(size)[: int(rng.integers(1, size + 1))]
+    rows = np.stack(np.unravel_index(flat, dims[:count]), -1).astype(np.int64)
+    return np.where(rng.random(rows.shape) < 0.3, rows - np.array(dims[:count]), rows)
+
+
+def draw_gather_nd(rng: np.random.Generator) -> Case:
+    """Single elements or slices, with and without batch dimensions."""
+    if rng.random() < 0.5:
+        dims = shape(rng, int(rng.integers(1, 4)))
+        count = int(rng.integers(1, len(dims) + 1))
+        return Case((normal(rng, dims), nd_places(rng, dims, count, repeat=True)))
+    batch = shape(rng, int(rng.integers(1, 3)))
+    dims = shape(rng, int(rng.integers(1, 3)))
+    count = int(rng.integers(1, len(dims) + 1))
+    rows = rng.integers(0, dims[:count], (*batch, 3, count), dtype=np.int64)
+    return Case((normal(rng, batch + dims), rows), {"batch_dims": len(batch)})
+
+
+def draw_scatter_elements(rng: np.random.Generator) -> Case:
+    """Written at distinct indices, or added at any."""
+    dims = shape(rng, int(rng.integers(1, 4)))
+    axis = some_axis(rng, len(dims))
+    reach = [int(rng.integers(1, d + 1)) for d in dims]
+    if rng.random() < 0.5:
+        order = np.argsort(rng.random(dims), axis)
+        indices = order[tuple(slice(0, d) for d in reach)].astype(np.int64)
+        attrs: dict[str, Any] = {"axis": axis}
+    else:
+        reach[axis] = int(rng.integers(1, 6))
+        indices = indices_into(rng, dims[axis], tuple(reach))
+        attrs = {"axis": axis, "reduction": "add"}
+    return Case((normal(rng, dims), indices, normal(rng, tuple(reach))), attrs)
+
+
+def draw_scatter_nd(rng: np.random.Generator) -> Case:
+    """Written at distinct indices, or added at any; elements or slices."""
+    dims = shape(rng, int(rng.integers(1, 4)))
+    count = int(rng.integers(1, len(dims) + 1))
+    add = rng.random() < 0.5
+    rows = nd_places(rng, dims, count, repeat=add)
+    updates = normal(rng, (*rows.shape[:-1], *dims[count:]))
+    return Case((normal(rng, dims), rows, updates), {"reduction": "add" if add else "none"})
+
+
+def draw_pad(rng: np.random.Generator) -> Case:
+    """All four modes; negative pads with a constant; some axes or all of them."""
+    dims = shape(rng, int(rng.integers(1, 4)), low=3, high=5)
+    mode = str(rng.choice(["constant", "constant", "reflect", "edge", "wrap"]))
+    count = len(dims) if rng.random() < 0.5 else int(rng.integers(1, len(dims) + 1))
+    axes = None
+    if count < len(dims) or rng.random() < 0.3:
+        axes = rng.permutation(len(dims))[:count].astype(np.int64)
+    pads = rng.integers(-1 if mode == "constant" else 0, 3, 2 * count, dtype=np.int64)
+    value = normal(rng, ()) if mode == "constant" and rng.random() < 0.6 else None
+    if axes is not None:
+        return Case((normal(rng, dims), pads, value, axes), {"mode": mode})
+    return Case((normal(rng, dims), pads, *([] if value is None else [value])), {"mode": mode})
+
+
+def draw_tile(rng: np.random.Generator) -> Case:
+    """Copies along any axes."""
+    dims = shape(rng)
+    return Case((normal(rng, dims), rng.integers(1, 4, len(dims), dtype=np.int64)))
+
+
+def draw_trilu(rng: np.random.Generator) -> Case:
+    """Either triangle, any diagonal, any leading axes."""
+    x = normal(rng, shape(rng, int(rng.integers(2, 5))))
+    attrs = {"upper": int(rng.integers(0, 2))}
+    return Case((x,) if rng.random() < 0.3 else (x, np.array(rng.integers(-4, 5), np.int64)), attrs)
+
+
+def draw_one_hot(rng: np.random.Generator) -> Case:
+    """Indices negative, and beyond the depth; the axis anywhere."""
+    dims = shape(rng, int(rng.integers(1, 4)))
+    depth = np.array(rng.integers(1, 5), np.int64)
+    indices = rng.integers(-5, 6, dims, dtype=np.int64)
+    axis = some_axis(rng, len(dims) + 1)
+    return Case((indices, depth, normal(rng, (2,))), {"axis": axis})
+
+
+def draw_nonzero(rng: np.random.Generator) -> Case:
+    """Some zeros, of either sign."""
+    dims = shape(rng, int(rng.integers(1, 4)))
+    return Case((normal(rng, dims) * (rng.random(dims) < 0.5),))
+
+
+def draw_top_k(rng: np.random.Generator) -> Case:
+    """The greatest or the least, along any axis, no ties."""
+    dims = shape(rng, int(rng.integers(1, 4)))
+    axis = some_axis(rng, len(dims))
+    k = ints(int(rng.integers(0, dims[axis] + 1)))
+    attrs = {"axis": axis, "largest": int(rng.integers(0, 2))}
+    return Case((apart(rng, dims), k), attrs, outputs=2)
+
+
+ROWS = (
+    Row("Concat", draw_concat),
+    Row("Split", draw_split),
+    Row("Slice", draw_slice, dynamic="free"),
+    Row("Gather", draw_gather, dynamic="free"),
+    Row("GatherElements", draw_gather_elements, dynamic="free"),
+    Row("GatherND", draw_gather_nd),
+    Row("ScatterElements", draw_scatter_elements, dynamic="free"),
+    Row("ScatterND", draw_scatter_nd, dynamic="free"),
+    Row("Pad", draw_pad, dynamic="free"),
+    Row("Tile", draw_tile, dynamic="free"),
+    Row("Trilu", draw_trilu, dynamic="free"),
+    Row("OneHot", draw_one_hot, runtime="no float64 kernel"),
+    Row("NonZero", draw_nonzero),
+    Row(
+        "TopK",
+        draw_top_k,
+        kinks=(
+            Kink(
+                Case((np.array([2.0, 3.0, 3.0, 1.0]), ints(1))), 0, np.array([0.0, 1.0, 0.0, 0.0])
+            ),
+        ),
+    ),
+)
