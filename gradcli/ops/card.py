@@ -166,6 +166,14 @@ class Card:
         return self.kind == "flat"
 
 
+def _as_in_a_file(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(np.float32(value))
+    if isinstance(value, tuple) and any(isinstance(x, float) for x in value):
+        return tuple(map(_as_in_a_file, value))
+    return value
+
+
 class Table(Mapping[str, Card]):
     """The plain table of all cards, and what the Builder asks of it."""
 
@@ -199,6 +207,9 @@ class Table(Mapping[str, Card]):
     def attributes(self, key: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """The given attributes with defaults filled in.
 
+        A float is rounded to float32, which is all that a file's attribute can hold: so the
+        interpreter and a runtime read the same number.
+
         Raises:
             UnsupportedError: When an attribute is unknown, or a required one is absent.
         """
@@ -208,7 +219,7 @@ class Table(Mapping[str, Card]):
         full = {**declared, **given}
         if missing := [name for name, value in full.items() if value is REQUIRED]:
             raise UnsupportedError(f"{key} needs its attribute {', '.join(missing)}")
-        return MappingProxyType(full)
+        return MappingProxyType({name: _as_in_a_file(value) for name, value in full.items()})
 
     def infer(
         self, builder: Builder, key: str, inputs: Sequence[Value | None], attrs: Mapping[str, Any]

@@ -22,7 +22,7 @@ FACETS = {
     "opaque": ("reason",),
 }
 
-EVALUATED = [row for row in ROWS if OPS[row.op].impl is not None]
+EVALUATED = [row for row in ROWS if row.op in OPS and OPS[row.op].impl is not None]
 MOVING = [row for row in EVALUATED if OPS[row.op].kind not in ("flat", "opaque")]
 
 

@@ -180,8 +180,8 @@ ROWS = (
     Row("Relu", unary(away=AWAY), (at([0.0, -0.0, 1.0], [0.0, 0.0, 1.0]),), dynamic="free"),
     Row(
         "LeakyRelu",
-        unary(away=AWAY, alpha=0.3),
-        (at([0.0, -0.0, 1.0], [0.3, 0.3, 1.0], {"alpha": 0.3}),),
+        unary(away=AWAY, alpha=0.25),
+        (at([0.0, -0.0, 1.0], [0.25, 0.25, 1.0], {"alpha": 0.25}),),
         dynamic="free",
     ),
     Row(
