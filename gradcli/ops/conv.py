@@ -65,7 +65,12 @@ def _conv_types(s: Site) -> Sequence[Type]:
         return [(s.x.dtype, None)]
     if w is not None and len(w) != len(x):
         raise ValueError(f"a weight of shape {w} for an operand of shape {x}")
-    if w is not None and isinstance(w[1], int) and isinstance(x[1], int) and w[1] * s["group"] != x[1]:
+    if (
+        w is not None
+        and isinstance(w[1], int)
+        and isinstance(x[1], int)
+        and w[1] * s["group"] != x[1]
+    ):
         raise ValueError(f"{x[1]} channels in {s['group']} groups for a weight of shape {w}")
     channels = None if w is None else w[0]
     unknown: tuple[Dim | None, ...] = (None,) * (len(x) - 2)

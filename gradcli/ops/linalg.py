@@ -43,7 +43,11 @@ def _matmul(n: Numbers, a: Array, b: Array) -> Array:
     rows = n.reshape(a, (1, -1)) if a.ndim == 1 else a
     columns = n.reshape(b, (-1, 1)) if b.ndim == 1 else b
     y = n.matmul(rows, columns)
-    shape = (*y.shape[:-2], *(y.shape[-2:-1] if a.ndim > 1 else ()), *(y.shape[-1:] if b.ndim > 1 else ()))
+    shape = (
+        *y.shape[:-2],
+        *(y.shape[-2:-1] if a.ndim > 1 else ()),
+        *(y.shape[-1:] if b.ndim > 1 else ()),
+    )
     return n.reshape(y, shape)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from gradcli.errors import UnsupportedError
 from gradcli.graph import Dim, DType, Type, Var
 from gradcli.numbers import Array, Numbers
@@ -108,12 +109,22 @@ def _layer_norm(
 
 def _standardised(s: Site) -> tuple[Var, Var]:
     """(x - mean) / deviation, and 1 / deviation: from this node's own statistics or a twin's."""
-    outputs = (*s.outputs, None, None, None)[:3]
-    mean, inverse = outputs[1:]
+    mean, inverse = (*s.outputs, None, None, None)[1:3]
+    if s.x.dtype is DType.FLOAT64:
+        # ONNX knows those two results in float32 at most.
+        return _statistics(s)[1:]
     if mean is None or inverse is None:
         _, mean, inverse = s.b.ops(s.key, *s.inputs, outputs=3, **s.attrs)
-    mean, inverse = (s.b.cast(v, s.x.dtype) for v in (mean, inverse))
+    mean, inverse = s.b.cast(mean, s.x.dtype), s.b.cast(inverse, s.x.dtype)
     return (s.x - mean) * inverse, inverse
+
+
+def _statistics(s: Site) -> tuple[Var, Var, Var]:
+    """The mean, (x - mean) / deviation, and 1 / deviation."""
+    mean = _mean(s, s.x)
+    centred = s.x - mean
+    inverse = 1.0 / s.b.op("Sqrt", _mean(s, centred * centred) + s["epsilon"])
+    return mean, centred * inverse, inverse
 
 
 def _layer_norm_jvp(s: Site, dots: Vars) -> Vars:
@@ -140,8 +151,8 @@ def _stashed(s: Site, *statistics: Var | None) -> Vars:
 
 def _layer_norm_vjp(s: Site, bars: Vars) -> Vars:
     y_bar, mean_bar, r_bar = (*bars, None, None)[:3]
-    h, r = _standardised(s)
     b = s.b
+    h, r = _standardised(s)
     out: list[Var | None] = [None] * len(s.inputs)
     terms: list[Var | None] = []
     count = b.count(s.x, _layer_axes(s["axis"], s.x.rank))
@@ -161,11 +172,12 @@ def _layer_norm_vjp(s: Site, bars: Vars) -> Vars:
 
 
 def _layer_norm_expansion(s: Site) -> Sequence[Var]:
-    mean = _mean(s, s.x)
-    centred = s.x - mean
-    inverse = 1.0 / s.b.op("Sqrt", _mean(s, centred * centred) + s["epsilon"])
-    y = centred * inverse * s.x1
-    return [y + s.input(2) if s.has(2) else y, *(v for v in _stashed(s, mean, inverse) if v is not None)]
+    mean, h, inverse = _statistics(s)
+    y = h * s.x1
+    return [
+        y + s.input(2) if s.has(2) else y,
+        *(v for v in _stashed(s, mean, inverse) if v is not None),
+    ]
 
 
 # ---- BatchNormalization -----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ POOL_ATTRS: dict[str, Any] = {
 
 def _axes(sizes: Sequence[Dim], kernel_shape: Sequence[int], **how: Any) -> Axes:
     keys = ("strides", "dilations", "pads", "auto_pad", "ceil_mode")
-    return spatial.windows(sizes, kernel_shape, **{key: how[key] for key in keys})
+    return spatial.windows(sizes, kernel_shape, centred=True, **{key: how[key] for key in keys})
 
 
 def _site_axes(s: Site) -> Axes:
@@ -71,9 +71,7 @@ def _places(
     winner = n.argmax(n.reshape(view, (*view.shape[: 2 + k], -1)), -1)
     plane = np.arange(size(shape[2:])).reshape(shape[2:], order="F" if storage_order else "C")
     # Padding never wins against a number; where all are -inf, its place is that of a neighbour.
-    ends = spatial.pads(axes)
-    padded = np.pad(plane, list(zip(ends[:k], ends[k:], strict=True)), mode="edge")
-    places = spatial.windowed(n, padded, axes)
+    places = spatial.cut_places(n, plane, axes)
     places = places.reshape(*places.shape[:k], -1)
     chosen = np.take_along_axis(places[None, None], winner[..., None], axis=-1)[..., 0]
     planes = np.arange(shape[0] * shape[1]).reshape(shape[:2]) * size(shape[2:])
@@ -148,6 +146,8 @@ def _counts(axes: Axes, count_include_pad: int, how: dict[str, Any]) -> np.ndarr
 
 
 def _stated_padding(axes: Axes, how: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+    if how["auto_pad"] == "VALID":
+        return tuple((0, 0) for _ in axes)
     k = len(axes)
     ends = tuple(how["pads"] or (0,) * 2 * k) if how["auto_pad"] == "NOTSET" else spatial.pads(axes)
     return tuple(zip(ends[:k], ends[k:], strict=True))
@@ -245,6 +245,6 @@ CARDS = (
         inputs=("X",),
         infer=_plane_types,
         kinks=_global_kinks,
-        convention="that of ReduceMax",
+        convention="elements that tie share evenly, as in ReduceMax",
     ),
 )

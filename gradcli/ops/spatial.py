@@ -29,7 +29,8 @@ class Axis:
         kernel: Elements of a window.
         stride: Between windows.
         dilation: Between a window's elements.
-        before: Padding in front; None where it hangs on an unknown size.
+        before: Padding in front, negative where the first window leaves elements out; None where
+            it hangs on an unknown size.
         after: Padding behind, enough for every window; None likewise.
         output: The number of windows; None where unknown.
         slack: Padded elements behind the last window's reach; None where unknown.
@@ -62,14 +63,19 @@ def windows(
     pads: Sequence[int] | None = None,
     auto_pad: str = "NOTSET",
     ceil_mode: int = 0,
+    centred: bool = False,
 ) -> Axes:
     """The windows of a convolution or a pool over spatial axes of these sizes.
+
+    With auto_pad SAME and strides longer than windows there is nothing to pad, but elements are
+    left over: a convolution leaves them behind the last window, a pool is `centred` and leaves half
+    of them in front. So does onnxruntime.
 
     Raises:
         ValueError: When the attributes do not fit the rank, or auto_pad is unknown.
     """
     given = zip(sizes, *_attributes(len(sizes), kernel, strides, dilations, pads), strict=True)
-    return tuple(_axis(*numbers, auto_pad, bool(ceil_mode)) for numbers in given)
+    return tuple(_axis(*numbers, auto_pad, bool(ceil_mode), centred) for numbers in given)
 
 
 def _axis(
@@ -81,6 +87,7 @@ def _axis(
     after: int,
     auto_pad: str,
     ceil: bool,
+    centred: bool,
 ) -> Axis:
     reach = (kernel - 1) * dilation + 1
     if auto_pad in {"SAME_UPPER", "SAME_LOWER"}:
@@ -89,10 +96,12 @@ def _axis(
             missing = reach - 1
         elif isinstance(size, int):
             output = -(-size // stride)
-            missing = max((output - 1) * stride + reach - size, 0)
+            missing = (output - 1) * stride + reach - size
+            missing = missing if centred else max(missing, 0)
         else:
             return Axis(size, kernel, stride, dilation, None, None, None, None)
         before, after = halves(missing, more_before=auto_pad == "SAME_LOWER")
+        after = max(after, 0)
     elif auto_pad == "VALID":
         before = after = 0
     elif auto_pad != "NOTSET":
@@ -104,7 +113,9 @@ def _axis(
         return Axis(size, kernel, stride, dilation, before, None if ceil else after, None, None)
     room = size + before + after - reach
     if room < 0 and not ceil:
-        raise ValueError(f"a window of {reach} does not fit {size} elements padded by {before}, {after}")
+        raise ValueError(
+            f"a window of {reach} does not fit {size} elements padded by {before}, {after}"
+        )
     output = (-(-room // stride) if ceil else room // stride) + 1
     if ceil and (output - 1) * stride >= size + before:
         # A window must not start in the padding behind: it would see nothing else.
@@ -136,9 +147,7 @@ def transposed(
     k = len(sizes)
     extra = tuple(output_padding or (0,) * k)
     asked: tuple[int | None, ...] = tuple(output_shape[-k:]) if output_shape else (None,) * k
-    given = zip(
-        sizes, *_attributes(k, kernel, strides, dilations, pads), extra, asked, strict=True
-    )
+    given = zip(sizes, *_attributes(k, kernel, strides, dilations, pads), extra, asked, strict=True)
     return tuple(_transposed_axis(*numbers, auto_pad) for numbers in given)
 
 
@@ -202,8 +211,8 @@ def _attributes(
 
 def halves(total: int, more_before: bool) -> tuple[int, int]:
     """A padding split in two; an odd one gives its last element to the front or to the back."""
-    less = total // 2
-    return (total - less, less) if more_before else (less, total - less)
+    before = int((total + more_before) / 2)  # towards zero, also when there is too much already
+    return before, total - before
 
 
 # ---- what inference and rules ask -------------------------------------------------------------------
@@ -269,10 +278,23 @@ def counts(axes: Axes, padding: tuple[tuple[int, int], ...]) -> np.ndarray:
 
 def cut(n: Numbers, x: Array, axes: Axes, fill: float | Array) -> Array:
     """Every window of x [N, C, D1..Dk], padded with `fill`: [N, C, out1..outk, kernel1..kernelk]."""
+    front, back = _ends(axes)
+    within = n.slice(x, [slice(None), slice(None), *(slice(max(-p, 0), None) for p in front)])
+    widths = [(max(p, 0), q) for p, q in zip(front, back, strict=True)]
+    return windowed(n, n.pad(within, [(0, 0), (0, 0), *widths], fill), axes)
+
+
+def cut_places(n: Numbers, plane: np.ndarray, axes: Axes) -> np.ndarray:
+    """What `cut` does, for integers over the spatial axes alone: padding repeats the nearest."""
+    front, back = _ends(axes)
+    within = plane[tuple(slice(max(-p, 0), None) for p in front)]
+    widths = [(max(p, 0), q) for p, q in zip(front, back, strict=True)]
+    return np.asarray(windowed(n, np.pad(within, widths, mode="edge"), axes))
+
+
+def _ends(axes: Axes) -> tuple[tuple[int, ...], tuple[int, ...]]:
     ends = pads(axes)
-    k = len(axes)
-    padded = n.pad(x, ((0, 0), (0, 0), *zip(ends[:k], ends[k:], strict=True)), fill)
-    return windowed(n, padded, axes)
+    return ends[: len(axes)], ends[len(axes) :]
 
 
 def windowed(n: Numbers, padded: Array, axes: Axes) -> Array:
@@ -308,14 +330,19 @@ def spread(b: Builder, y: Var, w: Var, axes: Axes, group: int, like: Var) -> Var
         "dilations": dilations(axes),
     }
     slack = [a.slack for a in axes]
-    if all(r is not None and r < a.stride for r, a in zip(slack, axes, strict=True)):
-        return b.op("ConvTranspose", y, w, pads=pads(axes), output_padding=tuple(slack), **given)
-    k = len(axes)
-    whole = b.op("ConvTranspose", y, w, pads=(*pads(axes)[:k], *(0,) * k), **given)
+    front, back = _ends(axes)
+    fits = all(r is not None and r < a.stride for r, a in zip(slack, axes, strict=True))
+    if fits and min((0, *front)) == 0:
+        return b.op(
+            "ConvTranspose", y, w, pads=(*front, *back), output_padding=tuple(slack), **given
+        )
+    cut_front = tuple(max(p, 0) for p in front)
+    whole = b.op("ConvTranspose", y, w, pads=(*cut_front, *(0,) * len(axes)), **given)
+    added = [0, 0, *(max(-p, 0) for p in front)]
     # Longer or shorter than wanted: a negative pad cuts.
     want, got = b.shape_of(like), b.shape_of(whole)
     if want.const is not None and got.const is not None:
-        missing = b.ints((want.const - got.const).tolist())
+        missing = b.ints((want.const - got.const - added).tolist())
     else:
-        missing = b.op("Sub", want, got)
-    return b.op("Pad", whole, shape_tensor(b, [0] * like.rank, missing))
+        missing = b.op("Sub", b.op("Sub", want, got), b.ints(added))
+    return b.op("Pad", whole, shape_tensor(b, added, missing))

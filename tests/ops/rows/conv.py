@@ -19,10 +19,14 @@ def windows(rng: np.random.Generator, rank: int) -> tuple[list[int], dict[str, A
         attrs["dilations"] = tuple(rng.integers(1, 4, size=rank).tolist())
     padding = rng.random()
     if padding < 0.5:
-        reach = [(k - 1) * d + 1 for k, d in zip(kernel, attrs.get("dilations", [1] * rank), strict=True)]
+        reach = [
+            (k - 1) * d + 1 for k, d in zip(kernel, attrs.get("dilations", [1] * rank), strict=True)
+        ]
         attrs["pads"] = tuple(int(rng.integers(0, r)) for _ in range(2) for r in reach)
     elif padding < 0.8:
         attrs["auto_pad"] = str(rng.choice(["SAME_UPPER", "SAME_LOWER", "VALID"]))
+        if attrs["auto_pad"] != "VALID":
+            attrs.pop("dilations", None)  # together, onnxruntime refuses them
     if rng.random() < 0.3:
         attrs["kernel_shape"] = tuple(kernel)
     return kernel, attrs
@@ -31,7 +35,9 @@ def windows(rng: np.random.Generator, rank: int) -> tuple[list[int], dict[str, A
 def long_side(rng: np.random.Generator, kernel: list[int], attrs: dict[str, Any]) -> list[int]:
     """Sizes that hold at least one window, with every remainder behind the last."""
     dilations = attrs.get("dilations", [1] * len(kernel))
-    return [(k - 1) * d + 1 + int(rng.integers(0, 5)) for k, d in zip(kernel, dilations, strict=True)]
+    return [
+        (k - 1) * d + 1 + int(rng.integers(0, 5)) for k, d in zip(kernel, dilations, strict=True)
+    ]
 
 
 def draw_conv(rng: np.random.Generator) -> Case:
@@ -59,12 +65,12 @@ def draw_conv_transpose(rng: np.random.Generator) -> Case:
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     whole = [(o - 1) * s + r for o, s, r in zip(sizes, strides, reach, strict=True)]
     if rng.random() < 0.4:
-        attrs["output_padding"] = tuple(
-            int(rng.integers(0, max(s, d))) for s, d in zip(strides, dilations, strict=True)
-        )
+        attrs["output_padding"] = tuple(int(rng.integers(0, s)) for s in strides)
     if rng.random() < 0.25:
         attrs.pop("pads", None)
-        attrs["output_shape"] = tuple(int(rng.integers(1, w + 2)) for w in whole)
+        attrs["output_shape"] = tuple(
+            int(rng.integers(1, w + s)) for w, s in zip(whole, strides, strict=True)
+        )
     elif "pads" in attrs:
         # Something must be left.
         before = [int(rng.integers(0, w)) for w in whole]

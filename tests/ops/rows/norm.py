@@ -49,6 +49,7 @@ ROWS = (
         kinks=(Kink(Case((FAR,)), 0, np.array([[-2.0, 1.0, 1.0]])),),
         dynamic="all",
     ),
-    Row("LayerNormalization", draw_layer_norm, dynamic="all"),
+    # Mean and InvStdDev exist in float32 only, and a mean may cancel.
+    Row("LayerNormalization", draw_layer_norm, dynamic="all", tolerance=1e-5),
     Row("BatchNormalization", draw_batch_norm, dynamic="all"),
 )
