@@ -138,23 +138,35 @@ def _file_primal(
     """The file's own outputs and the time they take."""
     if problem.model is None:
         return {}, None, "there is no file"
-    tensors = sorted({e.tensor for e in problem.elements})
     try:
         session = runtime.prepare(problem.model, threads=problem.threads, provider=problem.provider)
         times = timed(lambda: session.run(problem.feeds), clock.left() * 0.05, runs, warmup)
-        inner = set(tensors) - {v.name for v in problem.model.graph.outputs}
-        if inner:
-            session = runtime.prepare(
-                problem.model,
-                threads=problem.threads,
-                provider=problem.provider,
-                extra_outputs=sorted(inner),
-            )
-        out = session.run(problem.feeds)
+        return file_primal(problem, session), times, ""
     except GradcliError as error:
         return {}, None, error.message
-    primal = {e.name: np.asarray(out[e.tensor])[e.index] for e in problem.elements if e.tensor in out}
-    return primal, times, ""
+
+
+def file_primal(
+    problem: Problem, session: runtime.Session | None = None
+) -> dict[str, np.ndarray]:
+    """What onnxruntime gives for each of `of`, on the file's original bytes at `problem.feeds`.
+
+    Args:
+        problem: With a model.
+        session: Of the model as it is, where one is at hand.
+
+    Raises:
+        GradcliError: When onnxruntime cannot run the file.
+    """
+    model = problem.model
+    assert model is not None
+    inner = {e.tensor for e in problem.elements} - {v.name for v in model.graph.outputs}
+    if session is None or inner:
+        session = runtime.prepare(
+            model, threads=problem.threads, provider=problem.provider, extra_outputs=sorted(inner)
+        )
+    out = session.run(problem.feeds)
+    return {e.name: np.asarray(out[e.tensor])[e.index] for e in problem.elements}
 
 
 def _probes(problem: Problem) -> Probes:
@@ -420,4 +432,4 @@ def _not_computed(name: str, error: GradcliError) -> Outcome:
     return Outcome(name, "skipped" if out_of_depth else "failed", error.message)
 
 
-__all__ = ["BUDGET", "METHODS", "RUNS", "WARMUP", "measure", "timed"]
+__all__ = ["BUDGET", "METHODS", "RUNS", "WARMUP", "file_primal", "measure", "timed"]

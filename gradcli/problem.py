@@ -353,6 +353,26 @@ def _point(
     return point, {name: point[name] for name in late}
 
 
+def check_directions(
+    problem: Problem, given: Mapping[str, np.ndarray], what: str
+) -> dict[str, np.ndarray]:
+    """Tangents or cotangents for a problem, in float64.
+
+    Args:
+        problem: The question.
+        given: Arrays by name; the empty name stands for the only tensor.
+        what: `tangent` or `cotangent`.
+
+    Raises:
+        InputError: When one is missing, unknown, of another shape, or not finite.
+    """
+    graph = problem.graph
+    values, names = (
+        (graph.inputs, problem.wrt) if what == "tangent" else (graph.outputs, problem.of)
+    )
+    return _directions(values, names, given, what, True, np.random.default_rng(0), [])
+
+
 def _directions(
     values: Sequence[Value],
     names: Sequence[str],

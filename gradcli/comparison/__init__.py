@@ -12,7 +12,7 @@ from gradcli.comparison.facts import (
     Verdict,
     Worst,
 )
-from gradcli.comparison.judge import FLOOR, RTOL, judge
+from gradcli.comparison.judge import FLOOR, RTOL, hold_primal, judge
 
 __all__ = [
     "FLOOR",
@@ -27,5 +27,6 @@ __all__ = [
     "Subject",
     "Verdict",
     "Worst",
+    "hold_primal",
     "judge",
 ]

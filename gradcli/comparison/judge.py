@@ -30,7 +30,7 @@ from gradcli.comparison.facts import (
     Verdict,
     Worst,
 )
-from gradcli.engines.base import Estimate, Evidence, Outcome
+from gradcli.engines.base import Arrays, Estimate, Evidence, Outcome
 from gradcli.graph import DType
 from gradcli.problem import Key, Problem
 
@@ -112,15 +112,27 @@ def _primal(evidence: Evidence) -> Primal:
     """Whether onnxruntime's outputs of the original bytes are those of the float64 interpreter."""
     if evidence.primal_reason:
         return Primal(False, math.inf, math.inf, "", None, evidence.primal_reason)
-    worst = Primal(True, 0.0, 0.0, forward=evidence.forward)
-    for name, ours in evidence.exact_primal.items():
-        if name not in evidence.file_primal:
+    held = hold_primal(evidence.file_primal, evidence.exact_primal)
+    return replace(held, forward=evidence.forward)
+
+
+def hold_primal(file_primal: Arrays, our_primal: Arrays) -> Primal:
+    """Hold outputs that gradcli computed against onnxruntime's, on the file's original bytes.
+
+    Args:
+        file_primal: onnxruntime's, by name of `of`, in the file's own widths.
+        our_primal: gradcli's, likewise.
+    """
+    worst = Primal(True, 0.0, 0.0)
+    for name, our in our_primal.items():
+        if name not in file_primal:
             continue
-        given = np.asarray(evidence.file_primal[name])
+        ours = np.asarray(our, np.float64)
+        given = np.asarray(file_primal[name])
         theirs = given.astype(np.float64)
         eps = DType.of(given).eps
-        if theirs.shape != np.shape(ours):
-            return Primal(False, math.inf, math.inf, name, evidence.forward, "the shapes differ")
+        if theirs.shape != ours.shape:
+            return Primal(False, math.inf, math.inf, name, None, "the shapes differ")
         same = (theirs == ours) | (np.isnan(theirs) & np.isnan(ours))
         gap = np.where(same, 0.0, np.abs(theirs - ours))
         largest = float(np.max(gap, initial=0.0))
@@ -129,11 +141,11 @@ def _primal(evidence: Evidence) -> Primal:
         bound = PRIMAL_TOLERANCE * math.sqrt(eps) * size + 1e-30
         if not largest <= bound:
             return Primal(
-                False, largest, relative, name, evidence.forward,
-                "onnxruntime on the file and the float64 interpreter give different outputs",
+                False, largest, relative, name, None,
+                "onnxruntime on the file and gradcli give different outputs",
             )
         if relative >= worst.max_rel_error:
-            worst = Primal(True, largest, relative, name, evidence.forward)
+            worst = Primal(True, largest, relative, name)
     return worst
 
 
