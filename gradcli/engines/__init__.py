@@ -1,6 +1,6 @@
 """The methods: one file each, joined into a plain table."""
 
-from gradcli.engines import forward, reverse
+from gradcli.engines import forward, reverse, symbolic
 from gradcli.engines.base import Engine, Estimate, Options, Probes, Program
 
 ENGINES: dict[str, Engine] = {
@@ -8,6 +8,7 @@ ENGINES: dict[str, Engine] = {
     for engine in (
         forward.ENGINE,
         reverse.ENGINE,
+        symbolic.ENGINE,
     )
 }
 """Every method by name, in the order of reports."""
