@@ -229,9 +229,8 @@ class Ball(Boxed):
 
 def _repeated(x: Any, exponent: int, one: Any) -> Any:
     """x to a whole exponent, by squaring."""
-    if exponent < 0:
-        return one / _repeated(x, -exponent, one)
-    out, square = one, x
+    # The inverse first: a power of a wide ball may reach 0 where the ball itself does not.
+    out, square, exponent = one, x if exponent >= 0 else one / x, abs(exponent)
     while exponent:
         out = out * square if exponent & 1 else out
         exponent >>= 1

@@ -200,8 +200,10 @@ class Boxed(Numbers):
         if not isinstance(mask, BoxedMask | BoxedArray):
             return real.where(mask, x, y)
         if self.is_mask(x) and self.is_mask(y):
-            chosen = self.logical_and(mask, x)
-            return self.logical_or(chosen, self.logical_and(self.logical_not(mask), y))
+            first = self.logical_and(mask, x)
+            second = self.logical_and(self.logical_not(mask), y)
+            either = self.logical_and(x, y)  # holds whatever the mask says
+            return self.logical_or(self.logical_or(first, second), either)
         raise CannotError(f"an integer hangs on a choice that {self.name!r} cannot decide")
 
     def _map_choice(self, mask: Mask, x: Array, y: Array) -> Array:
