@@ -56,6 +56,7 @@ class Row:
         dynamic: Which dimensions of the inputs the rules must not need to know. "batch": the first
             operand's leading one. "all": every one above 1, equal sizes being one symbol. "free":
             every one, each a symbol of its own. "": none.
+        data_dependent: Whether the size of the result hangs on the elements of an input.
         unbatched: Places of operands whose directions `vmap` must refuse to batch.
     """
 
@@ -65,6 +66,7 @@ class Row:
     runtime: str = ""
     tolerance: float = 1e-12
     dynamic: str = "batch"
+    data_dependent: bool = False
     unbatched: tuple[int, ...] = ()
 
 

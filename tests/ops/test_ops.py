@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gradcli.numbers import Ball, Symbol, complex_
 from gradcli.ops import OPS
 from gradcli.transform import jvp
 from tests.ops import checks
@@ -77,6 +78,12 @@ def test_impl_is_what_onnxruntime_computes(row, trial):
 @each(EVALUATED)
 def test_impl_touches_arrays_only_through_the_number_system(row, trial):
     checks.check_sealed(checks.draw(row, trial))
+
+
+@pytest.mark.parametrize("system", [complex_, Ball(), Symbol()], ids=lambda n: n.name)
+@each(EVALUATED, 2)
+def test_impl_is_the_same_in_every_number_system(row, trial, system):
+    checks.check_system(checks.draw(row, trial), system)
 
 
 @each([row for row in EVALUATED if OPS[row.op].expand is not None])

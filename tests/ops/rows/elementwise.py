@@ -193,10 +193,10 @@ ROWS = (
     Row("Softplus", unary(), (at([0.0], [0.5]),), dynamic="free"),
     Row(
         "Gelu",
-        lambda rng: unary(approximate=str(rng.choice(["none", "tanh"])))(rng),
+        lambda rng: unary(-2.0, approximate=str(rng.choice(["none", "tanh"])))(rng),
         (at([0.0], [0.5]), at([0.0], [0.5], {"approximate": "tanh"})),
         dynamic="free",
-        tolerance=1e-7,  # the runtime's float64 tanh form has constants in float32
+        tolerance=1e-5,  # of the runtime, which has 1 + erf, and its constants in float32
     ),
     Row(
         "Max",
