@@ -27,7 +27,7 @@ CONV_ATTRS: dict[str, Any] = {
 }
 
 
-# ---- shapes -----------------------------------------------------------------------------------------
+# ---- shapes --------------------------------------------------------------------------------------
 
 
 def _kernel(s: Site) -> tuple[int, ...] | None:
@@ -95,7 +95,7 @@ def _transposed_types(s: Site) -> Sequence[Type]:
     return [(s.x.dtype, shape)]
 
 
-# ---- the primals ------------------------------------------------------------------------------------
+# ---- the primals ---------------------------------------------------------------------------------
 
 
 def _conv(
@@ -159,7 +159,7 @@ def _with_bias(n: Numbers, y: Array, b: Array | None) -> Array:
     return y if b is None else y + n.reshape(b, (-1, *(1,) * (y.ndim - 2)))
 
 
-# ---- the transposes ---------------------------------------------------------------------------------
+# ---- the transposes ------------------------------------------------------------------------------
 
 
 def _conv_in_x(s: Site, y_bar: Var) -> Var:
@@ -238,7 +238,7 @@ def _first(b: Builder, x: Var, sizes: Var) -> Var:
     return b.op("Slice", x, b.ints([0] * len(axes)), sizes, b.ints(axes))
 
 
-# ---- a leading axis of directions -------------------------------------------------------------------
+# ---- a leading axis of directions ----------------------------------------------------------------
 
 
 def _batch(s: Site, batched: Sequence[bool], channels: int) -> Sequence[Var]:
@@ -300,7 +300,7 @@ def _batch_weight(s: Site, channels: int) -> Var:
     return b.op("Reshape", y, dims(b, [0, 0, -1], tail))
 
 
-# ---- the bias ---------------------------------------------------------------------------------------
+# ---- the bias ------------------------------------------------------------------------------------
 
 
 def _bias(s: Site, b_dot: Var) -> Var:

@@ -20,7 +20,7 @@ def _agree(inner: Dim, other: Dim) -> None:
         raise ValueError(f"a matrix product of {inner} columns with {other} rows")
 
 
-# ---- MatMul -----------------------------------------------------------------------------------------
+# ---- MatMul --------------------------------------------------------------------------------------
 
 
 def _matmul_types(s: Site) -> Sequence[Type]:
@@ -93,7 +93,7 @@ def _matmul_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
     return [s.b.op("Squeeze", y, s.b.ints(gone)) if gone else y]
 
 
-# ---- Gemm -------------------------------------------------------------------------------------------
+# ---- Gemm ----------------------------------------------------------------------------------------
 
 
 def _gemm_types(s: Site) -> Sequence[Type]:

@@ -10,7 +10,7 @@ from gradcli.numbers import Array, Numbers
 from gradcli.ops.card import Site, Vars
 from gradcli.ops.kinds import axis_of, custom, same
 
-# ---- Softmax ----------------------------------------------------------------------------------------
+# ---- Softmax -------------------------------------------------------------------------------------
 
 
 def _softmax(n: Numbers, x: Array, *, axis: int) -> Array:
@@ -61,7 +61,7 @@ def _log_softmax_expansion(s: Site) -> Sequence[Var]:
     return [s.x - s.b.op("Log", _total(s, s.b.op("Exp", s.x)))]
 
 
-# ---- LayerNormalization -----------------------------------------------------------------------------
+# ---- LayerNormalization --------------------------------------------------------------------------
 
 
 def _layer_axes(axis: int, rank: int) -> tuple[int, ...]:
@@ -180,7 +180,7 @@ def _layer_norm_expansion(s: Site) -> Sequence[Var]:
     ]
 
 
-# ---- BatchNormalization -----------------------------------------------------------------------------
+# ---- BatchNormalization --------------------------------------------------------------------------
 
 
 def _batch_norm_types(s: Site) -> Sequence[Type]:

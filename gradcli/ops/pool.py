@@ -49,7 +49,7 @@ def _is_wide(axes: Axes) -> bool:
     return size(spatial.kernel(axes)) > 64
 
 
-# ---- MaxPool ----------------------------------------------------------------------------------------
+# ---- MaxPool -------------------------------------------------------------------------------------
 
 
 def _max_pool(n: Numbers, x: Array, *, storage_order: int, **how: Any) -> tuple[Array, Any]:
@@ -108,7 +108,7 @@ def _max_pool_vjp(s: Site, bars: Vars) -> Vars:
 
 
 def _gap(windows: np.ndarray) -> np.ndarray:
-    """The greatest less the second greatest along the last axis; infinite where there is one only."""
+    """The greatest less the second greatest along the last axis; infinite for a single one."""
     if windows.shape[-1] < 2:
         return np.full(windows.shape[:-1], np.inf)
     top = np.partition(windows, -2, axis=-1)[..., -2:]
@@ -123,7 +123,7 @@ def _max_pool_kinks(n: Numbers, x: Array, **how: Any) -> tuple[np.ndarray, np.nd
     return _gap(flat), np.argmax(flat, axis=-1)
 
 
-# ---- AveragePool ------------------------------------------------------------------------------------
+# ---- AveragePool ---------------------------------------------------------------------------------
 
 
 def _average_pool(n: Numbers, x: Array, *, count_include_pad: int, **how: Any) -> Array:
@@ -178,7 +178,7 @@ def _per_element(s: Site, y_bar: Var, axes: Axes) -> Var:
         return y_bar * (1.0 / whole)
     if s["count_include_pad"]:
         raise UnsupportedError(
-            "AveragePool with ceil_mode and count_include_pad over sizes that are known only at run time",
+            "AveragePool with ceil_mode and count_include_pad over sizes known only at run time",
             "give the input's shape, so that the graph can be specialised to it",
         )
     # The mean of ones that also counts the padding is the share of each window that lies inside.
@@ -186,7 +186,7 @@ def _per_element(s: Site, y_bar: Var, axes: Axes) -> Var:
     return y_bar / (inside * whole)
 
 
-# ---- over a whole plane -----------------------------------------------------------------------------
+# ---- over a whole plane --------------------------------------------------------------------------
 
 
 def _plane_types(s: Site) -> Sequence[Type]:

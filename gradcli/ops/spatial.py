@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Axis:
     goes the other way, over the same windows.
 
     Attributes:
-        size: Elements on the long side.
+        size: Elements on the long side; "" where unknown.
         kernel: Elements of a window.
         stride: Between windows.
         dilation: Between a window's elements.
@@ -74,8 +75,8 @@ def windows(
     Raises:
         ValueError: When the attributes do not fit the rank, or auto_pad is unknown.
     """
-    given = zip(sizes, *_attributes(len(sizes), kernel, strides, dilations, pads), strict=True)
-    return tuple(_axis(*numbers, auto_pad, bool(ceil_mode), centred) for numbers in given)
+    given = zip(sizes, _attributes(len(sizes), kernel, strides, dilations, pads), strict=True)
+    return tuple(_axis(d, *numbers, auto_pad, bool(ceil_mode), centred) for d, numbers in given)
 
 
 def _axis(
@@ -147,8 +148,10 @@ def transposed(
     k = len(sizes)
     extra = tuple(output_padding or (0,) * k)
     asked: tuple[int | None, ...] = tuple(output_shape[-k:]) if output_shape else (None,) * k
-    given = zip(sizes, *_attributes(k, kernel, strides, dilations, pads), extra, asked, strict=True)
-    return tuple(_transposed_axis(*numbers, auto_pad) for numbers in given)
+    given = zip(sizes, _attributes(k, kernel, strides, dilations, pads), extra, asked, strict=True)
+    return tuple(
+        _transposed_axis(d, *numbers, more, wanted, auto_pad) for d, numbers, more, wanted in given
+    )
 
 
 def _transposed_axis(
@@ -179,13 +182,12 @@ def _transposed_axis(
     elif auto_pad == "VALID":
         before = after = 0
     if isinstance(short, int):
-        size: Dim = (short - 1) * stride + reach + slack - before - after
-        if size < 0:
+        left = (short - 1) * stride + reach + slack - before - after
+        if left < 0:
             raise ValueError(f"pads {before}, {after} cut away more than the {short} windows reach")
-    elif stride == 1 and reach + slack == 1 + before + after:
-        size = short
-    else:
-        size = ""
+        return Axis(left, kernel, stride, dilation, before, after, short, slack)
+    same = stride == 1 and reach + slack == 1 + before + after
+    size = short if same else ""
     return Axis(size, kernel, stride, dilation, before, after, short, slack)
 
 
@@ -195,7 +197,8 @@ def _attributes(
     strides: Sequence[int] | None,
     dilations: Sequence[int] | None,
     pads: Sequence[int] | None,
-) -> tuple[tuple[int, ...], ...]:
+) -> list[tuple[int, int, int, int, int]]:
+    """For each axis: kernel, stride, dilation, padding in front and behind."""
     pads = tuple(pads or (0,) * (2 * k))
     strides = tuple(strides or (1,) * k)
     dilations = tuple(dilations or (1,) * k)
@@ -206,7 +209,7 @@ def _attributes(
         )
     if min((1, *kernel, *strides, *dilations)) < 1 or min((0, *pads)) < 0:
         raise ValueError("kernels, strides and dilations are at least 1, pads at least 0")
-    return tuple(kernel), strides, dilations, pads[:k], pads[k:]
+    return list(zip(kernel, strides, dilations, pads[:k], pads[k:], strict=True))
 
 
 def halves(total: int, more_before: bool) -> tuple[int, int]:
@@ -215,7 +218,7 @@ def halves(total: int, more_before: bool) -> tuple[int, int]:
     return before, total - before
 
 
-# ---- what inference and rules ask -------------------------------------------------------------------
+# ---- what inference and rules ask ----------------------------------------------------------------
 
 
 def dims(b: Builder, known: Sequence[Dim | None]) -> tuple[Dim, ...]:
@@ -233,7 +236,7 @@ def pads(axes: Axes) -> tuple[int, ...]:
     for pad in (*(a.before for a in axes), *(a.after for a in axes)):
         if pad is None:
             raise UnsupportedError(
-                "the padding (auto_pad, ceil_mode or output_shape) hangs on a size that is known only at run time",
+                "auto_pad, ceil_mode or output_shape pads by a size that is known only at run time",
                 "give the input's shape, so that the graph can be specialised to it",
             )
         out.append(pad)
@@ -255,7 +258,7 @@ def kernel(axes: Axes) -> tuple[int, ...]:
     return tuple(a.kernel for a in axes)
 
 
-# ---- as numbers -------------------------------------------------------------------------------------
+# ---- as numbers ----------------------------------------------------------------------------------
 
 
 def counts(axes: Axes, padding: tuple[tuple[int, int], ...]) -> np.ndarray:
@@ -267,7 +270,8 @@ def counts(axes: Axes, padding: tuple[tuple[int, int], ...]) -> np.ndarray:
     """
     total = np.ones((), np.float64)
     for axis, (before, after) in zip(axes, padding, strict=True):
-        assert isinstance(axis.size, int) and isinstance(axis.output, int)
+        assert isinstance(axis.size, int)
+        assert isinstance(axis.output, int)
         assert axis.before is not None
         starts = np.arange(axis.output)[:, None] * axis.stride - axis.before
         places = starts + np.arange(axis.kernel) * axis.dilation
@@ -277,7 +281,7 @@ def counts(axes: Axes, padding: tuple[tuple[int, int], ...]) -> np.ndarray:
 
 
 def cut(n: Numbers, x: Array, axes: Axes, fill: float | Array) -> Array:
-    """Every window of x [N, C, D1..Dk], padded with `fill`: [N, C, out1..outk, kernel1..kernelk]."""
+    """Every window of x [N, C, D1..Dk], padded with `fill`: [N, C, out1.., kernel1..]."""
     front, back = _ends(axes)
     within = n.slice(x, [slice(None), slice(None), *(slice(max(-p, 0), None) for p in front)])
     widths = [(max(p, 0), q) for p, q in zip(front, back, strict=True)]
@@ -298,7 +302,7 @@ def _ends(axes: Axes) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def windowed(n: Numbers, padded: Array, axes: Axes) -> Array:
-    """Every window over the last axes of an array that is padded already: [..., out..., kernel...]."""
+    """Every window over the last axes of an array that is padded already: [..., out.., kernel..]."""
     view = n.windows(padded, kernel(axes), strides(axes), dilations(axes))
     if any(a.slack is not None and a.slack >= a.stride for a in axes):
         rest = (slice(None),) * (padded.ndim - len(axes))
@@ -314,16 +318,16 @@ def taps(n: Numbers, view: Array, k: int) -> Iterator[Array]:
         yield n.reshape(n.slice(view, cuts), view.shape[:rank])
 
 
-# ---- as graphs --------------------------------------------------------------------------------------
+# ---- as graphs -----------------------------------------------------------------------------------
 
 
 def spread(b: Builder, y: Var, w: Var, axes: Axes, group: int, like: Var) -> Var:
-    """The transpose of a convolution in its data: y [N, M, short] through w, in the shape of `like`.
+    """The transpose of a convolution in its data: y [N, M, short] through w, shaped like `like`.
 
     The remainder that strides leave behind the last window becomes output_padding; where it is not
     known before the run, or is longer than ONNX allows, a Pad does the same.
     """
-    given = {
+    given: dict[str, Any] = {
         "group": group,
         "kernel_shape": kernel(axes),
         "strides": strides(axes),

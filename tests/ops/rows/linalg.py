@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tests.ops.table import Case, Row, narrower, normal, shape
@@ -29,7 +31,7 @@ def draw_gemm(rng: np.random.Generator) -> Case:
     m, k, n = (int(d) for d in rng.integers(1, 5, size=3))
     left, right = (bool(t) for t in rng.integers(0, 2, size=2))
     c = None if rng.random() < 0.3 else normal(rng, narrower(rng, (m, n)))
-    attrs = {"transA": int(left), "transB": int(right)}
+    attrs: dict[str, Any] = {"transA": int(left), "transB": int(right)}
     if rng.random() < 0.6:
         attrs |= {"alpha": float(rng.choice([0.5, -2.0])), "beta": float(rng.choice([0.25, 3.0]))}
     inputs = [normal(rng, (k, m) if left else (m, k)), normal(rng, (n, k) if right else (k, n)), c]
