@@ -132,14 +132,18 @@ class Builder:
         self.constants: dict[Value, np.ndarray] = {}
         self.captures: tuple[Value, ...] = ()
         self._names: set[str] = set()
+        self._symbols: set[str] = set()
         self._counter = itertools.count(1)
+        self._fresh = itertools.count(1)
         self._shared: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
         self._origin = ""
         if start is not None:
             self.inputs += start.inputs
             self.captures = start.captures
             self.constants.update(start.constants)
-            self._names.update(v.name for v in (*start.inputs, *start.constants, *start.captures))
+            self._take(start.inputs)
+            self._take(start.constants)
+            self._take(start.captures)
             for node in start.nodes:
                 self.emit(node)
 
@@ -157,14 +161,11 @@ class Builder:
         """
         if name in self._names:
             raise InternalError(f"the name {name!r} is taken")
-        self._names.add(name)
-        value = Value(name, dtype, shape)
-        self.inputs.append(value)
-        return Var(self, value)
+        return self.adopt_input(Value(name, dtype, shape))
 
     def adopt_input(self, value: Value) -> Var:
         """Take over a value of another graph as an input."""
-        self._names.add(value.name)
+        self._take([value])
         self.inputs.append(value)
         return Var(self, value)
 
@@ -176,8 +177,14 @@ class Builder:
 
     def emit(self, node: Node) -> None:
         """Take over a finished node as it is."""
-        self._names.update(v.name for v in node.makes())
+        self._take(node.makes())
         self.nodes.append(node)
+
+    def _take(self, values: Iterable[Value]) -> None:
+        """Keep these values' names, and the symbols in their shapes, from being invented again."""
+        for value in values:
+            self._names.add(value.name)
+            self._symbols.update(d for d in value.shape or () if isinstance(d, str))
 
     def free(self, stem: str) -> str:
         """A name that nothing in the graph has yet, as near to the stem as that allows."""
@@ -250,28 +257,28 @@ class Builder:
         types = self.table.infer(self, key, operands, full)
         stem = name or op.lower()
         made = tuple(Value(self.name(stem), *types[k]) for k in range(outputs))
-        self.nodes.append(
-            Node(op, tuple(operands), made, full, domain, made[0].name, self._origin)
-        )
+        self.nodes.append(Node(op, tuple(operands), made, full, domain, made[0].name, self._origin))
         return tuple(Var(self, value) for value in made)
 
     def reserve(self, graph: Graph) -> None:
         """Keep every name of a graph free for its own values, which `copy` will bring."""
-        self._names.update(value.name for value in graph.values())
+        self._take(graph.values())
 
     def copy(self, node: Node, operands: Sequence[Var | None]) -> tuple[Var | None, ...]:
         """Emit a node of another graph on new operands: types are inferred anew, names stay."""
         given = [None if x is None else x.value for x in operands]
         types = self.table.infer(self, node.key, given, node.attrs)
         made = tuple(
-            None if old is None else Value(old.name, *types[k]) for k, old in enumerate(node.outputs)
+            None if old is None else Value(old.name, *types[k])
+            for k, old in enumerate(node.outputs)
         )
         self.nodes.append(replace(node, inputs=tuple(given), outputs=made))
         return tuple(None if value is None else Var(self, value) for value in made)
 
     def fresh(self, rank: int) -> Shape:
         """A shape of this rank of which nothing else is known."""
-        return tuple(f"?{next(self._counter)}" for _ in range(rank))
+        new = (symbol for k in self._fresh if (symbol := f"?{k}") not in self._symbols)
+        return tuple(itertools.islice(new, rank))
 
     # ---- what rules ask about shapes ----------------------------------------------------------
 
@@ -308,9 +315,7 @@ class Builder:
             wide = x_bar.shape[lead + axis]
             if dim == 1 and wide != 1:
                 axes.append(lead + axis)
-            elif dim != wide and not isinstance(wide, int):
-                return self._unbroadcast_dynamic(x_bar, like)
-            elif dim != wide and isinstance(dim, str):
+            elif dim != wide and isinstance(dim, str):  # it may be 1
                 return self._unbroadcast_dynamic(x_bar, like)
         keep = [a for a in axes if a >= lead]
         if keep:
@@ -326,13 +331,15 @@ class Builder:
         differs = self.op("Not", self.op("Equal", wide, padded))
         axes = self.op("Reshape", self.op("NonZero", differs), self.ints([-1]))
         summed = self.op("ReduceSum", x_bar, axes, keepdims=1, noop_with_empty_axes=1)
-        return self.op("Reshape", summed, narrow)
+        return self.op("Reshape", summed, narrow, allowzero=1)
 
     def reshape_like(self, x: Var, like: Var) -> Var:
         """x in the shape of `like` (same number of elements)."""
         if self.same_shape(x, like):
             return x
-        return self.op("Reshape", x, self.shape_of(like))
+        # A dimension of 0, known or not, is meant as such and copies nothing.
+        plain = is_static(like.shape) and 0 not in (like.shape or ())
+        return self.op("Reshape", x, self.shape_of(like), allowzero=int(not plain))
 
     def expand_like(self, x: Var, like: Var) -> Var:
         """x repeated to the shape of `like`, to which it broadcasts."""
