@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.errors import CannotError, UnsupportedError
+from gradcli.errors import UnsupportedError
 from gradcli.graph import Builder, Dim, DType, Shape, Type, Var, is_static
 from gradcli.numbers import Array, Numbers
 from gradcli.ops.axes import (
@@ -20,6 +20,7 @@ from gradcli.ops.axes import (
     dims,
     directions,
     length,
+    product,
     shape_part,
     shifted,
     stretch,
@@ -229,15 +230,14 @@ def _slice_transpose(s: Site, y_bar: Var) -> Var:
     for axis, cut in cuts.items():
         size = s.x.shape[axis]
         assert isinstance(size, int)
-        reach = _reach(cut, size)
-        if not reach:
-            return b.zeros_like(s.x)
+        reach = _reach(cut, size) or range(0)
         if reach.step < 0:
             x_bar = b.op("Slice", x_bar, *map(b.ints, ([-1], [-EVERYTHING], [axis], [-1])))
             reach = reach[::-1]
         if reach.step > 1 and len(reach) > 1:
-            x_bar = _interleave(x_bar, axis, reach.step)
-            reach = range(reach.start, reach.start + len(reach) * reach.step)
+            wide = len(reach) * reach.step
+            x_bar = _interleave(x_bar, axis, reach.step, wide)
+            reach = range(reach.start, reach.start + wide)
         pads[axis] = (reach.start, size - reach.start - len(reach))
     pads = {axis: pad for axis, pad in pads.items() if pad != (0, 0)}
     if not pads:
@@ -246,12 +246,12 @@ def _slice_transpose(s: Site, y_bar: Var) -> Var:
     return b.op("Pad", x_bar, b.ints(widths), None, b.ints(pads))
 
 
-def _interleave(x: Var, axis: int, step: int) -> Var:
-    """step - 1 zeros behind every element along an axis."""
+def _interleave(x: Var, axis: int, step: int, size: int) -> Var:
+    """step - 1 zeros behind every element along an axis, which has this size then."""
     b = x.b
     wide = b.op("Pad", b.unsqueeze(x, [axis + 1]), b.ints([0, step - 1]), None, b.ints([axis + 1]))
     before, after = shape_part(b, x, 0, axis), shape_part(b, x, axis + 1, x.rank)
-    return b.op("Reshape", wide, dims(b, before, [-1], after))
+    return b.op("Reshape", wide, dims(b, before, [size], after), allowzero=1)
 
 
 def _slice_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
@@ -310,7 +310,8 @@ def _gather_transpose(s: Site, y_bar: Var) -> Var:
     elif at.rank == 0:
         updates = b.unsqueeze(y_bar, [axis])
     else:
-        updates = b.op("Reshape", y_bar, dims(b, before, [-1], after))
+        count = [math.prod(at.shape)] if is_static(at.shape) else b.reshape(b.op("Size", at), [1])  # type: ignore[arg-type] # static
+        updates = b.op("Reshape", y_bar, dims(b, before, count, after), allowzero=1)
     column = b.reshape(at, [*[1] * axis, -1, *[1] * (s.x.rank - axis - 1)])
     indices = b.expand_like(column, updates)
     return b.op("ScatterElements", b.zeros_like(s.x), indices, updates, axis=axis, reduction="add")
@@ -399,12 +400,13 @@ def _gather_nd_transpose(s: Site, y_bar: Var) -> Var:
         place = at if place is None else place * size + at
     if place is None:
         return b.sum(y_bar, range(s.x1.rank - 1), keepdims=False)
-    updates = b.op("Reshape", y_bar, dims(b, [-1], slices))
+    many, count = product(b, shape_part(b, y_bar, 0, s.x1.rank - 1)), product(b, rows)
+    updates = b.op("Reshape", y_bar, dims(b, many, slices), allowzero=1)
     column = b.reshape(place, [-1, *[1] * (s.x.rank - axes)])
-    zeros = b.op("Reshape", b.zeros_like(s.x), dims(b, [-1], slices))
+    zeros = b.op("ConstantOfShape", dims(b, count, slices), value=np.zeros(1, s.x.dtype.np))
     indices = b.expand_like(column, updates)
     summed = b.op("ScatterElements", zeros, indices, updates, axis=0, reduction="add")
-    return b.op("Reshape", summed, dims(b, rows, slices))
+    return b.reshape_like(summed, s.x)
 
 
 def _last_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
@@ -704,12 +706,8 @@ def _one_hot_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
 
 
 def _nonzero(n: Numbers, x: Array) -> np.ndarray:
-    if n.is_number(x):
-        signs = n.lower(n.sign(x)).real
-        if not np.all(np.isin(signs, (-1.0, 0.0, 1.0))):
-            raise CannotError("which elements are 0 is not decided, and a shape hangs on it")
-        x = signs
-    return np.array(np.nonzero(x), np.int64).reshape(x.ndim, -1)
+    signs = n.to_integer(n.sign(x), np.dtype(np.int64)) if n.is_number(x) else x
+    return np.array(np.nonzero(signs), np.int64).reshape(x.ndim, -1)
 
 
 def _top_k_infer(s: Site) -> Sequence[Type]:

@@ -114,11 +114,16 @@ def _flatten_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
 # ---- Squeeze and Unsqueeze -----------------------------------------------------------------------
 
 
+def _names_axes(s: Site) -> bool:
+    """Whether axes are given; onnxruntime takes none of them for all."""
+    return s.has(1) and s.ints(1) != ()
+
+
 def _squeeze_infer(s: Site) -> Sequence[Type]:
-    shape, given = s.x.shape, s.ints(1)
+    shape, given = s.x.shape, s.ints(1) or None
     if shape is None:
         return [(s.x.dtype, None)]
-    if s.has(1) and given is None:
+    if _names_axes(s) and given is None:
         count = length(s.x1)
         return [(s.x.dtype, None if count is None else s.b.fresh(len(shape) - count))]
     if given is None:
@@ -132,7 +137,7 @@ def _squeeze_infer(s: Site) -> Sequence[Type]:
 
 
 def _squeeze(n: Numbers, x: Array, axes: np.ndarray | None = None) -> Array:
-    if axes is None:
+    if axes is None or not axes.size:
         return n.reshape(x, tuple(d for d in x.shape if d != 1))
     dropped = axes_of(axes.reshape(-1).tolist(), x.ndim)
     if any(x.shape[a] != 1 for a in dropped):
@@ -141,11 +146,12 @@ def _squeeze(n: Numbers, x: Array, axes: np.ndarray | None = None) -> Array:
 
 
 def _squeeze_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
-    if s.has(1):
+    if _names_axes(s):
         return [s.again(s.x, shifted(s.b, s.x1))]
     if s.x.shape is None or not is_static(s.x.shape[1:]):
         raise NotImplementedError("no axes given, and the shape is not known")
-    return [s.again(s.x, s.b.ints(a for a, d in enumerate(s.x.shape) if d == 1 and a > 0))]
+    axes = [a for a, d in enumerate(s.x.shape) if d == 1 and a > 0]
+    return [s.again(s.x, s.b.ints(axes)) if axes else s.x]
 
 
 def _unsqueeze_infer(s: Site) -> Sequence[Type]:
@@ -281,7 +287,7 @@ CARDS: tuple[Any, ...] = (
         "Squeeze",
         _squeeze,
         lambda s, y_bar: (
-            s.b.op("Unsqueeze", y_bar, s.x1) if s.has(1) else s.b.reshape_like(y_bar, s.x)
+            s.b.op("Unsqueeze", y_bar, s.x1) if _names_axes(s) else s.b.reshape_like(y_bar, s.x)
         ),
         inputs=("data", "axes?"),
         infer=_squeeze_infer,
@@ -291,7 +297,7 @@ CARDS: tuple[Any, ...] = (
     linear(
         "Unsqueeze",
         _unsqueeze,
-        lambda s, y_bar: s.b.op("Squeeze", y_bar, s.x1),
+        lambda s, y_bar: s.b.op("Squeeze", y_bar, s.x1) if s.ints(1) != () else y_bar,
         inputs=("data", "axes"),
         infer=_unsqueeze_infer,
         batch=_along_shifted_axes,

@@ -82,7 +82,8 @@ def _range(n: Numbers, start: Array, limit: Array, delta: Array) -> Array:
     if not n.is_number(start):
         count = _steps(int(start), int(limit), int(delta))
         return (start + delta * np.arange(count)).astype(start.dtype)
-    count = _steps(*(n.lower(x).real.item() for x in (start, limit, delta)))
+    steps = -n.floor(n.divide(start - limit, delta))
+    count = max(0, int(n.to_integer(steps, np.dtype(np.int64))))
     return start + delta * n.lift(np.arange(count, dtype=np.float64))
 
 

@@ -1,6 +1,17 @@
 """One file a family, as in gradcli/ops; `TABLE` joins them."""
 
-from tests.ops.rows import conv, elementwise, linalg, logic, norm, pool
+from tests.ops.rows import (
+    conv,
+    elementwise,
+    index,
+    linalg,
+    logic,
+    norm,
+    pool,
+    reduce,
+    shape,
+    source,
+)
 from tests.ops.table import Row
 
 ROWS: tuple[Row, ...] = (
@@ -10,6 +21,10 @@ ROWS: tuple[Row, ...] = (
     *conv.ROWS,
     *pool.ROWS,
     *norm.ROWS,
+    *reduce.ROWS,
+    *shape.ROWS,
+    *index.ROWS,
+    *source.ROWS,
 )
 
 TABLE = {row.op: row for row in ROWS}

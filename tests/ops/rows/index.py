@@ -206,8 +206,8 @@ ROWS = (
     Row("Pad", draw_pad, dynamic="free"),
     Row("Tile", draw_tile, dynamic="free"),
     Row("Trilu", draw_trilu, dynamic="free"),
-    Row("OneHot", draw_one_hot, runtime="no float64 kernel"),
-    Row("NonZero", draw_nonzero),
+    Row("OneHot", draw_one_hot),
+    Row("NonZero", draw_nonzero, data_dependent=True),
     Row(
         "TopK",
         draw_top_k,

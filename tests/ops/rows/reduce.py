@@ -106,7 +106,12 @@ ROWS = (
         ),
     ),
     Row("ReduceSumSquare", reduction(normal), dynamic="free"),
-    Row("ReduceL1", reduction(away), dynamic="free"),
+    Row(
+        "ReduceL1",
+        reduction(away),
+        dynamic="free",
+        kinks=(Kink(Case((np.array([[0.0, 1.0, -2.0]]), LAST)), 0, np.array([[0.0, 1.0, -1.0]])),),
+    ),
     Row("ReduceL2", reduction(away), dynamic="free"),
     Row("ReduceLogSum", reduction(positive), dynamic="free"),
     Row("ReduceLogSumExp", reduction(normal), dynamic="free"),

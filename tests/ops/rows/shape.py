@@ -91,7 +91,7 @@ def draw_shape(rng: np.random.Generator) -> Case:
 ROWS = (
     Row("Reshape", draw_reshape),
     Row("Flatten", draw_flatten, dynamic="free"),
-    Row("Squeeze", draw_squeeze),
+    Row("Squeeze", draw_squeeze, dynamic=""),
     Row("Unsqueeze", draw_unsqueeze, dynamic="free"),
     Row("Transpose", draw_transpose, dynamic="free"),
     Row("Expand", draw_expand),

@@ -47,6 +47,6 @@ def draw_eye(rng: np.random.Generator) -> Case:
 ROWS = (
     Row("Constant", draw_constant),
     Row("ConstantOfShape", draw_constant_of_shape),
-    Row("Range", draw_range),
+    Row("Range", draw_range, data_dependent=True),
     Row("EyeLike", draw_eye, dynamic="free"),
 )
