@@ -97,6 +97,18 @@ def interpret(graph: Graph, feeds: Mapping[str, Any], n: Numbers = real, **how: 
     return Evaluator(graph, n).run(feeds, **how)
 
 
+def evaluate(
+    node: Node, operands: Sequence[Array], n: Numbers = real, table: Table = OPS
+) -> tuple[Array, ...]:
+    """The results of one node on these operands; None where a result is not wanted.
+
+    Raises:
+        UnsupportedError: When the operator has no card or no `impl`, or cannot take the operands.
+    """
+    with np.errstate(all="ignore"):
+        return _apply(n, node, _impl(node, table), operands)
+
+
 def _impl(node: Node, table: Table) -> Callable[..., Any]:
     card = table.get(node.key)
     if card is None or card.impl is None:

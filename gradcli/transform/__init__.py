@@ -5,7 +5,23 @@ from gradcli.transform.derivative import Derivative
 from gradcli.transform.expand import expand
 from gradcli.transform.expose import Element, depends, expose
 from gradcli.transform.jvp import jvp
+from gradcli.transform.simplify import simplify
+from gradcli.transform.specialise import specialise
+from gradcli.transform.tune import tune
 from gradcli.transform.vjp import vjp
 from gradcli.transform.vmap import vmap
 
-__all__ = ["Derivative", "Element", "cast", "depends", "expand", "expose", "jvp", "vjp", "vmap"]
+__all__ = [
+    "Derivative",
+    "Element",
+    "cast",
+    "depends",
+    "expand",
+    "expose",
+    "jvp",
+    "simplify",
+    "specialise",
+    "tune",
+    "vjp",
+    "vmap",
+]

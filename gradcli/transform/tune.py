@@ -1,9 +1,28 @@
-"""Rewrite a canonical graph into the formulations that onnxruntime runs fastest."""
+"""Rewrite a canonical graph into the formulations that onnxruntime runs fastest.
+
+One row a rewrite: what it matches, what it makes of it, its conditions, and the figure that earns it
+its place (onnxruntime 1.32, one thread, x86-64 with AVX2). A row applies only where the result is the
+same function; where it differs at all (the sign of a zero, a product of 0 and infinity) the row says
+so, and the tests hold it to that. The result is only for running: differentiating it is an error.
+"""
 
 from __future__ import annotations
 
-from gradcli.graph import Graph
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcli.graph import DType, Graph, Node, Value, Var, is_static
 from gradcli.ops import OPS, Table
+from gradcli.transform.rewrite import Rewriter
+from gradcli.transform.simplify import simplify
+
+STEP_SLOPE = 2.0**127
+"""The slope that makes HardSigmoid a step: 1 from the smallest normal float32 on."""
+
+BLOCKED_CHANNELS = 8
+"""Channels from which onnxruntime's blocked convolution (NCHWc) pays."""
 
 
 def tune(graph: Graph, table: Table = OPS) -> Graph:
@@ -13,4 +32,203 @@ def tune(graph: Graph, table: Table = OPS) -> Graph:
         graph: A simplified graph.
         table: Cards.
     """
-    return graph
+    t = _Tuner(graph, table)
+    for node in graph.nodes:
+        for row in ROWS.get(node.key, ()):
+            made = row.rewrite(t, node)
+            if made is not None:
+                t.become(node, [made])
+                break
+        else:
+            t.copy(node)
+    return simplify(t.finish(), table)
+
+
+class _Tuner(Rewriter):
+    """A Rewriter that also looks at what made a value, and at what else was made of it."""
+
+    def __init__(self, graph: Graph, table: Table) -> None:
+        super().__init__(graph, table)
+        self.adopt_inputs()
+        self.producers = graph.producers()
+        self.relus = {n.inputs[0]: n.outputs[0] for n in graph.nodes if n.key == "Relu"}
+
+    def made_by(self, value: Value | None, op: str) -> Node | None:
+        """The node that makes this value, if it is this operator."""
+        node = None if value is None else self.producers.get(value)
+        return node if node is not None and node.key == op else None
+
+    def constant(self, value: Value | None) -> np.ndarray | None:
+        """The array of a constant."""
+        return None if value is None else self.old.constants.get(value)
+
+    def is_number(self, value: Value | None, number: float) -> bool:
+        """Whether this is a constant filled with one number."""
+        array = self.constant(value)
+        if array is not None:
+            return array.size > 0 and bool(np.all(array == number))
+        made = self.made_by(value, "ConstantOfShape")
+        return made is not None and bool(np.all(made.attrs["value"] == number))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rewrite.
+
+    Attributes:
+        name: What it does.
+        figure: What it gained when it was measured.
+        differs: Where its result is not bit for bit that of the canonical form.
+        rewrite: The result in the new graph, or None where the row does not apply.
+    """
+
+    name: str
+    figure: str
+    differs: str
+    rewrite: Callable[[_Tuner, Node], Var | None]
+
+
+# ---- masks ---------------------------------------------------------------------------------------
+
+
+def _relu_mask(t: _Tuner, node: Node) -> Var | None:
+    """Where(x > 0, d, 0) beside y = Relu(x): d * HardSigmoid(y), a step that stays in blocked layout."""
+    mask, d, zero = node.inputs
+    compare = t.made_by(mask, "Greater")
+    if compare is None or d is None or d.dtype is not DType.FLOAT32 or not t.is_number(zero, 0.0):
+        return None
+    x, bound = compare.inputs
+    y = t.relus.get(x)
+    if y is None or y not in t.env or not t.is_number(bound, 0.0) or y.shape != node.outputs[0].shape:  # type: ignore[union-attr] # Where has an output
+        return None
+    step = t.b.op("HardSigmoid", t.env[y], alpha=STEP_SLOPE, beta=0.0)
+    return t.env[d] * step
+
+
+def _mask(t: _Tuner, node: Node) -> Var | None:
+    """Where(mask, d, 0): d * Cast(mask)."""
+    mask, d, zero = node.inputs
+    if mask is None or d is None or not t.is_number(zero, 0.0):
+        return None
+    if d.dtype is not DType.FLOAT32 or d.shape != node.outputs[0].shape:  # type: ignore[union-attr] # Where has an output
+        return None
+    return t.env[d] * t.b.cast(t.env[mask], d.dtype)
+
+
+# ---- convolutions --------------------------------------------------------------------------------
+
+
+def _conv_transpose(t: _Tuner, node: Node) -> Var | None:
+    """ConvTranspose of stride 1 with a constant weight: Conv with the weight flipped and transposed."""
+    x, w = node.inputs[:2]
+    weight, a = t.constant(w), node.attrs
+    if x is None or weight is None or len(node.inputs) > 2 or not _plain(node, weight):
+        return None
+    group, kernel = a["group"], weight.shape[2:]
+    dilations = a["dilations"] or (1,) * len(kernel)
+    pads = a["pads"] or (0,) * (2 * len(kernel))
+    reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+    turned = [r - p for r, p in zip((*reach, *reach), pads, strict=True)]
+    made = weight.shape[1] * group
+    if min(turned) < 0 or min(made // group, weight.shape[0] // group) < 1 or made < BLOCKED_CHANNELS:
+        return None
+    return t.b.op(
+        "Conv",
+        t.env[x],
+        t.b.constant(_flipped(weight, group)),
+        group=group,
+        kernel_shape=tuple(kernel),
+        dilations=tuple(dilations),
+        pads=tuple(turned),
+        strides=(1,) * len(kernel),
+    )
+
+
+def _plain(node: Node, weight: np.ndarray) -> bool:
+    """Whether a ConvTranspose has stride 1, explicit pads and no extra output."""
+    a = node.attrs
+    return (
+        a["auto_pad"] == "NOTSET"
+        and all(s == 1 for s in a["strides"] or ())
+        and not any(a["output_padding"] or ())
+        and not a["output_shape"]
+        and weight.dtype == np.float32
+    )
+
+
+def _flipped(weight: np.ndarray, group: int) -> np.ndarray:
+    """[C, M/g, k...] as [M, C/g, k...] with every kernel axis reversed."""
+    c, m, *kernel = weight.shape
+    grouped = weight.reshape(group, c // group, m, *kernel)
+    swapped = np.swapaxes(grouped, 1, 2).reshape(group * m, c // group, *kernel)
+    return np.ascontiguousarray(np.flip(swapped, axis=tuple(range(2, swapped.ndim))))
+
+
+def _unpool(t: _Tuner, node: Node) -> Var | None:
+    """Depthwise ConvTranspose of ones whose kernel is its stride: every value repeated, by Resize."""
+    x, w = node.inputs[:2]
+    weight, a = t.constant(w), node.attrs
+    out = node.outputs[0]
+    if x is None or weight is None or out is None or len(node.inputs) > 2 or weight.ndim != 4:
+        return None
+    kernel = tuple(weight.shape[2:])
+    if (
+        tuple(a["strides"] or (1, 1)) != kernel
+        or any(a["pads"] or ())
+        or any(a["output_padding"] or ())
+        or a["output_shape"]
+        or a["auto_pad"] != "NOTSET"
+        or any(d != 1 for d in a["dilations"] or ())
+        or weight.shape[1] != 1
+        or a["group"] != weight.shape[0]
+        or weight.dtype != np.float32
+        or not np.all(weight == weight.flat[0])
+        or not is_static(x.shape)
+    ):
+        return None
+    y = t.env[x] * float(weight.flat[0])
+    scales = t.b.constant(np.array([1.0, 1.0, *kernel], np.float32))
+    return t.b.op(
+        "Resize",
+        y,
+        None,
+        scales,
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+
+
+# ---- the table -----------------------------------------------------------------------------------
+
+ROWS: dict[str, Sequence[Row]] = {
+    "Where": (
+        Row(
+            "ReLU mask as a step",
+            "0.38 ms against 4.7 for Where (64x112x112)",
+            "0 * infinity and NaN give NaN; 0 may be -0; a subnormal x passes only in part",
+            _relu_mask,
+        ),
+        Row(
+            "mask as a product",
+            "0.4 ms against 4.7 for Where (64x112x112)",
+            "0 * infinity and NaN give NaN; 0 may be -0",
+            _mask,
+        ),
+    ),
+    "ConvTranspose": (
+        Row(
+            "transposed convolution of stride 1 as a convolution",
+            "whole ResNet-18 gradient 94 against 109 ms",
+            "the order of summation",
+            _conv_transpose,
+        ),
+        Row(
+            "unpooling by repetition",
+            "0.30 ms against 1.04 for ConvTranspose",
+            "nothing",
+            _unpool,
+        ),
+    ),
+}
+"""Rewrites by the operator that they replace, tried in order."""
