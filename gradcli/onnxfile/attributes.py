@@ -70,7 +70,7 @@ def decode(
         ModelError: For kinds of attribute that no supported operator has.
     """
     kind = kind_of(proto)
-    name = proto.name
+    name = text(proto.name)
     if kind == "INT":
         if (op, name) in DTYPE_ATTRIBUTES:
             return element_type(proto.i, f"{where}: {name}").value if proto.i else None

@@ -280,7 +280,8 @@ _REDUCE = (
 )
 
 TABLE: dict[tuple[str, int], Upgrade] = {
-    **_rows(_REDUCE, (1, 11, 12, 13), _axes_to_input),
+    **_rows(_REDUCE, (1, 11, 13), _axes_to_input),
+    **_rows("ReduceMax ReduceMin", (12,), _axes_to_input),
     **_rows("ReduceSum Squeeze Unsqueeze", (1, 11), _axes_to_input),
     **_rows("Softmax LogSoftmax Hardmax", (1, 11), _flattening),
     **_rows("Slice", (1,), _slice_1),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradcli.errors import ModelError
 from gradcli.onnxfile.budget import Budget
-from gradcli.onnxfile.names import printable
+from gradcli.onnxfile.names import printable, text
 
 if TYPE_CHECKING:
     import onnx
@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 Key = tuple[str, str, str]
 
 
-def domain_of(name: str) -> str:
+def domain_of(name: str | bytes) -> str:
     """A domain's name, the standard's own always as the empty string."""
+    name = text(name)
     return "" if name == "ai.onnx" else name
+
+
+def _key(domain: str | bytes, name: str | bytes, overload: str | bytes) -> Key:
+    return domain_of(domain), text(name), text(overload)
 
 
 class Functions:
@@ -37,7 +42,7 @@ class Functions:
         self.path = path
         self._by_key: dict[Key, onnx.FunctionProto] = {}
         for proto in protos:
-            key = (domain_of(proto.domain), proto.name, proto.overload)
+            key = _key(proto.domain, proto.name, proto.overload)
             if key in self._by_key:
                 raise ModelError(f"{path}: function {printable(proto.name)!r} is defined twice")
             self._by_key[key] = proto
@@ -48,7 +53,7 @@ class Functions:
         """The function that the node calls; None for an operator."""
         if not self._by_key:
             return None
-        return self._by_key.get((domain_of(node.domain), node.op_type, node.overload))
+        return self._by_key.get(_key(node.domain, node.op_type, node.overload))
 
     def check(self, graph: onnx.GraphProto) -> None:
         """Count the nodes of the graph with all its functions inlined, without inlining any.
@@ -93,7 +98,7 @@ class Functions:
         return count, depth
 
     def _function(self, function: onnx.FunctionProto, level: int) -> tuple[int, int]:
-        key = (domain_of(function.domain), function.name, function.overload)
+        key = _key(function.domain, function.name, function.overload)
         if key in self._open:
             raise ModelError(
                 f"{self.path}: function {printable(function.name)!r} calls itself",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradcli.errors import GradcliError
-from gradcli.graph import Builder, DType, Graph, Shape, Type, Value
+from gradcli.graph import CANONICAL_OPSET, Builder, DType, Graph, Shape, Type, Value
 from gradcli.onnxfile import schemas
 from gradcli.onnxfile.attributes import encode
 from gradcli.onnxfile.names import printable
@@ -37,7 +37,9 @@ def infer(
     bodies = [value for value in attrs.values() if isinstance(value, Graph)]
     if bodies:
         return (_control(b, call, bodies, attrs) + unknown)[:outputs]
-    form = schemas.canonical(call.op, call.domain, call.opset)
+    # The newest form in play: it has the canonical one's attributes, and those born since.
+    opset = call.opset if call.domain else max(call.opset, CANONICAL_OPSET)
+    form = schemas.form(call.op, call.domain, opset)
     if form is None:
         return unknown
     return _standard(b, call, operands, attrs, form, outputs)
@@ -65,12 +67,13 @@ def _standard(
         array = b.constants.get(value)
         if array is not None and array.size <= _SMALL:
             data[f"x{k}"] = to_proto(f"x{k}", value.dtype, array)
+    invalid = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError)
     try:
         for name, value in attrs.items():
             if value is not None:
                 node.attribute.append(encode(name, value, call.op, form, _no_graph))
         found = onnx.shape_inference.infer_node_outputs(form.schema, node, types, data)
-    except (GradcliError, RuntimeError, TypeError, ValueError, onnx.checker.ValidationError):
+    except (GradcliError, RuntimeError, TypeError, ValueError, *invalid):
         # Not knowing a type is no failure: the shape is then unknown, and whoever needs it says so.
         found = {}
     return [_type(b, found.get(f"y{k}")) for k in range(outputs)]

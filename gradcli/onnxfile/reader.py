@@ -17,7 +17,7 @@ from gradcli.onnxfile.external import Folder
 from gradcli.onnxfile.frame import Frame, Name
 from gradcli.onnxfile.functions import Functions, domain_of
 from gradcli.onnxfile.infer import shape_of
-from gradcli.onnxfile.names import printable
+from gradcli.onnxfile.names import printable, text
 from gradcli.onnxfile.tensors import Tensors, element_type
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Reader:
     # ---- nodes --------------------------------------------------------------------------------
 
     def _node(self, proto: onnx.NodeProto, frame: Frame) -> None:
-        op, domain = proto.op_type, domain_of(proto.domain)
+        op, domain = text(proto.op_type), domain_of(proto.domain)
         outputs: list[Name] = list(proto.output)
         for name in outputs:
             if name:
@@ -221,7 +221,7 @@ class Reader:
         form = schemas.form(op, domain, opset)
         if form is None:
             self._check_known(op, domain, where)
-        given = {attribute.name: attribute for attribute in proto.attribute}
+        given = {text(attribute.name): attribute for attribute in proto.attribute}
         if len(given) < len(proto.attribute):
             raise ModelError(f"{where} gives an attribute twice", EXPORT_AGAIN)
         if form is not None and not form.deprecated:
@@ -289,7 +289,7 @@ class Reader:
             if proto.ref_attr_name:
                 if frame.arguments is None:
                     raise ModelError(f"{where} refers to a function's attribute outside any")
-                value = frame.arguments.get(proto.ref_attr_name)
+                value = frame.arguments.get(text(proto.ref_attr_name))
                 if (op, name) in schemas.DTYPE_ATTRIBUTES and isinstance(value, int):
                     value = element_type(value, f"{where}: {name}").value if value else None
             else:
@@ -297,7 +297,7 @@ class Reader:
                     proto, op, self.tensors, lambda g: self._body(g, frame, op, operands), where
                 )
             if value is not None:
-                attrs[printable(name)] = value
+                attrs[name] = value
         return attrs
 
     def _body(
@@ -376,15 +376,16 @@ class Reader:
         frame: Frame,
         where: str,
     ) -> dict[str, Any]:
-        defaults = {attribute.name: attribute for attribute in function.attribute_proto}
-        given = {attribute.name: attribute for attribute in proto.attribute}
-        if unknown := given.keys() - defaults.keys() - set(function.attribute):
+        defaults = {text(attribute.name): attribute for attribute in function.attribute_proto}
+        given = {text(attribute.name): attribute for attribute in proto.attribute}
+        required = set(map(text, function.attribute))
+        if unknown := given.keys() - defaults.keys() - required:
             names = ", ".join(sorted(map(printable, unknown)))
             raise ModelError(f"{where} gives the unknown attribute {names}", EXPORT_AGAIN)
-        if missing := set(function.attribute) - given.keys():
+        if missing := required - given.keys():
             names = ", ".join(sorted(map(printable, missing)))
             raise ModelError(f"{where} lacks the attribute {names}", EXPORT_AGAIN)
-        return self._attributes({**defaults, **given}, function.name, frame, where)
+        return self._attributes({**defaults, **given}, text(function.name), frame, where)
 
     def _result(self, name: Name, outer: str, inner: Frame, where: str) -> Var:
         value = self._read(name, inner, where)

@@ -73,7 +73,8 @@ def form(op: str, domain: str, opset: int) -> Form | None:
     import onnx
 
     try:
-        schema = onnx.defs.get_schema(op, opset, domain)
+        # A version may be any int64, but onnx takes a C int.
+        schema = onnx.defs.get_schema(op, max(0, min(opset, 2**30)), domain)
     except onnx.defs.SchemaError:
         return None
     attributes = {

@@ -51,6 +51,7 @@ NUMBERS = {dtype: code for code, dtype in CODES.items()}
 """The numbers that the format gives element types."""
 
 _BITS = {DType.UINT4: 4, DType.INT4: 4, DType.FLOAT4E2M1: 4, DType.UINT2: 2, DType.INT2: 2}
+_MOST_ELEMENTS = 2**58
 _TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _FIELD = {
     **dict.fromkeys((DType.FLOAT32, DType.COMPLEX64), "float_data"),
@@ -162,6 +163,9 @@ class Tensors:
             raise ModelError(f"{where} has a negative dimension: {list(shape)}")
         if len(shape) > self.meter.budget.rank:
             raise ModelError(f"{where} has {len(shape)} dimensions")
+        if math.prod(max(d, 1) for d in shape) > _MOST_ELEMENTS:
+            # Even without elements: NumPy cannot say such a shape.
+            raise ModelError(f"{where} has an impossible shape: {list(shape)}")
         return shape
 
     def _external(
