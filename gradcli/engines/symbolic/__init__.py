@@ -9,15 +9,44 @@ SymPy's `diff` on the one expression that the network is when everything is subs
 from __future__ import annotations
 
 from gradcli.engines.base import Engine, Map, Options
+from gradcli.errors import CannotError
 from gradcli.problem import Problem
+
+MOST_WORK = 20_000
+"""Operations times sweeps that SymPy differentiates and compiles in about 5 s."""
+
+MOST_PARAMETERS = 1500
 
 
 def _prepare(problem: Problem, options: Options) -> Map:
     # SymPy takes a third of a second to import: only when it is needed.
+    from gradcli.engines.symbolic.expanded import Expanded
     from gradcli.engines.symbolic.factored import Factored
+    from gradcli.engines.symbolic.size import measure
 
-    directions = 1 if problem.operator == "jvp" else problem.columns
-    return Factored(problem, directions)
+    size = measure(problem)
+    if size is not None and size.parameters <= MOST_PARAMETERS and size.work <= MOST_WORK:
+        try:
+            return Expanded(problem, size)
+        except CannotError:
+            # Something in it has no expression as a whole; its parts may have.
+            pass
+    return Factored(problem, 1 if problem.operator == "jvp" else problem.columns)
+
+
+def _prepare_plain(problem: Problem, options: Options) -> Map:
+    from gradcli.engines.symbolic.plain import MOST_PARAMETERS as MOST
+    from gradcli.engines.symbolic.plain import Plain
+    from gradcli.engines.symbolic.size import measure
+
+    size = measure(problem)
+    if size is None or size.parameters > MOST:
+        parameters = "too many" if size is None else str(size.parameters)
+        raise CannotError(
+            f"plain diff ends at about {MOST} parameters; this network has {parameters}",
+            "use symbolic, which shares subexpressions before it differentiates",
+        )
+    return Plain(problem, size)
 
 
 ENGINE = Engine(
@@ -25,5 +54,13 @@ ENGINE = Engine(
     about="SymPy: the expanded network where it is tiny, else node by node",
     mode="push",
     prepare=_prepare,
+    uses="impl",
+)
+
+PLAIN = Engine(
+    name="symbolic-plain",
+    about="SymPy's own diff on the fully expanded expression",
+    mode="push",
+    prepare=_prepare_plain,
     uses="impl",
 )

@@ -1,0 +1,301 @@
+"""Symbolic differentiation of a tiny network as a whole: expressions, their derivatives, one function.
+
+The network becomes assignments, each a short expression of inputs and of what was assigned before:
+shared subexpressions are shared before anything is differentiated, not looked for afterwards. SymPy
+differentiates each right-hand side; the chain rule runs over the assignments, backwards where
+there are fewer outputs than inputs; what comes of it are assignments again, compiled together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import sympy
+
+from gradcli.engines.base import Arrays, Images
+from gradcli.engines.symbolic.code import on_floats
+from gradcli.engines.symbolic.local import partial
+from gradcli.engines.symbolic.size import Size
+from gradcli.errors import CannotError
+from gradcli.interpret import Evaluator
+from gradcli.numbers import Array, Numbers
+from gradcli.numbers.symbol import Symbol
+from gradcli.ops import Card, Table
+from gradcli.problem import Problem
+
+# ---- assignments ---------------------------------------------------------------------------------
+
+
+class Lines:
+    """Assignments in order, each expression once."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Any, Any]] = []
+        self._known: dict[Any, Any] = {}
+
+    def name(self, expression: Any) -> Any:
+        """A symbol for an expression; what is shorter than a symbol's use stays as it is."""
+        if expression.is_Atom or (-expression).is_Symbol:
+            return expression
+        if expression not in self._known:
+            symbol = sympy.Symbol(f"t{len(self.steps)}", real=True)
+            self.steps.append((symbol, expression))
+            self._known[expression] = symbol
+        return self._known[expression]
+
+
+class Named(Symbol):
+    """Expressions whose sums and products are given names at once, so that none grows long.
+
+    Attributes:
+        lines: The assignments made.
+        frozen: Symbols that count as constants: a softmax is the same for any shift.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = Lines()
+        self.frozen: set[Any] = set()
+
+    def named(self, x: Array) -> Array:
+        """The array with a symbol in each place."""
+        return self._map(self.lines.name, x)
+
+    def sum(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
+        y = super().sum(x, axes, keepdims)
+        return self.named(y) if self.is_number(y) else y
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        y = super().matmul(a, b)
+        return self.named(y) if self.is_number(y) else y
+
+    def max(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
+        return self.named(super().max(self.named(x), axes, keepdims)) if self.is_number(x) else x
+
+    def anchor(self, x: Array, axis: int) -> Array:
+        def top(row: list[Any]) -> Any:
+            symbol = self.lines.name(sympy.Max(*row, evaluate=False))
+            self.frozen |= symbol.free_symbols
+            return symbol
+
+        return self.box(self._rows(self.named(x), (axis,), True, top))
+
+
+def _naming(table: Table) -> Table:
+    """Cards whose results get names."""
+    return table.replace(
+        *(replace(card, impl=_names_results(card)) for card in table.values() if card.impl)
+    )
+
+
+def _names_results(card: Card) -> Callable[..., Any]:
+    impl = card.impl
+
+    def named(n: Numbers, *operands: Any, **attrs: Any) -> Any:
+        assert isinstance(n, Named)
+        assert impl is not None
+        made = impl(n, *operands, **attrs)
+        if isinstance(made, tuple):
+            return tuple(n.named(y) if n.is_number(y) else y for y in made)
+        return n.named(made) if n.is_number(made) else made
+
+    return named
+
+
+# ---- derivatives of assignments ----------------------------------------------------------------
+
+
+class Partials:
+    """SymPy's partial derivatives of short expressions, each form differentiated once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, tuple[Any, ...]] = {}
+
+    def of(self, expression: Any, active: set[Any]) -> dict[Any, Any]:
+        """The partials in those of its symbols that are active."""
+        out: dict[Any, list[Any]] = defaultdict(list)
+        for term in sympy.Add.make_args(expression):
+            found = sorted(term.free_symbols, key=_order)
+            if not any(s in active for s in found):
+                continue
+            places = {s: sympy.Symbol(f"p{k}", real=True) for k, s in enumerate(found)}
+            form = term.xreplace(places)
+            if form not in self._known:
+                self._known[form] = tuple(partial(form, p) for p in places.values())
+            back = {p: s for s, p in places.items()}
+            for s, slope in zip(found, self._known[form], strict=True):
+                if s in active and slope != 0:
+                    out[s].append(slope.xreplace(back))
+        return {s: sympy.Add(*slopes) for s, slopes in out.items()}
+
+
+def _order(symbol: Any) -> tuple[str, int, str]:
+    """In the order they were made, so that like terms give like forms."""
+    name: str = symbol.name
+    return name[:1], int(name.rpartition("_")[2] if "_" in name else name[1:]), name
+
+
+Edges = Sequence[tuple[Any, Mapping[Any, Any]]]
+"""For each assignment whose value depends on `wrt`: its symbol, and its partials by symbol."""
+
+
+def _forward(lines: Lines, edges: Edges, xs: Sequence[Any], ys: Sequence[Any]) -> list[list[Any]]:
+    """Rows of the Jacobian, by tangents: one pass for each input."""
+    columns = []
+    for x in xs:
+        dots = {x: sympy.S.One}
+        for t, partials in edges:
+            terms = [d * dots[s] for s, d in partials.items() if s in dots]
+            if terms:
+                dots[t] = lines.name(sympy.Add(*terms))
+        columns.append([_outer(y, dots) for y in ys])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _backward(lines: Lines, edges: Edges, xs: Sequence[Any], ys: Sequence[Any]) -> list[list[Any]]:
+    """Rows of the Jacobian, by cotangents: one pass for each output."""
+    rows = []
+    for y in ys:
+        bars: dict[Any, list[Any]] = defaultdict(list)
+        coefficient, symbol = y.as_coeff_Mul()
+        bars[symbol].append(coefficient)
+        for t, partials in reversed(edges):
+            if t in bars:
+                t_bar = lines.name(sympy.Add(*bars[t]))
+                for s, d in partials.items():
+                    bars[s].append(d * t_bar)
+        rows.append([sympy.Add(*bars[x]) for x in xs])
+    return rows
+
+
+def _outer(y: Any, dots: Mapping[Any, Any]) -> Any:
+    coefficient, symbol = y.as_coeff_Mul()
+    return coefficient * dots.get(symbol, sympy.S.Zero)
+
+
+# ---- the program ---------------------------------------------------------------------------------
+
+
+class Expanded:
+    """The whole Jacobian as one compiled function of the inputs.
+
+    Args:
+        problem: What is differentiated.
+        size: Of it, as expressions.
+    """
+
+    def __init__(self, problem: Problem, size: Size) -> None:
+        n = Named()
+        arguments, feeds = inputs(problem, n)
+        out = Evaluator(problem.exact, n, _naming(problem.table)).run(feeds)
+        xs = [x for name in problem.wrt for x in feeds[name].reshape(-1).tolist()]
+        ys = [y for name in problem.of for y in n.lift(out[name]).reshape(-1).tolist()]
+        edges = _edges(n, xs)
+        sweep = _backward if len(ys) <= len(xs) else _forward
+        jacobian = sweep(n.lines, edges, xs, ys)
+        self._call = Jacobian(problem, arguments, n.lines.steps, jacobian, ys)
+        self.width = problem.columns
+        self.level = f"expanded ({size})"
+
+    def apply(self, point: Arrays, directions: Arrays) -> Images:
+        """See Map. The Jacobian costs the same for one direction as for all."""
+        return self._call(point, directions)
+
+
+def inputs(problem: Problem, n: Symbol) -> tuple[list[Any], dict[str, Any]]:
+    """A symbol for each element of each float input, and all inputs as arrays."""
+    feeds: dict[str, Any] = {}
+    arguments: list[Any] = []
+    for k, value in enumerate(problem.exact.inputs):
+        if value.dtype.is_float:
+            symbols = n.symbols(f"x{k}_", (int(np.prod(problem.point[value.name].shape)),))
+            feeds[value.name] = symbols.reshape(problem.point[value.name].shape)
+            arguments += symbols.tolist()
+        else:
+            feeds[value.name] = problem.point[value.name]
+    return arguments, feeds
+
+
+def _edges(n: Named, xs: Iterable[Any]) -> Edges:
+    """The partials of every assignment that depends on xs, named too."""
+    active, partials = set(xs), Partials()
+    edges = []
+    for t, expression in tuple(n.lines.steps):
+        if t in n.frozen or not active & expression.free_symbols:
+            continue
+        active.add(t)
+        slopes = partials.of(expression, active)
+        edges.append((t, {s: n.lines.name(d) for s, d in slopes.items()}))
+    return edges
+
+
+class Jacobian:
+    """A compiled Jacobian and primal, applied to directions.
+
+    Args:
+        problem: What is differentiated.
+        arguments: A symbol for each element of its float inputs.
+        steps: Assignments that the results use.
+        jacobian: Rows of expressions.
+        ys: The primal outputs, as expressions.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        arguments: Sequence[Any],
+        steps: Sequence[tuple[Any, Any]],
+        jacobian: Sequence[Sequence[Any]],
+        ys: Sequence[Any],
+    ) -> None:
+        self._problem = problem
+        results = [*(e for row in jacobian for e in row), *ys]
+        self._function = on_floats(arguments, alive(steps, results), results)
+        self._shape = (problem.rows, problem.columns)
+        self._floats = [v.name for v in problem.exact.inputs if v.dtype.is_float]
+        self._fixed = [v.name for v in problem.exact.inputs if not v.dtype.is_float]
+
+    def __call__(self, point: Arrays, directions: Arrays) -> Images:
+        p = self._problem
+        for name in self._fixed:
+            if not np.array_equal(point[name], p.point[name]):
+                raise CannotError(
+                    f"the expressions were made for another value of the input {name!r}",
+                    "prepare the problem again at this point",
+                )
+        values: list[float] = []
+        for name in self._floats:
+            values += np.asarray(point[name], np.float64).reshape(-1).tolist()
+        results = self._function(*values)
+        cut = math.prod(self._shape)
+        jacobian, primal = results[:cut].reshape(self._shape), results[cut:]
+        count = len(next(iter(directions.values())))
+        flat = [np.reshape(np.asarray(directions[name], np.float64), (count, -1)) for name in p.wrt]
+        images = np.concatenate(flat, axis=1) @ jacobian.T
+        return Images(_split(p, images), primal={k: v[0] for k, v in _split(p, primal[None]).items()})
+
+
+def _split(problem: Problem, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """[B, all outputs] as one array for each output."""
+    sizes = [int(np.prod(problem.shape(name))) for name in problem.of]
+    parts = np.split(rows, np.cumsum(sizes)[:-1], axis=1)
+    return {
+        name: part.reshape(len(rows), *problem.shape(name))
+        for name, part in zip(problem.of, parts, strict=True)
+    }
+
+
+def alive(steps: Sequence[tuple[Any, Any]], results: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Those assignments that the results need."""
+    needed: set[Any] = set().union(*(e.free_symbols for e in results))
+    kept = []
+    for symbol, expression in reversed(steps):
+        if symbol in needed:
+            needed |= expression.free_symbols
+            kept.append((symbol, expression))
+    return kept[::-1]
