@@ -1,5 +1,7 @@
 """What every engine answers, and what several of them share."""
 
+from gradcli.engines.base.evidence import Evidence, Sides
+from gradcli.engines.base.evidence import Evidence, Sides
 from gradcli.engines.base.linearised import Linearised
 from gradcli.engines.base.outcome import Outcome, Times
 from gradcli.engines.base.program import (
@@ -14,11 +16,15 @@ from gradcli.engines.base.program import (
     chunk_width,
     compile_graph,
 )
+from gradcli.engines.base.rounding import shaken, spread
+from gradcli.engines.base.survey import Survey, survey
+from gradcli.engines.base.watch import Near, Survey, Watch, survey
 
 __all__ = [
     "Arrays",
     "Engine",
     "Estimate",
+    "Evidence",
     "Images",
     "Linearised",
     "Map",
@@ -26,7 +32,12 @@ __all__ = [
     "Outcome",
     "Probes",
     "Program",
+    "Sides",
+    "Survey",
     "Times",
     "chunk_width",
     "compile_graph",
+    "shaken",
+    "spread",
+    "survey",
 ]

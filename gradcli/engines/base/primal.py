@@ -1,0 +1,136 @@
+"""The primal as a function of one long vector, its neighbourhood, and the directions through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gradcli.engines.base.program import Arrays
+from gradcli.engines.base.rounding import shake, shaken, spread
+from gradcli.engines.base.watch import Watch
+from gradcli.interpret import Evaluator, Observe
+from gradcli.numbers import Numbers, real
+from gradcli.problem import Problem
+
+EPS = 2.0**-52
+"""The spacing of float64 at 1."""
+
+
+class Primal:
+    """`problem.exact` in one number system, as a function of vectors: `wrt` joined to `of` joined.
+
+    Args:
+        problem: What is differentiated.
+        n: The number system.
+        shaking: When given, every rounding is made at random by this generator: see `shaken`.
+    """
+
+    def __init__(
+        self, problem: Problem, n: Numbers = real, shaking: np.random.Generator | None = None
+    ) -> None:
+        self.problem = problem
+        self._n = n
+        self._shaking = shaking
+        table = problem.table if shaking is None else shaken(problem.table, shaking, EPS)
+        self._evaluator = Evaluator(problem.exact, n, table)
+        self._wrt = {name: problem.shape(name) for name in problem.wrt}
+        self._of = {name: problem.shape(name) for name in problem.of}
+
+    def __call__(self, x: np.ndarray, point: Arrays, observe: Observe | None = None) -> np.ndarray:
+        """f(x), a vector; what x does not cover is taken from the point."""
+        if self._shaking is not None:
+            x = shake(x, self._shaking, EPS)
+        out = self._evaluator.run({**point, **_cut(x, self._wrt)}, observe)
+        return np.concatenate([np.reshape(out[name], -1) for name in self._of])
+
+    def join(self, arrays: Arrays) -> np.ndarray:
+        """One float64 vector of an array for each of `wrt`."""
+        return np.concatenate(
+            [np.reshape(np.asarray(arrays[name], np.float64), -1) for name in self._wrt]
+        )
+
+    def outputs(self, y: np.ndarray) -> Arrays:
+        """Vectors of outputs, one a row, as tensors."""
+        return _cut(y, self._of)
+
+
+def _cut(x: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The last axis cut into tensors of these shapes."""
+    out, start = {}, 0
+    for name, shape in shapes.items():
+        size = int(np.prod(shape))
+        out[name] = x[..., start : start + size].reshape(*x.shape[:-1], *shape)
+        start += size
+    return out
+
+
+class Point:
+    """A point, and what is worth knowing there once, whatever the direction.
+
+    Args:
+        f: The primal.
+        arrays: The point; it is taken to stay as it is.
+    """
+
+    def __init__(self, f: Primal, arrays: Arrays) -> None:
+        self._f = f
+        self._watch = Watch(f.problem.exact, f.problem.wrt, f.problem.table)
+        self.arrays = arrays
+        self.x = f.join(arrays)
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """f(x)."""
+        return self._f(self.x, self.arrays)
+
+    @cached_property
+    def kinks(self) -> Watch:
+        """The kinks around x."""
+        return self.seen(self.x)[1]
+
+    def at(self, x: np.ndarray) -> np.ndarray:
+        """f at another x."""
+        return self._f(x, self.arrays)
+
+    def seen(self, x: np.ndarray) -> tuple[np.ndarray, Watch]:
+        """f at another x, and the kinks around it."""
+        watch = self._watch.again()
+        return self._f(x, self.arrays, watch or None), watch
+
+    @cached_property
+    def noise(self) -> np.ndarray:
+        """The rounding error of f(x), elementwise: three deviations, at least half a spacing."""
+        shaking = Primal(self._f.problem, real, np.random.default_rng(self._f.problem.seed))
+        runs = (shaking(self.x, self.arrays) for _ in range(4))
+        return np.asarray(np.maximum(spread(runs, self.y), 0.5 * EPS * np.abs(self.y)))
+
+
+@dataclass(frozen=True)
+class Line:
+    """x + t v, with v scaled so that at t = 1 no coordinate has moved by more than max(1, |x|).
+
+    Attributes:
+        x: The point.
+        v: The scaled direction.
+        scale: What the given direction was multiplied by; 0 when it was zero.
+    """
+
+    x: np.ndarray
+    v: np.ndarray
+    scale: float
+
+    @classmethod
+    def through(cls, x: np.ndarray, direction: np.ndarray) -> Line:
+        """The line through x along a direction of any length."""
+        moves = direction != 0
+        if not np.any(moves):
+            return cls(x, direction, 0.0)
+        scale = float(np.min(np.maximum(1.0, np.abs(x[moves])) / np.abs(direction[moves])))
+        return cls(x, direction * scale, scale)
+
+    def step(self, t: float) -> tuple[np.ndarray, float]:
+        """x moved by t, and the t that the rounded coordinates have really moved by."""
+        moved = self.x + t * self.v
+        return moved, float(np.dot(moved - self.x, self.v) / np.dot(self.v, self.v))

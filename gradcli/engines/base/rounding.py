@@ -1,0 +1,91 @@
+"""How much of a result is rounding: the same evaluation with every rounding made at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gradcli.numbers import Array, Numbers
+from gradcli.ops import Card, Table
+
+
+def shaken(table: Table, rng: np.random.Generator, eps: float = 2.0**-52) -> Table:
+    """Cards that compute as these do, each with random relative errors of its own up to `eps`.
+
+    Evaluating a graph with them a few times, and looking at the spread, measures the rounding error
+    of the plain evaluation (Parker 1997, "Monte Carlo Arithmetic"). It sees what no look at the
+    outputs can: digits lost in a large intermediate value, and lost again at every point nearby.
+
+    Operators that only choose or move elements stay exact, so ties stay ties.
+    """
+    return table.replace(*(_shake(card, rng, eps) for card in table.values() if _rounds(card)))
+
+
+def _rounds(card: Card) -> bool:
+    return card.impl is not None and card.kinks is None and card.kind != "flat"
+
+
+def _shake(card: Card, rng: np.random.Generator, eps: float) -> Card:
+    impl = card.impl
+    assert impl is not None
+
+    def shaken_impl(n: Numbers, *operands: Any, **attrs: Any) -> Any:
+        made = impl(n, *_shake_operands(card, n, operands, rng, eps), **attrs)
+        if isinstance(made, tuple):
+            return tuple(_shake_result(n, x, operands, rng, eps) for x in made)
+        return _shake_result(n, made, operands, rng, eps)
+
+    return replace(card, impl=shaken_impl)
+
+
+def _shake_operands(
+    card: Card, n: Numbers, operands: tuple[Any, ...], rng: np.random.Generator, eps: float
+) -> list[Any]:
+    """Operators that add up many terms lose digits by the size of the terms, not of the sum."""
+    out = list(operands)
+    if card.kind == "elementwise":
+        return out
+    if card.kind == "bilinear":
+        # One factor of each product is enough: the smaller one, for speed.
+        place = min((0, 1), key=lambda k: np.size(out[k]))
+    elif out:
+        place = 0
+    else:
+        return out
+    if n.is_number(out[place]):
+        out[place] = shake(out[place], rng, eps)
+    return out
+
+
+def _shake_result(
+    n: Numbers, x: Any, operands: tuple[Any, ...], rng: np.random.Generator, eps: float
+) -> Any:
+    if callable(x):
+        return lambda: _shake_result(n, x(), operands, rng, eps)
+    if not n.is_number(x) or any(_is_view(x, operand) for operand in operands):
+        return x
+    return shake(x, rng, eps)
+
+
+def _is_view(x: Array, operand: Any) -> bool:
+    return isinstance(operand, np.ndarray) and np.may_share_memory(x, operand)
+
+
+def shake(x: Array, rng: np.random.Generator, eps: float) -> Array:
+    """x with a random relative error up to `eps` in every real and every imaginary part."""
+    if not np.iscomplexobj(x):
+        return x * (1.0 + rng.uniform(-eps, eps, np.shape(x)))
+    out = np.empty(np.shape(x), x.dtype)
+    out.real, out.imag = shake(x.real, rng, eps), shake(x.imag, rng, eps)
+    return out
+
+
+def spread(runs: Iterable[np.ndarray], exact: np.ndarray) -> np.ndarray:
+    """Three standard deviations of shaken runs about the plain one, elementwise."""
+    with np.errstate(all="ignore"):
+        squares = [np.square(run - exact) for run in runs]
+        wide = 3.0 * np.sqrt(np.sum(squares, axis=0) / max(len(squares), 1))
+    return np.where(np.isnan(wide), np.inf, wide)

@@ -1,0 +1,175 @@
+"""Where a network is not smooth: which piece every element is on, and how far the next one is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gradcli.graph import Graph, Node, Value
+from gradcli.interpret import Evaluator
+from gradcli.numbers import Array, real
+from gradcli.ops import OPS, Table
+from gradcli.problem import Problem
+from gradcli.transform.rewrite import active_values
+
+SAME = 2.0**-48
+"""Margins below this part of a node's widest one are rounding, not distance."""
+
+
+@dataclass(frozen=True)
+class Near:
+    """A place near the point where an operator is not smooth.
+
+    Attributes:
+        node: The node's name in the user's file.
+        op: Its operator.
+        index: Which element, in the shape of the margins.
+        margin: How far that element is from it, in units of the operand; 0 for an exact tie.
+        kind: `kink` where the derivative jumps, `edge` where the function ends or has none.
+        convention: At a kink: what the rules take for the derivative.
+        what: At an edge: what lies there.
+    """
+
+    node: str
+    op: str
+    index: tuple[int, ...]
+    margin: float
+    kind: Literal["kink", "edge"]
+    convention: str = ""
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What lies around a point.
+
+    Attributes:
+        nearest: The nearest kinks and domain edges, nearest first, one for each node and kind.
+        ties: The kinks that the point lies on exactly.
+    """
+
+    nearest: tuple[Near, ...] = ()
+    ties: tuple[Near, ...] = ()
+
+
+class Watch:
+    """Observes an evaluation in `real`, and keeps margins and branches of the operators with kinks.
+
+    Pass it to `Evaluator.run(observe=...)`, a new one for each run. Only nodes that `wrt` can
+    reach are watched: the others never move.
+
+    Args:
+        graph: What is evaluated.
+        wrt: The names of the inputs that move.
+        table: Cards.
+        edges: Whether to keep the distances to domain edges too.
+    """
+
+    def __init__(
+        self, graph: Graph, wrt: Sequence[str], table: Table = OPS, *, edges: bool = False
+    ) -> None:
+        moving = active_values(graph, [v for v in graph.inputs if v.name in set(wrt)], table)
+        self._table = table
+        self._kinked = {n for n in graph.nodes if _reached(n, moving) and table[n.key].kinks}
+        self._edged = {
+            n for n in graph.nodes if edges and _reached(n, moving) and table[n.key].edges
+        }
+        self.margins: dict[Node, np.ndarray] = {}
+        self.branches: dict[Node, np.ndarray] = {}
+        self.distances: dict[Node, np.ndarray] = {}
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to watch."""
+        return bool(self._kinked or self._edged)
+
+    def again(self) -> Watch:
+        """A Watch like this one that has seen nothing yet."""
+        other = object.__new__(Watch)
+        other._table, other._kinked, other._edged = self._table, self._kinked, self._edged
+        other.margins, other.branches, other.distances = {}, {}, {}
+        return other
+
+    def __call__(self, node: Node, operands: Sequence[Array], results: Sequence[Array]) -> None:
+        """What the Evaluator calls after each node."""
+        del results
+        if node in self._kinked:
+            kinks = self._table[node.key].kinks
+            assert kinks is not None
+            margin, branch = kinks(real, *operands, **node.attrs)
+            self.margins[node], self.branches[node] = np.asarray(margin), np.asarray(branch)
+        if node in self._edged:
+            edges = self._table[node.key].edges
+            assert edges is not None
+            self.distances[node] = np.asarray(edges(real, *operands, **node.attrs))
+
+    def crossing(self, moved: Watch) -> float:
+        """Where on the way to another evaluation the first kink was crossed.
+
+        Returns:
+            A part of the way, between 0 (the point is on the kink) and 1, by linear interpolation
+            of the margins; infinity where every element is still on its piece.
+        """
+        first = np.inf
+        for node, branch in self.branches.items():
+            other = moved.branches[node]
+            changed = branch != other
+            if branch.dtype.kind == "f":
+                changed &= ~(np.isnan(branch) & np.isnan(other))
+            if not np.any(changed):
+                continue
+            here, there = self.margins[node][changed], moved.margins[node][changed]
+            # Elements that tie before and after move together: whichever wins is rounding.
+            apart = np.maximum(here, there) > SAME * _widest(self.margins[node])
+            if np.any(apart):
+                here, there = here[apart], there[apart]
+                first = min(first, float(np.min(here / (here + there))))
+        return first
+
+    def near(self) -> list[Near]:
+        """The nearest kink and the nearest edge of each node, nearest first."""
+        found = []
+        for node, margin in self.margins.items():
+            if (place := _least(margin)) is not None:
+                convention = self._table[node.key].convention
+                found.append(Near(node.name, node.op, *place, "kink", convention=convention))
+        for node, distance in self.distances.items():
+            if (place := _least(distance)) is not None:
+                edge = self._table[node.key].edge
+                found.append(Near(node.name, node.op, *place, "edge", what=edge))
+        return sorted(found, key=lambda near: near.margin)
+
+    def ties(self) -> list[Near]:
+        """The nodes with an element that is exactly on a kink."""
+        return [near for near in self.near() if near.kind == "kink" and near.margin == 0]
+
+
+def survey(problem: Problem, count: int = 8) -> Survey:
+    """Look around a problem's point, in float64.
+
+    Args:
+        problem: The question.
+        count: How many of the nearest kinks and edges to keep, besides all ties.
+    """
+    watch = Watch(problem.exact, problem.wrt, problem.table, edges=True)
+    Evaluator(problem.exact, real, problem.table).run(problem.point, watch)
+    near, ties = watch.near(), tuple(watch.ties())
+    return Survey(tuple(near[: max(count, len(ties))]), ties)
+
+
+def _reached(node: Node, moving: set[Value]) -> bool:
+    return any(v in moving for v in node.inputs)
+
+
+def _widest(margin: np.ndarray) -> float:
+    return float(np.max(margin, where=np.isfinite(margin), initial=0.0))
+
+
+def _least(margin: np.ndarray) -> tuple[tuple[int, ...], float] | None:
+    """Where the least margin is, and what it is; None where there is none."""
+    if not np.any(np.isfinite(margin)):
+        return None
+    index = np.unravel_index(np.nanargmin(margin), margin.shape)
+    return tuple(int(i) for i in index), float(margin[index])

@@ -1,0 +1,345 @@
+"""Finite differences in float64: the two of the textbooks, and a ladder that knows its error.
+
+    finite-forward   (f(x + h v) - f(x)) / h
+    finite-central   (f(x + h v) - f(x - h v)) / 2h
+    finite           central differences at h, h/2, h/4, ..., extrapolated to h = 0 (Richardson)
+
+Nothing here knows a derivative rule: f is evaluated, kinks are watched, and the noise of rounding
+is measured. Steps are relative to max(1, |x|).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcli.engines.base import Arrays, Engine, Images, Options, chunk_width
+from gradcli.engines.base.primal import EPS, Line, Point, Primal
+from gradcli.engines.base.watch import Watch
+from gradcli.problem import Problem
+
+FIRST, LAST = 2.0**-4, 2.0**-36
+"""The longest and the shortest rung of the ladder."""
+
+COLUMNS = 5
+"""How many powers of h extrapolation removes at most, plus one."""
+
+CENTRAL, SIDED = (2, 4, 6, 8), (1, 2, 3, 4)
+"""The powers of h in the error of a central and of a one-sided difference, in order."""
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A directional derivative of every output, with its uncertainty.
+
+    Attributes:
+        value: [M].
+        doubt: [M], at least the error, by the method's own estimate; None where nobody asked.
+        notes: Oddities.
+    """
+
+    value: np.ndarray
+    doubt: np.ndarray | None
+    notes: tuple[str, ...] = ()
+
+    def __mul__(self, factor: float) -> Slope:
+        """The derivative along a direction that is longer by this factor."""
+        doubt = None if self.doubt is None else self.doubt * abs(factor)
+        return Slope(self.value * factor, doubt, self.notes)
+
+
+class Differences:
+    """Finite differences as a linear map, one direction after another.
+
+    Args:
+        problem: What is differentiated.
+        slope: The derivative along a line, and its uncertainty when asked to judge.
+        starts: Whether f(x) itself belongs to the method, and is part of its cost.
+
+    Attributes:
+        judge: Whether uncertainties are estimated, at the price of evaluations that the textbook's
+            formula does not make. The ladder needs them for itself and always does.
+    """
+
+    def __init__(
+        self, problem: Problem, slope: Callable[[Point, Line, bool], Slope], *, starts: bool
+    ) -> None:
+        self._f = Primal(problem)
+        self._slope = slope
+        self._starts = starts
+        self._given: Arrays | None = None
+        self._point: Point | None = None
+        self.judge = True
+        self.width = chunk_width(problem.graph, 1 if problem.operator == "jvp" else problem.columns)
+
+    def apply(self, point: Arrays, directions: Arrays) -> Images:
+        """See Map. What belongs to the point is computed once for each `point` object."""
+        if self._point is None or point is not self._given:
+            self._given, self._point = point, Point(self._f, point)
+        here = self._point
+        count = len(next(iter(directions.values())))
+        slopes = [self._along(here, {k: v[b] for k, v in directions.items()}) for b in range(count)]
+        doubts = [s.doubt for s in slopes if s.doubt is not None]
+        return Images(
+            self._f.outputs(np.stack([s.value for s in slopes])),
+            self._f.outputs(np.stack(doubts)) if doubts else {},
+            self._f.outputs(here.y) if self._starts or self.judge else {},
+            tuple(dict.fromkeys(note for s in slopes for note in s.notes)),
+        )
+
+    def _along(self, here: Point, direction: Arrays) -> Slope:
+        line = Line.through(here.x, self._f.join(direction))
+        if line.scale == 0:
+            size = sum(int(np.prod(self._f.problem.shape(name))) for name in self._f.problem.of)
+            return Slope(np.zeros(size), np.zeros(size))
+        return self._slope(here, line, self.judge) * (1.0 / line.scale)
+
+
+# ---- the textbooks' differences -----------------------------------------------------------------
+
+
+def _forward(step: float) -> Callable[[Point, Line, bool], Slope]:
+    def slope(here: Point, line: Line, judge: bool) -> Slope:
+        ahead, h = line.step(step)
+        value = (here.at(ahead) - here.y) / h
+        if not judge:
+            return Slope(value, None)
+        # The even part of the error is seen exactly; the odd one is the central difference's.
+        central, doubt, notes = _judged(here, line, step)
+        return Slope(value, _or_infinity(np.abs(value - central) + doubt), notes)
+
+    return slope
+
+
+def _central(step: float) -> Callable[[Point, Line, bool], Slope]:
+    def slope(here: Point, line: Line, judge: bool) -> Slope:
+        if not judge:
+            return Slope(_difference(here.at, line, step), None)
+        value, doubt, notes = _judged(here, line, step)
+        return Slope(value, _or_infinity(doubt), notes)
+
+    return slope
+
+
+def _judged(here: Point, line: Line, step: float) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """The central difference and its uncertainty: truncation by half the step, and noise."""
+    wide, narrow = _Rung(here, line, step), _Rung(here, line, step / 2)
+    doubt = 4 / 3 * np.abs(wide.slope - narrow.slope) + here.noise / step
+    if wide.crossing > 1:
+        return wide.slope, doubt, ()
+    note = f"a step of {step:.1g} crosses a kink; the uncertainty allows for it"
+    return wide.slope, doubt + np.abs(wide.slope), (note,)
+
+
+def _or_infinity(doubt: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(doubt), np.inf, doubt)
+
+
+def _difference(f: Callable[[np.ndarray], np.ndarray], line: Line, t: float) -> np.ndarray:
+    (ahead, h), (behind, back) = line.step(t), line.step(-t)
+    return np.asarray((f(ahead) - f(behind)) / (h - back))
+
+
+class _Rung:
+    """The central difference at one step, and whether it crosses a kink."""
+
+    def __init__(self, here: Point, line: Line, t: float) -> None:
+        seen: list[Watch] = []
+
+        def f(x: np.ndarray) -> np.ndarray:
+            y, watch = here.seen(x)
+            seen.append(watch)
+            return y
+
+        self.slope = _difference(f, line, t)
+        self.crossing = min(here.kinks.crossing(watch) for watch in seen)
+
+
+# ---- the ladder ---------------------------------------------------------------------------------
+
+
+class _Ladder:
+    """Differences at h, h/2, h/4, ...: of each output the most certain extrapolation is kept.
+
+    The tableau is Neville's. An entry's uncertainty is its distance to the two entries that it was
+    made of (Ridders 1982, "Accurate computation of F'(x) and F'(x)F''(x)"), plus the noise of f,
+    which shorter steps magnify.
+
+    Args:
+        noise: [M], of one evaluation of f, times what the difference makes of it at h = 1.
+        powers: Of h, in the error of the difference, in order.
+    """
+
+    def __init__(self, noise: np.ndarray, powers: Sequence[int]) -> None:
+        self._noise = noise
+        self._ratios = [2.0**p for p in powers[: COLUMNS - 1]]
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was seen on the other side of a kink."""
+        self._last: list[np.ndarray] = []
+        self.value = np.full_like(self._noise, np.nan)
+        self.doubt = np.full_like(self._noise, np.inf)
+
+    def __bool__(self) -> bool:
+        """Whether there is any rung."""
+        return bool(self._last)
+
+    def add(self, slope: np.ndarray, h: float) -> None:
+        """One rung, half as long as the one before."""
+        row, gain = [slope], 1.0
+        self._keep(slope, np.abs(slope) + self._noise / h)
+        for ratio, above in zip(self._ratios, self._last, strict=False):
+            entry = (ratio * row[-1] - above) / (ratio - 1)
+            gain *= (ratio + 0.5) / (ratio - 1)
+            doubt = np.maximum(np.abs(entry - row[-1]), np.abs(entry - above))
+            self._keep(entry, doubt + gain * self._noise / h)
+            row.append(entry)
+        self._last = row
+
+    def _keep(self, value: np.ndarray, doubt: np.ndarray) -> None:
+        better = np.isfinite(value) & (doubt < self.doubt)
+        self.value = np.where(better, value, self.value)
+        self.doubt = np.where(better, doubt, self.doubt)
+
+    def done(self, h: float) -> bool:
+        """Whether noise alone makes every rung from h on worse than what there is."""
+        return bool(self) and bool(np.all(self._noise / h >= self.doubt))
+
+
+def _rungs() -> Iterator[float]:
+    t = FIRST
+    while t >= LAST:
+        yield t
+        t /= 2
+
+
+def _climb(ladder: _Ladder, rung: Callable[[float], tuple[np.ndarray, float]]) -> int:
+    """Go down the ladder as long as it pays; the number of rungs that a kink cost."""
+    dropped, below = 0, np.inf
+    for t in _rungs():
+        if t > below:
+            continue
+        if ladder.done(t):
+            break
+        slope, crossing = rung(t)
+        if crossing <= 1:
+            dropped += 1
+            ladder.restart()
+            below = crossing * t
+        else:
+            ladder.add(slope, t)
+    return dropped
+
+
+def _laddered(here: Point, line: Line, judge: bool = True) -> Slope:
+    del judge
+    ladder = _Ladder(here.noise, CENTRAL)
+
+    def rung(t: float) -> tuple[np.ndarray, float]:
+        at = _Rung(here, line, t)
+        return at.slope, at.crossing
+
+    dropped = _climb(ladder, rung)
+    if ladder:
+        notes = (f"{_near(here)}: longer steps were dropped",) if dropped else ()
+        return Slope(ladder.value, ladder.doubt, notes)
+    (left, _), (right, doubt) = _side(here, line, -1), _side(here, line, 1)
+    note = f"{_near(here)}: every step crosses it, so the difference is one-sided"
+    return Slope(right, doubt + np.abs(right - left), (note,))
+
+
+def _near(here: Point) -> str:
+    near = here.kinks.near()
+    if not near:
+        return "a kink is near"
+    at = near[0]
+    return f"node {at.node!r} ({at.op}) has a kink within {at.margin:.1g} at {list(at.index)}"
+
+
+def _side(here: Point, line: Line, sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """The one-sided derivative along the line, ahead (1) or behind (-1), and its uncertainty."""
+    ladder = _Ladder(2 * here.noise, SIDED)
+    piece = here.seen(line.step(sign * LAST)[0])[1]
+
+    def rung(t: float) -> tuple[np.ndarray, float]:
+        moved, h = line.step(sign * t)
+        y, watch = here.seen(moved)
+        return (y - here.y) / h, piece.crossing(watch)
+
+    _climb(ladder, rung)
+    if ladder:
+        return ladder.value, ladder.doubt
+    moved, h = line.step(sign * np.sqrt(EPS))
+    value = (here.at(moved) - here.y) / h
+    return value, np.abs(value) + 2 * here.noise / abs(h)
+
+
+def one_sided(problem: Problem, point: Arrays, direction: Arrays) -> tuple[Arrays, Arrays, Arrays]:
+    """The derivatives just behind and just ahead of a point along a direction.
+
+    Both are those of the requested outputs, so an inactive tie gives two equal ones.
+
+    Args:
+        problem: What is differentiated.
+        point: An array for each input.
+        direction: An array of its shape for each of `wrt`.
+
+    Returns:
+        Left and right, the limits of (f(x + t v) - f(x)) / t for t below and above 0, and an
+        uncertainty that holds for either; each an array for each of `of`.
+    """
+    f = Primal(problem)
+    here, line = Point(f, point), Line.through(f.join(point), f.join(direction))
+    if line.scale == 0:
+        zeros = f.outputs(np.zeros_like(here.y))
+        return zeros, zeros, zeros
+    (left, left_doubt), (right, right_doubt) = (_side(here, line, sign) for sign in (-1, 1))
+    doubt = np.maximum(left_doubt, right_doubt)
+    behind, ahead, around = (f.outputs(y / line.scale) for y in (left, right, doubt))
+    return behind, ahead, around
+
+
+# ---- the engines --------------------------------------------------------------------------------
+
+
+def _prepare_forward(problem: Problem, options: Options) -> Differences:
+    step = options.step or float(np.sqrt(EPS))
+    return Differences(problem, _forward(step), starts=True)
+
+
+def _prepare_central(problem: Problem, options: Options) -> Differences:
+    step = options.step or float(np.cbrt(EPS))
+    return Differences(problem, _central(step), starts=False)
+
+
+def _prepare_ladder(problem: Problem, options: Options) -> Differences:
+    del options  # the ladder finds its steps itself
+    return Differences(problem, _laddered, starts=True)
+
+
+FORWARD = Engine(
+    name="finite-forward",
+    about="one-sided finite difference of one step, (f(x + h) - f(x)) / h, in float64",
+    mode="push",
+    prepare=_prepare_forward,
+    uses="impl",
+)
+
+CENTRAL_DIFFERENCE = Engine(
+    name="finite-central",
+    about="central finite difference of one step, (f(x + h) - f(x - h)) / 2h, in float64",
+    mode="push",
+    prepare=_prepare_central,
+    uses="impl",
+)
+
+LADDER = Engine(
+    name="finite",
+    about="central finite differences on a ladder of steps, extrapolated, with an error estimate",
+    mode="push",
+    prepare=_prepare_ladder,
+    uses="impl",
+)
