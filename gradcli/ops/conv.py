@@ -14,8 +14,8 @@ from gradcli.ops.card import Site
 from gradcli.ops.kinds import bilinear, fold, unfold
 from gradcli.ops.spatial import Axes
 
-BLOCK = 1 << 22
-"""Elements of unfolded windows to hold at once: 32 MB of float64."""
+BLOCK = 1 << 20
+"""Elements of unfolded windows to hold at once: 8 MB of float64."""
 
 CONV_ATTRS: dict[str, Any] = {
     "auto_pad": "NOTSET",

@@ -172,7 +172,8 @@ def _per_element(s: Site, y_bar: Var, axes: Axes) -> Var:
         counts = _counts(axes, s["count_include_pad"], dict(s.attrs))
         if np.all(counts == whole):
             return y_bar * (1.0 / whole)
-        return y_bar * s.b.constant(1.0 / counts, s.x.dtype)
+        # A window of padding alone divides by 0; what it sends back lands on the padding.
+        return y_bar * s.b.constant(1.0 / np.maximum(counts, 1.0), s.x.dtype)
     padded = any(spatial.pads(axes))
     if not padded or (s["count_include_pad"] and not s["ceil_mode"]):
         return y_bar * (1.0 / whole)

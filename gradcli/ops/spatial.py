@@ -302,7 +302,7 @@ def _ends(axes: Axes) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def windowed(n: Numbers, padded: Array, axes: Axes) -> Array:
-    """Every window over the last axes of an array that is padded already: [..., out.., kernel..]."""
+    """Every window over the last axes of an array padded already: [..., out.., kernel..]."""
     view = n.windows(padded, kernel(axes), strides(axes), dilations(axes))
     if any(a.slack is not None and a.slack >= a.stride for a in axes):
         rest = (slice(None),) * (padded.ndim - len(axes))
