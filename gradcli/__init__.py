@@ -1,3 +1,61 @@
-"""gradcli: the derivatives of saved neural networks, by several methods, each one measured."""
+"""gradcli: the derivatives of saved neural networks, by several methods, each one measured.
+
+    >>> import gradcli
+    >>> gradcli.gradient("physics.onnx", [[0.25, 0.5]])          # arrays by name
+    >>> print(gradcli.compare("physics.onnx").verdict)           # several methods, each judged
+    >>> program = gradcli.prepare("physics.onnx", operator="gradient", method="reverse")
+    >>> program.run([[0.25, 0.5]])                               # again and again
+
+Importing this package loads nothing else: NumPy, onnxruntime and the rest follow on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradcli.api import (
+        Program,
+        compare,
+        gradient,
+        jacobian,
+        jvp,
+        load,
+        prepare,
+        vjp,
+    )
+    from gradcli.comparison import Comparison
+    from gradcli.errors import GradcliError
+    from gradcli.onnxfile import Model
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Comparison",
+    "GradcliError",
+    "Model",
+    "Program",
+    "compare",
+    "gradient",
+    "jacobian",
+    "jvp",
+    "load",
+    "prepare",
+    "vjp",
+]
+
+_HOMES = {"Comparison": "comparison", "GradcliError": "errors", "Model": "onnxfile"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found: object = getattr(import_module(f"gradcli.{_HOMES.get(name, 'api')}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -476,7 +476,7 @@ def check_feeds(
 def _drawn_shape(value: Value, asked: Sequence[int] | None) -> tuple[int, ...]:
     if asked is not None:
         shape = tuple(int(d) for d in asked)
-        _check_shape(value.name, shape, value, "--shape")
+        check_shape(value.name, shape, value, "--shape")
         return shape
     if value.shape is None:
         raise InputError(
@@ -487,7 +487,7 @@ def _drawn_shape(value: Value, asked: Sequence[int] | None) -> tuple[int, ...]:
 
 
 def _fit(name: str, array: np.ndarray, value: Value) -> np.ndarray:
-    _check_shape(name, array.shape, value, "--input")
+    check_shape(name, array.shape, value, "--input")
     want = value.dtype
     if want is DType.STRING:
         return array
@@ -512,7 +512,12 @@ def _fit(name: str, array: np.ndarray, value: Value) -> np.ndarray:
     return array
 
 
-def _check_shape(name: str, shape: tuple[int, ...], value: Value, option: str) -> None:
+def check_shape(name: str, shape: tuple[int, ...], value: Value, option: str) -> None:
+    """Hold a shape against what the model declares.
+
+    Raises:
+        InputError: When it does not fit, naming the option it came by.
+    """
     if value.shape is None:
         return
     fits = len(shape) == len(value.shape) and all(

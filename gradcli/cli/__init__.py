@@ -1,0 +1,27 @@
+"""The command line: parse, call, print, exit. No numerics; commands are imported when they are used."""
+
+from __future__ import annotations
+
+import click
+
+from gradcli import __version__
+from gradcli.cli.shell import Command, Shell
+
+main = Shell(
+    name="gradcli",
+    help=(
+        "Differentiate saved ONNX networks by several methods, each with its measured error, its"
+        " measured cost and a verdict.\n\n"
+        "Exit codes: 0 the methods agree, 1 one disagrees, 2 the command, the model or an input is in"
+        " error, 3 nothing could be decided, 70 an error inside gradcli, 130 interrupted."
+    ),
+    commands_by_name={
+        "compare": Command("gradcli.cli.compare", "Differentiate by every method, and judge each."),
+        "grad": Command("gradcli.cli.grad", "Compute the derivative itself."),
+        "sample": Command("gradcli.cli.sample", "List the bundled models, or write one out."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+main = click.version_option(__version__, prog_name="gradcli")(main)
+
+__all__ = ["main"]

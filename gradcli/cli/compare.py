@@ -1,0 +1,108 @@
+"""`gradcli compare`: every method, each judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gradcli.cli import screen
+from gradcli.cli.options import METHODS, Number, ask, question_options
+
+
+@click.command("compare", short_help="Differentiate by every method, and judge each.")
+@question_options
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME",
+    help=f"Of {', '.join(METHODS)} (repeat it). [default: all]",
+)
+@click.option(
+    "--rtol",
+    type=Number(0),
+    help="Relative tolerance. [default: 3e-3 for methods in float32, 1e-6 in float64]",
+)
+@click.option(
+    "--atol", type=Number(0), default=0.0, show_default=True, help="Absolute tolerance."
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Timed runs of each method, at most.",
+)
+@click.option(
+    "--warmup", type=click.IntRange(0), default=1, show_default=True, help="Untimed runs first."
+)
+@click.option(
+    "--budget",
+    type=Number(0, above=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For everything together. What does not fit is sampled, or skipped with the reason.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    help="[default: by the suffix of -o, else table]",
+)
+@click.option("-o", "--output", metavar="FILE", help="Write the report to a file.")
+def command(
+    model: str,
+    methods: tuple[str, ...],
+    rtol: float | None,
+    atol: float,
+    step: float | None,
+    runs: int,
+    warmup: int,
+    budget: float,
+    form: str | None,
+    output: str | None,
+    **question: Any,
+) -> int:
+    """Take the derivative of MODEL's output with respect to its input by several methods, and hold
+    each against a reference that a witness without differentiation rules has confirmed.
+
+    MODEL is an .onnx file, or '-' for stdin.
+
+    Exit codes: 0 the methods agree; 1 one disagrees; 2 an error in the command, the model or an input;
+    3 nothing could be decided.
+    """  # noqa: D205, D212 # click shows it as the help
+    from gradcli import api
+    from gradcli.report import comparison_json, table
+
+    with screen.sink(output) as sink:
+        for method in methods:
+            api.engine(method)
+        problem = ask(model, **question)
+        tell, done = screen.progress()
+        try:
+            comparison = api.judged(
+                problem,
+                methods=methods,
+                rtol=rtol,
+                atol=atol,
+                step=step,
+                runs=runs,
+                warmup=warmup,
+                budget=budget,
+                progress=tell,
+            )
+        finally:
+            done()
+        in_file = output not in (None, "-")
+        if (form or ("json" if in_file and str(output).lower().endswith(".json") else "table")) == "json":
+            text = comparison_json(comparison)
+        else:
+            color = screen.colored() and not in_file
+            text = table(comparison, width=screen.width(), color=color)
+        if in_file:
+            sink.write(text.encode())
+        else:
+            screen.show(text)
+    return comparison.exit_code

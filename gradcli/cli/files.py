@@ -1,0 +1,353 @@
+"""Arrays in, results out: nothing is executed, over-read or left half-written.
+
+Files come from strangers. A .npy header can claim 2**40 elements and a .npz of a megabyte can inflate
+to gigabytes, so headers are read first, and what they claim is held against what the model takes before
+any data are.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import secrets
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import click
+import numpy as np
+from numpy.lib import format as npy
+
+from gradcli.errors import InputError, OutputError, UsageError
+from gradcli.onnxfile import printable
+
+MAX_BYTES = 1 << 32
+"""Of one compressed or piped array; a plain .npy file is mapped, not read, and may be larger."""
+
+MAX_MEMBERS = 10_000
+MAX_HEADER = 10_000
+
+_NPY = b"\x93NUMPY"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+
+WANTED = "give a .npy file, or a .npz file with an array for each name (numpy.save, numpy.savez)"
+
+
+# ---- stdin ----------------------------------------------------------------------------------------
+
+
+class Stdin:
+    """Standard input, binary, which only one option may read."""
+
+    def __init__(self) -> None:
+        self._reader = ""
+
+    def read(self, who: str) -> bytes:
+        """All of it.
+
+        Args:
+            who: The option that asks, for messages.
+
+        Raises:
+            UsageError: When another option has read it.
+            InputError: When there is too much of it.
+        """
+        if self._reader:
+            raise UsageError(f"both {self._reader} and {who} are '-', and there is one stdin")
+        self._reader = who
+        data = click.get_binary_stream("stdin").read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise InputError(f"{who}: more than {MAX_BYTES:,} bytes on stdin", "write them to a file")
+        return data
+
+
+# ---- arrays ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array of which only the header was read.
+
+    Attributes:
+        where: The file, and the name within it, printable.
+        shape: What the header says.
+        dtype: Likewise.
+        read: Reads the data.
+    """
+
+    where: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+
+def open_arrays(path: str, option: str, stdin: Stdin) -> dict[str, Stored]:
+    """What a .npy or .npz file holds, by name; the empty name for a .npy file.
+
+    Args:
+        path: The file; `-` for standard input. What it is, is seen from its content.
+        option: The option it was given to, for messages.
+        stdin: Standard input.
+
+    Raises:
+        InputError: When it cannot be read or holds no plain arrays.
+    """
+    where = f"{option} {printable(path)}"
+    source: Path | bytes
+    if path == "-":
+        source = stdin.read(option)
+        head = source[:8]
+    else:
+        source = Path(path)
+        head = _head(source, where)
+    if head.startswith(_NPY):
+        return {"": _stored_npy(source, where)}
+    if head.startswith(_ZIP):
+        return _stored_npz(source, where)
+    raise InputError(f"{where}: is not a .npy or .npz file", _hint(source, head))
+
+
+def _hint(source: Path | bytes, head: bytes) -> str:
+    if not head:
+        return "it is empty; save it again"
+    if isinstance(source, Path) and source.suffix == ".onnx":
+        return f"this looks like a model, which goes first: gradcli ... MODEL; {WANTED}"
+    return WANTED
+
+
+def _head(path: Path, where: str) -> bytes:
+    try:
+        # Before opening: a pipe would be waited for, and opening a device can act on it.
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{where}: is a directory", "name the .npy or .npz file inside it")
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{where}: is not a regular file", "save it to one, or use '-' for stdin")
+        with path.open("rb") as file:
+            return file.read(8)
+    except FileNotFoundError as error:
+        raise InputError(f"{where}: there is no such file", "check the path") from error
+    except PermissionError as error:
+        raise InputError(
+            f"{where}: this user may not read the file", "change its permissions"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{where}: cannot be read ({error})") from error
+
+
+@dataclass(frozen=True)
+class _Header:
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    start: int
+
+    @property
+    def nbytes(self) -> int:
+        """In Python's integers: the header may claim any size."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _header(file: IO[bytes], where: str) -> _Header:
+    try:
+        version = npy.read_magic(file)
+        readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        # Version 3 differs from 2 in the encoding of field names, which no plain array has.
+        if version not in readers:
+            raise InputError(f"{where}: holds an array with named fields", WANTED)
+        shape, fortran, dtype = readers[version](file, max_header_size=MAX_HEADER)
+    except (ValueError, EOFError, SyntaxError, RecursionError, MemoryError) as error:
+        raise InputError(f"{where}: the array's header is malformed", "save it again") from error
+    if dtype.hasobject:
+        raise InputError(
+            f"{where}: holds pickled Python objects, which could run any code when read",
+            "save an array of numbers: numpy.save(file, array, allow_pickle=False)",
+        )
+    if dtype.kind not in "biufcVSU" or dtype.fields or dtype.subdtype:
+        raise InputError(f"{where}: holds {dtype}, not numbers", WANTED)
+    if any(d < 0 for d in shape):
+        raise InputError(f"{where}: the array's header is malformed", "save it again")
+    return _Header(shape, fortran, dtype, file.tell())
+
+
+def _stored_npy(source: Path | bytes, where: str) -> Stored:
+    if isinstance(source, bytes):
+        header = _header(io.BytesIO(source), where)
+        size = len(source)
+    else:
+        with source.open("rb") as file:
+            header = _header(file, where)
+            size = os.fstat(file.fileno()).st_size
+    if header.nbytes > size - header.start:
+        raise InputError(
+            f"{where}: is truncated: its header promises {header.nbytes:,} bytes of numbers, and"
+            f" {size - header.start:,} follow",
+            "copy or save it again",
+        )
+
+    def read() -> np.ndarray:
+        order = "F" if header.fortran else "C"
+        if not header.nbytes:
+            return np.empty(header.shape, header.dtype)
+        if isinstance(source, bytes):
+            flat = np.frombuffer(source, header.dtype, math.prod(header.shape), header.start)
+            return flat.reshape(header.shape, order=order)
+        return np.memmap(source, header.dtype, "r", header.start, header.shape, order)
+
+    return Stored(where, header.shape, header.dtype, read)
+
+
+def _stored_npz(source: Path | bytes, where: str) -> dict[str, Stored]:
+    found: dict[str, Stored] = {}
+    with _archive(source, where) as archive:
+        members = archive.infolist()
+        if len(members) > MAX_MEMBERS:
+            raise InputError(f"{where}: holds {len(members):,} files", WANTED)
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            inside = f"{where}: {printable(name)!r}"
+            if name in found:
+                raise InputError(f"{inside} is there twice", "save the archive again")
+            with archive.open(member) as file:
+                if file.read(len(_NPY)) != _NPY:
+                    raise InputError(f"{inside} is not an array", WANTED)
+            with archive.open(member) as file:
+                header = _header(file, inside)
+            if header.nbytes + header.start != member.file_size:
+                raise InputError(
+                    f"{inside}: its header promises {header.nbytes:,} bytes of numbers, and the"
+                    f" archive says {max(member.file_size - header.start, 0):,}",
+                    "save the archive again",
+                )
+            if header.nbytes > MAX_BYTES:
+                raise InputError(
+                    f"{inside}: {header.nbytes:,} bytes of numbers are too many for an archive",
+                    "save it as a .npy file, which is not read into memory as a whole",
+                )
+            found[name] = Stored(
+                inside, header.shape, header.dtype, _member_reader(source, where, member, header)
+            )
+    if not found:
+        raise InputError(f"{where}: holds no arrays", WANTED)
+    return found
+
+
+def _member_reader(
+    source: Path | bytes, where: str, member: zipfile.ZipInfo, header: _Header
+) -> Callable[[], np.ndarray]:
+    def read() -> np.ndarray:
+        with _archive(source, where) as archive, archive.open(member) as file:
+            file.read(header.start)
+            data = file.read(header.nbytes)
+        if len(data) != header.nbytes:
+            raise InputError(f"{where}: is truncated", "copy or save it again")
+        flat = np.frombuffer(data, header.dtype) if header.nbytes else np.empty(0, header.dtype)
+        return flat.reshape(header.shape, order="F" if header.fortran else "C")
+
+    return read
+
+
+@contextmanager
+def _archive(source: Path | bytes, where: str) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
+            yield archive
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        raise InputError(
+            f"{where}: the archive is damaged or of an unknown kind", "save it again"
+        ) from error
+
+
+# ---- results --------------------------------------------------------------------------------------
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """One array as a .npy file."""
+    file = io.BytesIO()
+    npy.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+    return file.getvalue()
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as a .npz file: the same bytes for the same arrays, under any names."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            # numpy.savez takes names as keyword arguments, so that some of them clash with its own.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), npy_bytes(array))
+    return file.getvalue()
+
+
+class Output:
+    """A file that appears whole or not at all, found writable before the work begins."""
+
+    def __init__(self, target: Path, temporary: Path | None) -> None:
+        self._target = target
+        self._temporary = temporary
+
+    def write(self, data: bytes) -> None:
+        """Write it all, and put it in place.
+
+        Raises:
+            OutputError: When the disk is full, or the like.
+        """
+        try:
+            if self._temporary is None:
+                self._target.write_bytes(data)
+                return
+            self._temporary.write_bytes(data)
+            self._temporary.replace(self._target)
+        except OSError as error:
+            raise _unwritable(self._target, error) from error
+
+
+@contextmanager
+def output(path: str) -> Iterator[Output]:
+    """Open a result's place; without a `write`, nothing changes there.
+
+    Raises:
+        OutputError: When nothing can be written there.
+    """
+    given = Path(path)
+    if given.is_dir():
+        raise OutputError(f"-o {printable(path)}: is a directory", "name a file")
+    # A link stays a link, to the new content.
+    target = Path(os.path.realpath(path)) if given.is_symlink() else given
+    if target.exists() and not target.is_file():
+        # A device or a pipe: there is nothing to put in its place.
+        yield Output(target, None)
+        return
+    if target.exists() and not os.access(target, os.W_OK):
+        raise OutputError(f"-o {printable(path)}: this user may not write the file")
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.open("xb").close()
+    except (OSError, ValueError) as error:
+        raise _unwritable(given, error) from error
+    try:
+        yield Output(target, temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: Exception) -> OutputError:
+    shown = printable(str(path))
+    reason = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, FileNotFoundError):
+        folder = printable(str(path.parent))
+        return OutputError(f"-o {shown}: there is no directory {folder}", "make it first")
+    return OutputError(f"-o {shown}: cannot be written ({reason})", "choose another place")

@@ -1,0 +1,280 @@
+"""What compare and grad share: the options of a question, and how they become a Problem."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gradcli.cli.shell import say
+from gradcli.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gradcli.cli.files import Stored
+    from gradcli.onnxfile import Model
+    from gradcli.problem import Problem
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+METHODS = (
+    "forward",
+    "reverse",
+    "symbolic",
+    "finite-forward",
+    "finite-central",
+    "finite",
+    "complex-step",
+)
+"""Named here for the help, which must not import them; a test holds the two lists together."""
+
+
+class Number(click.ParamType):
+    """A finite number, of at least (or above) some bound.
+
+    Args:
+        least: The bound.
+        above: Whether the bound itself is refused.
+    """
+
+    name = "number"
+
+    def __init__(self, least: float, *, above: bool = False) -> None:
+        self._least = least
+        self._above = above
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number in a word."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        low = number <= self._least if self._above else number < self._least
+        if low or not math.isfinite(number):
+            bound = "above" if self._above else "at least"
+            self.fail(f"{value} is not a finite number {bound} {self._least:g}", param, ctx)
+        return number
+
+
+class Shape(click.ParamType):
+    """NAME=1,15,64."""
+
+    name = "shape"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """The name and the sizes."""
+        name, _, sizes = str(value).rpartition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.split(",") if sizes)
+        except ValueError:
+            shape = (-1,)
+        if not name or min(shape, default=0) < 0:
+            self.fail(f"{value!r} is not of the form NAME=1,15,64", param, ctx)
+        return name, shape
+
+
+_QUESTION = (
+    click.argument("model", metavar="MODEL"),
+    click.option(
+        "--input",
+        "-i",
+        "inputs",
+        multiple=True,
+        metavar="[NAME=]FILE",
+        help="The point: a .npy for the only input, NAME=x.npy (repeat it), or a .npz by name; '-' is"
+        " stdin. Float inputs that are missing are drawn at random.",
+    ),
+    click.option(
+        "--shape",
+        "shapes",
+        multiple=True,
+        type=Shape(),
+        metavar="NAME=1,15,64",
+        help="Shape of an input drawn at random; unknown dimensions are 1 without it.",
+    ),
+    click.option(
+        "--wrt",
+        multiple=True,
+        metavar="NAME",
+        help="Differentiate with respect to this tensor (repeat it). [default: the float inputs]",
+    ),
+    click.option(
+        "--of",
+        multiple=True,
+        metavar="NAME",
+        help="Differentiate this tensor, or elements of it: 'NAME[0,3]' (repeat it). [default: the"
+        " float outputs]",
+    ),
+    click.option(
+        "--operator",
+        type=click.Choice(["gradient", "jacobian", "jvp", "vjp"]),
+        help="[default: gradient of one output element, the Jacobian if it is small, else a vjp with"
+        " a random cotangent]",
+    ),
+    click.option(
+        "--tangent",
+        metavar="FILE",
+        help="For a jvp: a .npy, or a .npz by name of wrt. [default: random]",
+    ),
+    click.option(
+        "--cotangent",
+        metavar="FILE",
+        help="For a vjp: a .npy, or a .npz by name of of. [default: random]",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "float64"]),
+        help="Arithmetic of forward and reverse. [default: the model's own]",
+    ),
+    click.option(
+        "--step",
+        type=Number(0, above=True),
+        metavar="H",
+        help="Step of finite differences, relative to max(1, |x|).",
+    ),
+    click.option(
+        "--threads", type=click.IntRange(1), default=1, show_default=True, help="For onnxruntime."
+    ),
+    click.option(
+        "--provider",
+        default="CPUExecutionProvider",
+        show_default=True,
+        help="onnxruntime's execution provider.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Of every random choice.",
+    ),
+)
+
+
+def question_options(command: F) -> F:
+    """Add MODEL and the options of a question."""
+    for decorate in reversed(_QUESTION):
+        command = decorate(command)
+    return command
+
+
+def ask(
+    model: str,
+    *,
+    inputs: Sequence[str],
+    shapes: Sequence[tuple[str, tuple[int, ...]]],
+    tangent: str | None,
+    cotangent: str | None,
+    **question: Any,
+) -> Problem:
+    """The Problem that a command line describes; what was completed is told on stderr.
+
+    Args:
+        model: A path, or `-`.
+        inputs: As given to --input.
+        shapes: As given to --shape.
+        tangent: A path, or None.
+        cotangent: Likewise.
+        question: The other arguments of `api.ask`.
+    """
+    from gradcli import api
+    from gradcli.cli.files import Stdin
+
+    stdin = Stdin()
+    loaded = api.load(stdin.read("MODEL"), name="<stdin>") if model == "-" else api.load(model)
+    problem = api.ask(
+        loaded,
+        _feeds(loaded, inputs, stdin),
+        shapes=dict(shapes),
+        tangent=_directions(tangent, "--tangent", stdin),
+        cotangent=_directions(cotangent, "--cotangent", stdin),
+        **question,
+    )
+    for note in problem.notes:
+        say(f"warning: {note}")
+    return problem
+
+
+def _feeds(model: Model, given: Sequence[str], stdin: Any) -> dict[str, np.ndarray]:
+    """Every --input, read after its header was held against the model."""
+    from gradcli.cli.files import open_arrays
+    from gradcli.problem import check_shape
+
+    values = {v.name: v for v in model.graph.inputs}
+    feeds: dict[str, np.ndarray] = {}
+    for text in given:
+        name, path = split_input(text, values)
+        stored = open_arrays(path, "--input", stdin)
+        for key, array in _named(name, stored, values).items():
+            if key in feeds:
+                raise UsageError(f"--input gives {key!r} twice", "give each input once")
+            if key in values:
+                check_shape(key, array.shape, values[key], "--input")
+            # An unknown name is told from its header alone: its data may be of any size.
+            feeds[key] = array.read() if key in values else _empty()
+    return feeds
+
+
+def _empty() -> np.ndarray:
+    import numpy as np
+
+    return np.empty(0)
+
+
+def split_input(text: str, names: Mapping[str, object]) -> tuple[str, str]:
+    """`name=path` after the longest matching input name; just a path gives an empty name.
+
+    Raises:
+        InputError: When there is no such input, and no such file either.
+    """
+    found = [name for name in names if text.startswith(f"{name}=")]
+    if found:
+        name = max(found, key=len)
+        return name, text[len(name) + 1 :]
+    before, equals, _ = text.partition("=")
+    if equals and not Path(text).exists():
+        import difflib
+
+        near = difflib.get_close_matches(before, names, 3, 0.4)
+        raise InputError(
+            f"--input {text}: the model has no input called {before!r}, and there is no such file",
+            f"did you mean {' or '.join(near)}?" if near else f"its inputs are: {', '.join(names)}",
+        )
+    return "", text
+
+
+def _named(
+    name: str, stored: Mapping[str, Stored], inputs: Mapping[str, object]
+) -> dict[str, Stored]:
+    """Arrays under the names of the inputs that they are for."""
+    if not name and "" not in stored:
+        return dict(stored)
+    if not name:
+        if len(inputs) != 1:
+            raise InputError(
+                f"{stored[''].where}: the model has {len(inputs)} inputs",
+                f"say for which it is: --input NAME=FILE, of {', '.join(inputs)}",
+            )
+        return {next(iter(inputs)): stored[""]}
+    if name in stored or len(stored) == 1:
+        return {name: stored.get(name) or next(iter(stored.values()))}
+    raise InputError(
+        f"--input {name}: the archive has {len(stored)} arrays, none of that name",
+        f"it has: {', '.join(list(stored)[:8])}",
+    )
+
+
+def _directions(path: str | None, option: str, stdin: Any) -> dict[str, np.ndarray] | None:
+    if path is None:
+        return None
+    from gradcli.cli.files import open_arrays
+
+    return {name: stored.read() for name, stored in open_arrays(path, option, stdin).items()}

@@ -1,0 +1,79 @@
+"""Where results go: a screen, a pipe or a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+import click
+
+
+class Sink(Protocol):
+    """A place for a result."""
+
+    def write(self, data: bytes) -> None:
+        """Put all of it there."""
+
+
+def is_terminal() -> bool:
+    """Whether somebody looks at stdout."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def width() -> int:
+    """Columns of the screen, or COLUMNS, or 80."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def colored() -> bool:
+    """Whether stdout takes colour: NO_COLOR and FORCE_COLOR decide before the terminal does."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return is_terminal() and os.environ.get("TERM") != "dumb"
+
+
+def show(text: str) -> None:
+    """Write text to stdout, in whatever characters it has."""
+    from gradcli.report import encodable
+
+    if sys.stdout is None:
+        return
+    sys.stdout.write(encodable(text, getattr(sys.stdout, "encoding", None)))
+    sys.stdout.flush()
+
+
+class _Stdout:
+    def write(self, data: bytes) -> None:
+        stream = click.get_binary_stream("stdout")
+        stream.write(data)
+        stream.flush()
+
+
+def sink(path: str | None) -> AbstractContextManager[Sink]:
+    """The file -o names, found writable now; stdout for `-` or nothing."""
+    if path in (None, "-"):
+        return nullcontext(_Stdout())
+    from gradcli.cli.files import output
+
+    assert path is not None
+    return output(path)
+
+
+def progress() -> tuple[Callable[[str], None], Callable[[], None]]:
+    """A line on stderr that says what is being done, and what removes it; nothing in a pipe."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return (lambda _: None), (lambda: None)
+
+    def tell(what: str) -> None:
+        click.echo(f"\r{what[: width() - 1].ljust(width() - 1)}", nl=False, err=True)
+
+    def done() -> None:
+        click.echo(f"\r{' ' * (width() - 1)}\r", nl=False, err=True)
+
+    return tell, done

@@ -1,0 +1,177 @@
+"""How every command starts and ends: lazily imported, and with an exit code that means something."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from gradcli.errors import GradcliError
+
+SCREEN = 1800
+"""Characters of an error message: what fits a screen."""
+
+INTERRUPTED = 130
+INTERNAL = 70
+USAGE = 2
+
+
+class Command(NamedTuple):
+    """A command that is not imported yet."""
+
+    module: str
+    """Where it is, as `command`."""
+    summary: str
+    """Its line in the help of the whole."""
+
+
+class PipeClosedError(Exception):
+    """Whoever read our output has left."""
+
+
+class Shell(click.Group):
+    """The group of all commands.
+
+    Args:
+        commands_by_name: Modules to import on use, by command name.
+        settings: See click.Group.
+    """
+
+    def __init__(self, commands_by_name: Mapping[str, Command], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._lazy = commands_by_name
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, without importing anything."""
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in self._lazy:
+            return None
+        command = import_module(self._lazy[cmd_name].module).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in the help, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in self._lazy.items()])
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse. Help and version are printed in here."""
+        with _closed_pipes_apart():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _closed_pipes_apart():
+            return super().invoke(ctx)
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run and exit; see `status` for the codes."""
+        kwargs.setdefault("prog_name", "gradcli")
+
+        def run() -> Any:
+            return super(Shell, self).main(*args, standalone_mode=False, **kwargs)
+
+        if not standalone_mode:
+            return run()
+        sys.exit(status(run))
+
+
+@contextmanager
+def _closed_pipes_apart() -> Iterator[None]:
+    # click would turn it into exit 1, which says that a method disagrees.
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise PipeClosedError from error
+
+
+def status(run: Callable[[], Any]) -> int:
+    """Run a command and turn however it ends into an exit code, and a screen on stderr."""
+    try:
+        result = run()
+        code = result if isinstance(result, int) else 0
+        flush()
+    except (PipeClosedError, BrokenPipeError):
+        _silence()
+        return 0
+    except click.Abort:
+        say("interrupted")
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        # Some of click's own errors exit with 1.
+        return USAGE
+    except GradcliError as error:
+        _refuse(error)
+        return error.exit_code
+    except MemoryError:
+        say("error: this does not fit into memory", "ask for less at once with --wrt and --of")
+        return USAGE
+    except Exception as error:  # noqa: BLE001 # whatever it is, exit 1 means something else
+        _bug(error)
+        return INTERNAL
+    return code
+
+
+def say(message: str, hint: str = "") -> None:
+    """Tell something on stderr, safely: no control character reaches a terminal."""
+    lines = f"gradcli: {message}"
+    if hint:
+        lines += f"\nhint: {hint}"
+    if len(lines) > SCREEN:
+        lines = f"{lines[: SCREEN // 2]} [...] {lines[-SCREEN // 2 :]}"
+    safe = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in lines)
+    click.echo(safe, err=True)
+
+
+def flush() -> None:
+    """Push out what was written, while an error can still be told."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _silence() -> None:
+    """Let the interpreter's own flush at exit go nowhere."""
+    try:
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        # No descriptor behind stdout: nothing will be flushed to one.
+        return
+
+
+def _refuse(error: GradcliError) -> None:
+    if error.exit_code == INTERNAL:
+        _bug(error)
+    else:
+        say(f"error: {error.message}", error.hint)
+
+
+def _bug(error: Exception) -> None:
+    if os.environ.get("GRADCLI_TRACEBACK"):
+        import traceback
+
+        traceback.print_exception(error)
+    where = ""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is not None:
+        code = trace.tb_frame.f_code
+        where = f", in {code.co_name} ({Path(code.co_filename).name}, line {trace.tb_lineno})"
+    say(
+        f"internal error: {type(error).__name__}: {error}{where}",
+        "this is a bug in gradcli, not in your model or command. Please report it with the command"
+        " line, the message above and `gradcli --version`; GRADCLI_TRACEBACK=1 shows where it came"
+        " from.",
+    )
