@@ -27,22 +27,14 @@ class Evaluator:
             the file: `transform.cast` says where a narrower width rounds on purpose.
         n: The number system.
         table: Cards whose `impl` evaluates the nodes.
-        round_to: Round every node's numbers to this float type, as a narrow run would.
 
     Raises:
         UnsupportedError: When an operator has no card or no `impl`.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        n: Numbers = real,
-        table: Table = OPS,
-        round_to: np.dtype[Any] | None = None,
-    ) -> None:
+    def __init__(self, graph: Graph, n: Numbers = real, table: Table = OPS) -> None:
         self.graph = graph
         self.n = n
-        self._round_to = round_to
         self._steps = [(node, _impl(node, table)) for node in graph.nodes]
         self._constants = {value: n.lift(array) for value, array in graph.constants.items()}
         self._dying = _last_readers(graph)
@@ -74,8 +66,6 @@ class Evaluator:
             for (node, impl), dying in zip(self._steps, self._dying, strict=True):
                 operands = [None if v is None else env[v] for v in node.inputs]
                 results = _apply(self.n, node, impl, operands)
-                if self._round_to is not None:
-                    results = tuple(map(self._rounded, results))
                 for value, x in zip(node.outputs, results, strict=False):
                     if value is not None:
                         env[value] = x
@@ -86,10 +76,6 @@ class Evaluator:
                 for value in dying:
                     env.pop(value, None)
         return {value.name: env[value] for value in self.graph.outputs} | kept
-
-    def _rounded(self, x: Array) -> Array:
-        narrows = x is not None and self.n.is_number(x)
-        return self.n.round_to(x, self._round_to) if narrows and self._round_to else x
 
 
 def interpret(graph: Graph, feeds: Mapping[str, Any], n: Numbers = real, **how: Any) -> dict[str, Array]:

@@ -21,6 +21,8 @@ from gradcli.engines.base import (
     Program,
     Sides,
     Times,
+    shaken,
+    spread,
     survey,
 )
 from gradcli.errors import CannotError, GradcliError, UnsupportedError
@@ -46,6 +48,9 @@ WHOLE = 4096
 
 METHODS = tuple(ENGINES)
 """Every method, in the order of reports."""
+
+SHAKES = 4
+"""Runs of the reverse graph with random roundings."""
 
 WITNESSES = ("complex-step", "finite")
 """Rule-free methods, best first."""
@@ -223,10 +228,22 @@ def _reference(
         evaluations=program.evaluations,
         sampled=probes is not None,
     )
-    rounding = None
-    if took < clock.left() * 0.2:
-        rounding = Program(engine, in_double, Options(round_to=np.dtype(np.float32))).run(probes)
-    return outcome, rounding
+    return outcome, _rounding(engine, in_double, estimate, probes) if took < clock.left() * 0.05 else None
+
+
+def _rounding(
+    engine: Engine, in_double: Problem, plain: Estimate, probes: Probes | None
+) -> Estimate:
+    """The spread of a method's results when every rounding of float32 is made at random."""
+    rng = np.random.default_rng(in_double.seed)
+    table = shaken(in_double.table, rng, DType.FLOAT32.eps)
+    program = Program(engine, replace(in_double, table=table))
+    runs = [program.run(probes) for _ in range(SHAKES)]
+    blocks = {
+        key: spread((run.blocks[key] for run in runs), block) for key, block in plain.blocks.items()
+    }
+    along = spread((run.along for run in runs), plain.along) if len(plain.along) else plain.along
+    return Estimate(blocks, plain.known, along)
 
 
 # ---- the witness ---------------------------------------------------------------------------------

@@ -48,8 +48,8 @@ FLOOR = 1e-3
 CONFIRM = 1e-7
 """How close a witness must come to the float64 reverse graph, relative, by the same band."""
 
-ROUNDING_FACTOR = 16.0
-"""A kernel may round inside a node too, where the model of rounding does not look."""
+ROUNDING_FACTOR = 4.0
+"""How far rounding errors may exceed three standard deviations of their model."""
 
 PRIMAL_TOLERANCE = 10.0
 """Of the primal, in square roots of its type's epsilon: half of the digits, less one."""
@@ -234,10 +234,11 @@ def _rounding(evidence: Evidence, exact: _Field) -> np.ndarray:
     own = 8 * EPS * np.nan_to_num(np.abs(exact.value))
     if evidence.rounding is None:
         return own + 64 * EPS * np.nanmax(np.abs(exact.value), initial=0.0)
-    coarse = np.abs(_field(evidence, evidence.rounding).value - exact.value)
-    typical = float(np.sqrt(np.nanmean(np.square(coarse)))) if np.any(np.isfinite(coarse)) else 0.0
+    coarse = _field(evidence, evidence.rounding).value
+    known = np.isfinite(coarse)
+    typical = float(np.sqrt(np.mean(np.square(coarse[known])))) if np.any(known) else 0.0
     scale = ROUNDING_FACTOR * EPS / DType.FLOAT32.eps
-    return own + scale * np.fmax(np.nan_to_num(coarse, posinf=0.0), typical)
+    return own + scale * np.fmax(np.nan_to_num(coarse, posinf=0.0), 0.1 * typical)
 
 
 # ---- kinks ---------------------------------------------------------------------------------------
@@ -272,23 +273,21 @@ def _active(evidence: Evidence) -> np.ndarray:
 
 
 def _kinks(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:
-    decided = evidence.sides is not None
-    out = []
-    for near in evidence.survey.nearest:
-        tie = near.margin == 0 and near.kind == "kink"
-        out.append(
-            KinkAt(
-                near.node,
-                near.op,
-                near.index,
-                near.margin,
-                (bool(np.any(active)) if tie and decided else None),
-                near.convention,
-                near.kind,
-                near.what,
-            )
+    undecided = evidence.sides is None
+    on_kink = bool(np.any(active))
+    return tuple(
+        KinkAt(
+            near.node,
+            near.op,
+            near.index,
+            near.margin,
+            on_kink if near.kind == "kink" and near.margin == 0 and not undecided else None,
+            near.convention,
+            near.kind,
+            near.what,
         )
-    return tuple(out)
+        for near in evidence.survey.nearest
+    )
 
 
 # ---- one method ----------------------------------------------------------------------------------
@@ -463,8 +462,7 @@ def _cause(
     if np.any(bad & (again == 1)):
         return Cause.RULE, "the same graph in float64 is wrong too"
     if evidence.rounding is not None:
-        rounded = _field(evidence, evidence.rounding)
-        model = np.abs(rounded.value - truth.value)
+        model = _field(evidence, evidence.rounding).value
         typical = float(np.nanmax(model, initial=0.0))
         gap = np.nan_to_num(_gap(own.value, truth.value), nan=np.inf)[bad]
         allowed = ROUNDING_FACTOR * np.fmax(np.nan_to_num(model[bad]), 0.1 * typical)

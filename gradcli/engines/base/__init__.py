@@ -1,7 +1,6 @@
 """What every engine answers, and what several of them share."""
 
 from gradcli.engines.base.evidence import Evidence, Sides
-from gradcli.engines.base.evidence import Evidence, Sides
 from gradcli.engines.base.linearised import Linearised
 from gradcli.engines.base.outcome import Outcome, Times
 from gradcli.engines.base.program import (
@@ -17,7 +16,6 @@ from gradcli.engines.base.program import (
     compile_graph,
 )
 from gradcli.engines.base.rounding import shaken, spread
-from gradcli.engines.base.survey import Survey, survey
 from gradcli.engines.base.watch import Near, Survey, Watch, survey
 
 __all__ = [
@@ -28,6 +26,7 @@ __all__ = [
     "Images",
     "Linearised",
     "Map",
+    "Near",
     "Options",
     "Outcome",
     "Probes",
@@ -35,6 +34,7 @@ __all__ = [
     "Sides",
     "Survey",
     "Times",
+    "Watch",
     "chunk_width",
     "compile_graph",
     "shaken",

@@ -41,8 +41,8 @@ class Evidence:
         primal_reason: Why there is no `file_primal`.
         reference: The float64 reverse graph.
         witness: The rule-free method that is to confirm it.
-        rounding: The reverse graph with every node's result rounded to float32: how large rounding
-            errors are here, up to a modest factor.
+        rounding: Three standard deviations of the reverse graph's results under random relative errors
+            of one float32 epsilon in every node: how large rounding errors are here.
         twins: Methods of narrow width, the same graphs in float64.
         survey: Kinks and domain edges near the point.
         sides: One-sided derivatives, where the point lies on a kink.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcli.engines.base.program import Arrays, Images, Options, chunk_width, compile_graph
+from gradcli.engines.base.program import Arrays, Images, chunk_width, compile_graph
 from gradcli.errors import CannotError
 from gradcli.problem import Problem
 from gradcli.transform import Derivative, vmap
@@ -18,12 +18,9 @@ class Linearised:
         derivative: Of `problem.own`.
         directions: How many will be asked for in a run; more than one are carried together along
             a leading axis where every operator can carry it.
-        options: What the user set about methods.
     """
 
-    def __init__(
-        self, problem: Problem, derivative: Derivative, directions: int, options: Options
-    ) -> None:
+    def __init__(self, problem: Problem, derivative: Derivative, directions: int) -> None:
         self._derivative = derivative
         self._dtype = problem.dtype.np
         graph = derivative.graph
@@ -35,7 +32,7 @@ class Linearised:
                 graph = vmap(graph, derivative.directions.values(), self.width, problem.table)
             except CannotError:
                 self.width = 1
-        self._run = compile_graph(problem, graph, options)
+        self._run = compile_graph(problem, graph)
         self._casts = {
             v.name: v.dtype.np for v in derivative.graph.inputs if v.name in self._inputs
         }

@@ -35,12 +35,9 @@ class Options:
 
     Attributes:
         step: The finite-difference step relative to max(1, |x|); None chooses.
-        round_to: For float64 graphs of forward and reverse: round every node's result to this
-            type, to see how large the rounding errors of a narrow run are.
     """
 
     step: float | None = None
-    round_to: np.dtype[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -378,7 +375,7 @@ def _sampled(indices: Mapping[str, np.ndarray]) -> int:
 Run = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
 
 
-def compile_graph(problem: Problem, graph: Graph, options: Options | None = None) -> Run:
+def compile_graph(problem: Problem, graph: Graph) -> Run:
     """A derivative graph made ready: onnxruntime in the model's width, the interpreter in float64.
 
     Raises:
@@ -386,8 +383,7 @@ def compile_graph(problem: Problem, graph: Graph, options: Options | None = None
     """
     graph = simplify(graph, problem.table)
     if problem.dtype is DType.FLOAT64:
-        round_to = options.round_to if options else None
-        return Evaluator(graph, table=problem.table, round_to=round_to).run
+        return Evaluator(graph, table=problem.table).run
     session = runtime.prepare(
         tune(graph, problem.table), threads=problem.threads, provider=problem.provider
     )
