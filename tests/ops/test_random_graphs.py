@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -64,7 +65,8 @@ MAKERS: Mapping[str, Make] = {
     "Pow, fixed": lambda b, pick: b.op("Pow", pick(), b.constant(2.0)),
     "Clip": lambda b, pick: b.op("Clip", pick(), b.constant(-0.5), b.constant(0.6)),
     "Where": lambda b, pick: b.op("Where", pick() > pick(), pick(), pick()),
-    "Cast": lambda b, pick: b.op("Cast", pick() > pick(), to="float64"),
+    "Cast": lambda b, pick: b.op("Cast", pick(), to="float64"),
+    "Cast, of a mask": lambda b, pick: b.op("Cast", pick() > pick(), to="float64"),
     "MatMul": lambda b, pick: b.op("MatMul", whole(b, pick()), fixed(b, COLUMNS, COLUMNS)),
     "MatMul, both": lambda b, pick: b.op(
         "MatMul",
@@ -130,17 +132,21 @@ class Network:
 
 
 @st.composite
-def networks(draw: st.DrawFn) -> Network:
-    """One to three inputs, three to twelve operators that read anything before them."""
+def networks(draw: st.DrawFn, featured: str) -> Network:
+    """One to three inputs, three to twelve operators that read anything before them.
+
+    The featured operator is among them, and its result is one of the outputs.
+    """
     b = Builder(OPS)
     shapes = draw(st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3))
     values = [b.input(f"x{k}", DType.FLOAT64, dims) for k, dims in enumerate(shapes)]
-    makers = draw(st.lists(st.sampled_from(sorted(MAKERS)), min_size=3, max_size=12))
-    for maker in makers:
+    some = st.lists(st.sampled_from(sorted(MAKERS)), min_size=1, max_size=6)
+    before, after = draw(some), draw(some)[:5]
+    for maker in (*before, featured, *after):
         # Late values are likelier, so that networks are deep as well as wide.
         values.append(MAKERS[maker](b, lambda: values[-1 - draw(st.integers(0, 3)) % len(values)]))
-    outputs = draw(st.integers(1, 2))
-    graph = b.graph([b.op("Identity", x, name=f"y{k}") for k, x in enumerate(values[-outputs:])])
+    ends = (values[-1], values[-1 - len(after)])
+    graph = b.graph([b.op("Identity", x, name=f"y{k}") for k, x in enumerate(ends)])
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     feeds = {v.name: np.asarray(rng.uniform(-1.5, 1.5, known(v))) for v in graph.inputs}
     tangents = {v.name: np.asarray(rng.standard_normal(known(v))) for v in graph.inputs}
@@ -163,9 +169,11 @@ def test_every_operator_in_use_has_a_card():
     assert {name.partition(",")[0] for name in MAKERS} <= OPS.keys()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(networks())
-def test_forward_reverse_and_the_complex_step_agree(net: Network):
+@pytest.mark.parametrize("featured", MAKERS)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_forward_reverse_and_the_complex_step_agree(featured: str, data: st.DataObject):
+    net = data.draw(networks(featured))
     values = interpret(net.graph, net.feeds)
     witness = complex_step(net)
     largest = max(np.max(np.abs(y)) for y in (*values.values(), *witness.values()))
