@@ -111,14 +111,23 @@ def _unfolded_product(n: Numbers, x: Array, w: Array, axes: Axes, group: int) ->
     view = spatial.cut(n, x, axes, 0.0)
     k = len(axes)
     (samples, channels), places = view.shape[:2], view.shape[2 : 2 + k]
-    columns = n.transpose(view, (0, 1, *range(2 + k, 2 + 2 * k), *range(2, 2 + k)))
+    taps, spots = range(2 + k, 2 + 2 * k), range(2, 2 + k)
     rows = channels // group * size(spatial.kernel(axes))
     weights = n.reshape(w, (group, w.shape[0] // group, rows))
     at_once = max(1, BLOCK // max(1, group * rows * size(places)))
     parts = []
     for start in range(0, max(samples, 1), at_once):
-        block = n.slice(columns, [slice(start, start + at_once)])
-        block = n.reshape(block, (block.shape[0], group, rows, size(places)))
+        block = n.slice(view, [slice(start, start + at_once)])
+        count = block.shape[0]
+        # The copy is fast where its innermost axis is long: the windows' places, or, when a
+        # weight's cotangent is computed, the many elements of a window.
+        if size(spatial.kernel(axes)) > 8 * size(places):
+            block = n.transpose(block, (0, *spots, 1, *taps))
+            block = n.reshape(block, (count, size(places), group, rows))
+            block = n.transpose(block, (0, 2, 3, 1))
+        else:
+            block = n.transpose(block, (0, 1, *taps, *spots))
+            block = n.reshape(block, (count, group, rows, size(places)))
         parts.append(n.matmul(weights, block))
     y = parts[0] if len(parts) == 1 else n.concat(parts, 0)
     return n.reshape(y, (samples, w.shape[0], *places))
