@@ -127,18 +127,17 @@ class Ball(Boxed):
                 raise CannotError("ball arithmetic cannot decide an integer that is asked for")
             return int(whole)
 
-        with self.working():
-            return np.asarray(np.frompyfunc(cut, 1, 1)(plain(x))).astype(dtype)
+        return np.asarray(self.apply(np.frompyfunc(cut, 1, 1), x)).astype(dtype)
 
     def maximum(self, x: Array, y: Array) -> Array:
         if not self.is_number(x) and not self.is_number(y):
             return super().maximum(x, y)
-        return self._map(lambda a, b: self._greatest([a, b]), x, y)
+        return self._map(self._greater, x, y)
 
     def minimum(self, x: Array, y: Array) -> Array:
         if not self.is_number(x) and not self.is_number(y):
             return super().minimum(x, y)
-        return self._map(lambda a, b: -self._greatest([-a, -b]), x, y)
+        return self._map(lambda a, b: -self._greater(-a, -b), x, y)
 
     def abs(self, x: Array) -> Array:
         if not self.is_number(x):
@@ -207,6 +206,11 @@ class Ball(Boxed):
 
     def _total(self, terms: list[Any]) -> Any:
         return functools.reduce(self._arb.__add__, terms)
+
+    def _greater(self, x: Any, y: Any) -> Any:
+        if x >= y:
+            return x
+        return y if x < y else self._seen(x.max(y))
 
     def _greatest(self, terms: list[Any]) -> Any:
         top = functools.reduce(self._arb.max, terms)

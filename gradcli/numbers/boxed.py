@@ -36,8 +36,7 @@ class BoxedArray(np.ndarray):
             )
         if "out" in how:
             how["out"] = tuple(plain(x) for x in how["out"])
-        with self.n.working():
-            result = getattr(ufunc, method)(*(plain(x) for x in inputs), **how)
+        result = self.n.apply(getattr(ufunc, method), *inputs, **how)
         return None if method == "at" else self.n.box(result)
 
     def __bool__(self) -> bool:
@@ -64,6 +63,14 @@ class Boxed(Numbers):
     def working(self) -> AbstractContextManager[Any]:
         """The surroundings in which elements are computed with."""
         return nullcontext()
+
+    def apply(self, function: Callable[..., Any], *operands: Any, **how: Any) -> Any:
+        """A function of object arrays, on the plain arrays, in the system's own surroundings.
+
+        Floating-point flags are those of whatever the elements do inside, and mean nothing.
+        """
+        with self.working(), np.errstate(all="ignore"):
+            return function(*map(plain, operands), **how)
 
     # ---- what each system says of single elements -----------------------------------------------
 
@@ -153,9 +160,8 @@ class Boxed(Numbers):
 
     def _map(self, function: Callable[..., Any], *operands: Array) -> Array:
         """A function of elements, as numbers; operands broadcast."""
-        arrays = [plain(self._number(x)) for x in operands]
-        with self.working():
-            return self.box(np.frompyfunc(function, len(arrays), 1)(*arrays))
+        elementwise = np.frompyfunc(function, len(operands), 1)
+        return self.box(self.apply(elementwise, *map(self._number, operands)))
 
     def _number(self, x: Array) -> Array:
         """An operand as numbers, integers and Python's floats too."""
@@ -163,9 +169,8 @@ class Boxed(Numbers):
 
     def _truth(self, function: Callable[..., Any], *operands: Array) -> Mask:
         """A question about elements, as a mask."""
-        with self.working():
-            answers = np.frompyfunc(function, len(operands), 1)(*map(plain, operands))
-        answers = np.asarray(answers, object)
+        elementwise = np.frompyfunc(function, len(operands), 1)
+        answers = np.asarray(self.apply(elementwise, *operands), object)
         if all(isinstance(a, bool) for a in answers.flat):
             return answers.astype(bool)
         return answers.view(BoxedMask)
@@ -215,8 +220,7 @@ class Boxed(Numbers):
                 return a if truth else b
             return self._choose(truth, a, b)
 
-        with self.working():
-            return self.box(np.frompyfunc(choose, 3, 1)(plain(mask), plain(x), plain(y)))
+        return self.box(self.apply(np.frompyfunc(choose, 3, 1), mask, x, y))
 
     def mask_to_number(self, mask: Mask) -> Array:
         return self.where(mask, self.full((), 1.0), self.zero)

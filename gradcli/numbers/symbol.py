@@ -48,25 +48,41 @@ class Symbol(Boxed):
         """A function of expressions; of a number, its value to 53 bits."""
 
         def of(v: Any) -> Any:
-            if not v.is_Number:
-                return function(v)
+            # Unevaluated: SymPy would ask long sums for their sign, 20 ms each at 32 terms.
             y = function(v, evaluate=False)
-            y = y.doit() if v.is_Rational else y
-            return y if y.is_Rational or not y.is_finite else y.evalf()
+            if not v.is_Number:
+                return y
+            return self._constant(y.doit() if v.is_Rational else y)
 
         return self._map(of, x)
+
+    def _constant(self, x: Any) -> Any:
+        """A constant as one number: rational where it is so, else a float or nan."""
+        if x.is_Rational:
+            return x
+        if x.is_Number or x.is_extended_real:
+            return x.evalf()
+        return self._sympy.nan
+
+    def _is(self, x: Array, number: int) -> Mask:
+        """Where x is this very constant."""
+        return self._truth(lambda v: bool(v.is_Number and v == number), x)
 
     def exp(self, x: Array) -> Array:
         return self._function(self._sympy.exp, x)
 
     def log(self, x: Array) -> Array:
-        return self._function(self._sympy.log, x)
+        y = self._function(self._sympy.log, x)
+        return self.where(self._is(x, 0), self.full((), -np.inf), y)
 
     def log1p(self, x: Array) -> Array:
-        return self._function(self._log1p, x)
+        # SymPy's own stays unevaluated at infinity.
+        y = self.where(self.is_infinite(x), self.log(x), self._function(self._log1p, x))
+        return self.where(self._is(x, -1), self.full((), -np.inf), y)
 
     def expm1(self, x: Array) -> Array:
-        return self._function(self._expm1, x)
+        finite = self._function(self._expm1, x)
+        return self.where(self.is_infinite(x), self.exp(x) - self.full((), 1.0), finite)
 
     def sqrt(self, x: Array) -> Array:
         return self.power(x, self.full((), 0.5))
@@ -98,14 +114,20 @@ class Symbol(Boxed):
             if w.is_Float and (2 * float(w)).is_integer():
                 w = self._sympy.Rational(int(2 * w), 2)
             y = v**w
-            return y if y.free_symbols or y.is_Rational or not y.is_finite else y.evalf()
+            return self._constant(y) if v.is_Number and w.is_Number else y
 
         return self._map(power, x, y)
 
     def sign(self, x: Array) -> Array:
-        one = self.full((), 1.0)
-        below = self.where(self.less(x, self.zero), -one, self.zero)
-        return self.where(self.less(self.zero, x), one, below)
+        zero = self._sympy.Integer(0)
+
+        def sign(v: Any) -> Any:
+            if v.is_Number:
+                return self._sympy.sign(v)
+            pieces = (-1, self._less(v, zero)), (1, self._less(zero, v)), (zero, True)
+            return self._sympy.Piecewise(*pieces, evaluate=False)
+
+        return self._map(sign, x)
 
     def floor(self, x: Array) -> Array:
         return self._map(self._sympy.floor, x)
@@ -158,19 +180,24 @@ class Symbol(Boxed):
 
     def _relation(self, kind: Any, x: Any, y: Any) -> Any:
         # Unevaluated where symbols are involved: SymPy would prove or refute it, slowly.
-        if x.free_symbols or y.free_symbols:
+        if not (x.is_Number and y.is_Number):
             return kind(x, y, evaluate=False)
-        real_numbers = x.is_extended_real and y.is_extended_real
-        return bool(real_numbers and kind(x, y))
+        return self._sympy.nan not in (x, y) and bool(kind(x, y))
 
     def _not(self, a: Any) -> Any:
-        return self._decided(self._sympy.Not(a))
+        return not a if isinstance(a, bool) else self._sympy.Not(a)
 
     def _and(self, a: Any, b: Any) -> Any:
-        return self._decided(self._sympy.And(a, b))
+        return self._all([a, b])
 
-    def _decided(self, truth: Any) -> Any:
-        return bool(truth) if truth in (self._sympy.true, self._sympy.false) else truth
+    def _all(self, truths: list[Any]) -> Any:
+        """Unevaluated too, but for what is decided."""
+        if False in truths:
+            return False
+        rest = [a for a in dict.fromkeys(truths) if a is not True]
+        if len(rest) < 2:
+            return rest[0] if rest else True
+        return self._sympy.And(*rest, evaluate=False)
 
     def _choose(self, truth: Any, x: Any, y: Any) -> Any:
         return x if x == y else self._sympy.Piecewise((x, truth), (y, True), evaluate=False)
@@ -183,11 +210,11 @@ class Symbol(Boxed):
         terms = list(dict.fromkeys(terms))
         pieces = []
         for k, x in enumerate(terms[:-1]):
-            beaten = (self._not(self._less(x, y)) for y in terms[k + 1 :])
-            condition = self._sympy.And(*beaten)
-            if condition != self._sympy.false:
+            beaten = [self._not(self._less(x, y)) for y in terms[k + 1 :]]
+            condition = self._all(beaten)
+            if condition is not False:
                 pieces.append((x, condition))
-            if condition == self._sympy.true:
+            if condition is True:
                 break
         else:
             pieces.append((terms[-1], True))
