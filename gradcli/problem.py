@@ -181,6 +181,8 @@ def pose(
         v.name: feeds[v.name] for v in graph.inputs if not v.dtype.is_float and v.name in feeds
     }
     whole = specialise(graph, shapes, fixed, table)
+    for element in elements:
+        _check_index(whole, element)
     point, anchors = _point(whole, wrt_names, feeds, table)
     part = expose(whole, wrt_names, elements, anchors, table)
     for value in part.outputs:
@@ -293,6 +295,25 @@ def _index(text: str, whole: str) -> tuple[int | slice, ...]:
         raise UsageError(
             f"--of {whole!r}: the index is not a list of integers", "write it as 'NAME[0,3]'"
         ) from None
+
+
+def _check_index(graph: Graph, element: Element) -> None:
+    """Refuse an element that the tensor does not have; where the shape is unknown, the run will."""
+    value = graph.value(element.tensor)
+    if value is None or value.shape is None:
+        return
+    shape = value.shape
+    fits = len(element.index) <= len(shape) and all(
+        not isinstance(size, int)
+        or (len(range(size)[at]) > 0 if isinstance(at, slice) else -size <= at < size)
+        for at, size in zip(element.index, shape, strict=False)
+    )
+    if not fits:
+        raise UsageError(
+            f"--of {element.name!r}: there is no such element; {element.tensor!r} has shape"
+            f" {list(shape)}",
+            "indices start at 0, one for each axis",
+        )
 
 
 def _known(name: str, by_name: Mapping[str, Value], option: str) -> None:

@@ -253,6 +253,15 @@ def providers() -> tuple[str, ...]:
     return tuple(_onnxruntime().get_available_providers())
 
 
+def check_provider(name: str) -> None:
+    """Refuse an execution provider that the installed onnxruntime does not have.
+
+    Raises:
+        UsageError: Naming those that it has.
+    """
+    _provider(name, providers())
+
+
 def _onnxruntime() -> Any:
     import onnxruntime
 
