@@ -452,6 +452,23 @@ def _check_margin(a: Applied) -> None:
     assert np.all(np.any(flips, axis=0)[on]), "the branch is the same on all sides"
 
 
+def check_edge(row: Row, case: Case) -> None:
+    """At an edge of the domain the distance to it is 0, and it grows on the way inside."""
+    a = applied(row, case)
+    edges = a.card.edges
+    assert edges is not None
+    attrs = OPS.attributes(row.op, case.attrs)
+
+    def distance(shift: float) -> np.ndarray:
+        moved = (x if x is None or x.dtype.kind != "f" else x + shift for x in case.inputs)
+        with np.errstate(all="ignore"):
+            return np.asarray(edges(real, *moved, **attrs))
+
+    at = distance(0.0) == 0.0
+    assert np.any(at), "not at an edge"
+    assert np.all(distance(1e-6)[at] > 0.0), "still at an edge"
+
+
 # ---- 8: second order ----------------------------------------------------------------------------
 
 

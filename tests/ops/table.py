@@ -58,6 +58,7 @@ class Row:
             every one, each a symbol of its own. "": none.
         data_dependent: Whether the size of the result hangs on the elements of an input.
         unbatched: Places of operands whose directions `vmap` must refuse to batch.
+        edges: Points at the edge of the domain, where the card's distance to it must be 0.
     """
 
     op: str
@@ -68,6 +69,7 @@ class Row:
     dynamic: str = "batch"
     data_dependent: bool = False
     unbatched: tuple[int, ...] = ()
+    edges: tuple[Case, ...] = ()
 
 
 def shape(

@@ -52,6 +52,8 @@ def test_a_card_has_the_facets_of_its_kind(op):
     assert set(card.flat) <= {name.rstrip("?*") for name in card.inputs}
     assert all(card.flat.values()), "an operand is flat for a reason"
     assert bool(card.edge) == (card.edges is not None)
+    if card.edges is not None:
+        assert TABLE[op].edges, "an edge that no row visits"
     if card.kinks is not None:
         assert TABLE[op].kinks, "a kink that no row visits"
         assert card.convention or card.is_flat
@@ -135,6 +137,14 @@ KINKS = [pytest.param(row, k, id=f"{row.op}-{k}") for row in ROWS for k in range
 @pytest.mark.parametrize(("row", "k"), KINKS)
 def test_convention_at_a_kink(row, k):
     checks.check_kink(row, k)
+
+
+EDGES = [pytest.param(row, case, id=row.op) for row in ROWS for case in row.edges]
+
+
+@pytest.mark.parametrize(("row", "case"), EDGES)
+def test_distance_to_an_edge(row, case):
+    checks.check_edge(row, case)
 
 
 # ---- the checks: none that cannot fail ----------------------------------------------------------

@@ -137,6 +137,11 @@ def of(wrt: int, gradient: Any, *operands: Any, **attrs: Any) -> Kink:
     return Kink(Case(arrays, attrs), wrt, np.asarray(gradient, np.float64))
 
 
+def ends(*operands: Any, **attrs: Any) -> Case:
+    """A point at the edge of the domain."""
+    return Case(tuple(np.asarray(x, np.float64) for x in operands), attrs)
+
+
 TIES = [1.0, 2.0, -np.inf], [1.0, -1.0, -np.inf]
 POW_BASE = [0.0, 0.0, 0.0, 0.0, -1.0, 0.0]
 POW_EXPONENT = [1.0, 2.0, 3.0, 0.0, 2.0, 1.5]
@@ -145,13 +150,14 @@ ROWS = (
     Row("Add", binary(), dynamic="free"),
     Row("Sub", binary(), dynamic="free"),
     Row("Mul", binary(), dynamic="free"),
-    Row("Div", binary(0.3), dynamic="free"),
+    Row("Div", binary(0.3), dynamic="free", edges=(ends([[1.0], [2.0]], [0.0, 1.0]),)),
     Row(
         "Mod",
         draw_mod,
         (of(0, [1.0, 1.0], [3.0, -4.0], 1.0, fmod=1), of(1, [-3.0], [3.0], [1.0], fmod=1)),
         dynamic="free",
         tolerance=1e-11,
+        edges=(ends([1.0, 1.0], [0.0, 1.0], fmod=1),),
     ),
     Row(
         "Pow",
@@ -163,15 +169,16 @@ ROWS = (
         ),
         dynamic="free",
         tolerance=1e-11,
+        edges=(ends([0.0, 0.0, 1.0], [-1.0, 0.5, 0.5]),),
     ),
     Row("Sum", variadic, dynamic="free"),
     Row("Mean", variadic, dynamic="free"),
     Row("Neg", unary(), dynamic="free"),
-    Row("Reciprocal", unary(away=0.3), dynamic="free"),
+    Row("Reciprocal", unary(away=0.3), dynamic="free", edges=(ends([0.0, 1.0]),)),
     Row("Abs", unary(away=AWAY), (at([0.0, -0.0, 1.0], [0.0, 0.0, 1.0]),), dynamic="free"),
     Row("Exp", unary(), dynamic="free"),
-    Row("Log", unary(0.2, 3.0), dynamic="free"),
-    Row("Sqrt", unary(0.2, 3.0), dynamic="free"),
+    Row("Log", unary(0.2, 3.0), dynamic="free", edges=(ends([0.0, 1.0]),)),
+    Row("Sqrt", unary(0.2, 3.0), dynamic="free", edges=(ends([0.0, 1.0]),)),
     Row("Sin", unary(), dynamic="free"),
     Row("Cos", unary(), dynamic="free"),
     Row("Tanh", unary(), dynamic="free"),

@@ -44,9 +44,11 @@ def draw_eye(rng: np.random.Generator) -> Case:
     return Case((normal(rng, shape(rng, 2)),), attrs | other)
 
 
+NO_STEP = Case((np.array(0.0), np.array(1.0), np.array(0.0)))
+
 ROWS = (
     Row("Constant", draw_constant),
     Row("ConstantOfShape", draw_constant_of_shape),
-    Row("Range", draw_range, data_dependent=True),
+    Row("Range", draw_range, data_dependent=True, edges=(NO_STEP,)),
     Row("EyeLike", draw_eye, dynamic="free"),
 )
