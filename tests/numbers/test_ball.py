@@ -1,6 +1,7 @@
 """Balls contain what mpmath, at a much higher precision, finds at points inside their operands."""
 
 from fractions import Fraction
+from typing import Any
 
 import flint
 import mpmath as mp
@@ -87,7 +88,7 @@ def test_elementwise_encloses(name, data, radius, share, bits):
         assert found.rel_accuracy_bits() > bits - 20
 
 
-BINARY = {
+BINARY: dict[str, tuple[Any, Any]] = {
     "add": (lambda _, x, y: x + y, lambda x, y: x + y),
     "sub": (lambda _, x, y: x - y, lambda x, y: x - y),
     "mul": (lambda _, x, y: x * y, lambda x, y: x * y),
@@ -128,7 +129,7 @@ def test_two_operands_enclose(name, x, y, rx, ry, sx, sy, tie):
 def test_matrix_products_and_sums_enclose_rationals(seed):
     rng = np.random.default_rng(seed)
     a, b = rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 4, 2))
-    true = [
+    true: Any = [
         [
             [sum(Fraction(v) * Fraction(w) for v, w in zip(r, c, strict=True)) for c in b[k].T]
             for r in a[k]
@@ -142,8 +143,8 @@ def test_matrix_products_and_sums_enclose_rationals(seed):
         for found, q in zip(np.asarray(product).flat, np.ravel(true), strict=True):
             assert contains(found, mp.mpf(q.numerator) / q.denominator)
         for found, slice_ in zip(np.asarray(total).flat, np.moveaxis(a, 1, 0), strict=True):
-            q = sum(Fraction(v) ** 2 for v in slice_.flat)
-            assert contains(found, mp.mpf(q.numerator) / q.denominator)
+            square = sum((Fraction(v) ** 2 for v in slice_.flat), Fraction(0))
+            assert contains(found, mp.mpf(square.numerator) / square.denominator)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -12,9 +12,24 @@ n = Symbol()
 EDGES = np.array(
     [-np.inf, -1000.0, -2.0, -1.0, -0.5, 0.0, 1e-20, 0.1, 1.0, 2.5, 1000.0, np.inf, np.nan]
 )
-FUNCTIONS = (
-    "exp log log1p expm1 sqrt tanh sigmoid erf erfc sin cos sign floor abs is_nan is_infinite"
-).split()
+FUNCTIONS = [
+    "exp",
+    "log",
+    "log1p",
+    "expm1",
+    "sqrt",
+    "tanh",
+    "sigmoid",
+    "erf",
+    "erfc",
+    "sin",
+    "cos",
+    "sign",
+    "floor",
+    "abs",
+    "is_nan",
+    "is_infinite",
+]
 
 
 def derivative(name, at):
