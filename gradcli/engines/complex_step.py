@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcli.engines.base import Arrays, Engine, Images, Options, chunk_width
-from gradcli.engines.base.primal import Line, Point, Primal
-from gradcli.engines.base.rounding import spread
+from gradcli.engines.base import (
+    EPS,
+    Arrays,
+    Engine,
+    Images,
+    Line,
+    Options,
+    Point,
+    Primal,
+    chunk_width,
+    spread,
+)
 from gradcli.errors import CannotError
 from gradcli.graph import Graph
 from gradcli.numbers import complex_
@@ -16,6 +25,9 @@ from gradcli.transform.rewrite import active_values
 
 STEP = 2.0**-400
 """Relative to max(1, |x|). Its cube is 0 in float64, and so is truncation; 1e-180 of it is not."""
+
+LOST = 2.0**-640
+"""What may be lost on the way because its product with STEP is too small for float64."""
 
 ASIDE = 2.0**-36
 """How far beside a kink the other side of it is looked at."""
@@ -80,12 +92,13 @@ class ComplexStep:
 
     def _doubt(self, here: Point, line: Line, value: np.ndarray) -> np.ndarray:
         runs = (self._along(self._shaking, here, here.x, line)[0] for _ in range(3))
-        doubt = spread(runs, value)
+        doubt = np.maximum(spread(runs, value), 2 * EPS * np.abs(value))
+        doubt = doubt + LOST / (line.scale or 1.0)
         if here.kinks.ties() and line.scale:
             for t in (-ASIDE, ASIDE):
                 beside = self._along(self._f, here, line.step(t)[0], line)[0]
                 doubt = np.maximum(doubt, np.abs(beside - value))
-        return doubt
+        return np.asarray(doubt)
 
 
 def _refuse(graph: Graph, wrt: tuple[str, ...], table: Table) -> None:

@@ -15,9 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcli.engines.base import Arrays, Engine, Images, Options, chunk_width
-from gradcli.engines.base.primal import EPS, Line, Point, Primal
-from gradcli.engines.base.watch import Watch
+from gradcli.engines.base import (
+    EPS,
+    Arrays,
+    Engine,
+    Images,
+    Line,
+    Options,
+    Point,
+    Primal,
+    chunk_width,
+)
 from gradcli.problem import Problem
 
 FIRST, LAST = 2.0**-4, 2.0**-36
@@ -126,11 +134,12 @@ def _central(step: float) -> Callable[[Point, Line, bool], Slope]:
 def _judged(here: Point, line: Line, step: float) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """The central difference and its uncertainty: truncation by half the step, and noise."""
     wide, narrow = _Rung(here, line, step), _Rung(here, line, step / 2)
-    doubt = 4 / 3 * np.abs(wide.slope - narrow.slope) + here.noise / step
+    # For short steps the truncation is 4/3 of this; for long ones it may be more.
+    doubt = 2 * np.abs(wide.slope - narrow.slope) + here.noise / step
     if wide.crossing > 1:
         return wide.slope, doubt, ()
     note = f"a step of {step:.1g} crosses a kink; the uncertainty allows for it"
-    return wide.slope, doubt + np.abs(wide.slope), (note,)
+    return wide.slope, doubt + wide.swing, (note,)
 
 
 def _or_infinity(doubt: np.ndarray) -> np.ndarray:
@@ -143,18 +152,21 @@ def _difference(f: Callable[[np.ndarray], np.ndarray], line: Line, t: float) -> 
 
 
 class _Rung:
-    """The central difference at one step, and whether it crosses a kink."""
+    """The central difference at one step.
+
+    Attributes:
+        slope: [M], the difference.
+        swing: [M], the sizes of the two one-sided differences together: whatever kinks lie
+            between, the slope here is hardly off by more.
+        crossing: Which part of the step ends at the first kink; infinity without one.
+    """
 
     def __init__(self, here: Point, line: Line, t: float) -> None:
-        seen: list[Watch] = []
-
-        def f(x: np.ndarray) -> np.ndarray:
-            y, watch = here.seen(x)
-            seen.append(watch)
-            return y
-
-        self.slope = _difference(f, line, t)
-        self.crossing = min(here.kinks.crossing(watch) for watch in seen)
+        (ahead, h), (behind, back) = line.step(t), line.step(-t)
+        (up, over), (down, under) = here.seen(ahead), here.seen(behind)
+        self.slope = (up - down) / (h - back)
+        self.swing = (np.abs(up - here.y) + np.abs(down - here.y)) / t
+        self.crossing = min(here.kinks.crossing(over), here.kinks.crossing(under))
 
 
 # ---- the ladder ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from gradcli.engines.base.evidence import Evidence, Sides
 from gradcli.engines.base.linearised import Linearised
 from gradcli.engines.base.outcome import Outcome, Times
+from gradcli.engines.base.primal import EPS, Line, Point, Primal
 from gradcli.engines.base.program import (
     Arrays,
     Engine,
@@ -15,20 +16,24 @@ from gradcli.engines.base.program import (
     chunk_width,
     compile_graph,
 )
-from gradcli.engines.base.rounding import shaken, spread
+from gradcli.engines.base.rounding import shake, shaken, spread
 from gradcli.engines.base.watch import Near, Survey, Watch, survey
 
 __all__ = [
+    "EPS",
     "Arrays",
     "Engine",
     "Estimate",
     "Evidence",
     "Images",
+    "Line",
     "Linearised",
     "Map",
     "Near",
     "Options",
     "Outcome",
+    "Point",
+    "Primal",
     "Probes",
     "Program",
     "Sides",
@@ -37,6 +42,7 @@ __all__ = [
     "Watch",
     "chunk_width",
     "compile_graph",
+    "shake",
     "shaken",
     "spread",
     "survey",

@@ -32,7 +32,6 @@ class Primal:
     ) -> None:
         self.problem = problem
         self._n = n
-        self._shaking = shaking
         table = problem.table if shaking is None else shaken(problem.table, shaking, EPS)
         self._evaluator = Evaluator(problem.exact, n, table)
         self._wrt = {name: problem.shape(name) for name in problem.wrt}
@@ -40,8 +39,6 @@ class Primal:
 
     def __call__(self, x: np.ndarray, point: Arrays, observe: Observe | None = None) -> np.ndarray:
         """f(x), a vector; what x does not cover is taken from the point."""
-        if self._shaking is not None:
-            x = shake(x, self._shaking, EPS)
         out = self._evaluator.run({**point, **_cut(x, self._wrt)}, observe)
         return np.concatenate([np.reshape(out[name], -1) for name in self._of])
 
@@ -102,8 +99,10 @@ class Point:
     @cached_property
     def noise(self) -> np.ndarray:
         """The rounding error of f(x), elementwise: three deviations, at least half a spacing."""
-        shaking = Primal(self._f.problem, real, np.random.default_rng(self._f.problem.seed))
-        runs = (shaking(self.x, self.arrays) for _ in range(4))
+        rng = np.random.default_rng(self._f.problem.seed)
+        f = Primal(self._f.problem, real, rng)
+        # x moves too: the coordinates of x + h v are rounded.
+        runs = (f(shake(self.x, rng, EPS), self.arrays) for _ in range(4))
         return np.asarray(np.maximum(spread(runs, self.y), 0.5 * EPS * np.abs(self.y)))
 
 

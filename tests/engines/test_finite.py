@@ -1,0 +1,215 @@
+import numpy as np
+import pytest
+
+from gradcli.engines import ENGINES, Program, one_sided
+from gradcli.graph import DType
+from tests.engines.problems import answer, estimate, problem, random_net
+
+FINITE = ("finite-forward", "finite-central", "finite")
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [("finite-forward", 2e-7), ("finite-central", 1e-9), ("finite", 1e-12)],
+)
+def test_the_derivative_of_tanh(method, error):
+    x = np.array([0.3, -1.2, 2.0, 10.0])
+    found, doubt = answer(method, problem(lambda b, v: b.op("Tanh", v), x))
+    truth = np.diag(1 / np.cosh(x) ** 2)
+    assert np.all(np.abs(found - truth) <= doubt)
+    np.testing.assert_allclose(found, truth, rtol=0, atol=error)
+    assert np.max(doubt) < 20 * error
+
+
+@pytest.mark.parametrize("method", FINITE)
+def test_the_uncertainty_covers_the_error_on_random_smooth_nets(method):
+    rng = np.random.default_rng(7)
+    for _ in range(25):
+        f, features = random_net(rng, ("Tanh", "Sigmoid", "Softplus", "Gelu", "Sin"))
+        asked = problem(f, rng.standard_normal((1, features)))
+        truth, rounding = answer("complex-step", asked)
+        found, doubt = answer(method, asked)
+        assert np.all(np.abs(found - truth) <= doubt + rounding)
+        if method == "finite":
+            assert np.max(doubt) <= 1e-8 * np.max(np.abs(truth))
+
+
+@pytest.mark.parametrize("method", FINITE)
+def test_digits_lost_in_an_offset_are_noticed(method):
+    """The offset is gone from the output, and with it the digits; only the inside shows that."""
+    asked = problem(lambda b, v: (b.op("Sin", v) + 1e8) - 1e8, [0.7])
+    found, doubt = answer(method, asked)
+    assert abs(found.item() - np.cos(0.7)) <= doubt.item()
+    assert doubt.item() > 1e-9
+
+
+def test_the_ladder_takes_longer_steps_where_there_is_more_noise():
+    asked = problem(lambda b, v: b.op("Sin", v) + 1e6, [0.7])
+    forward, _, ladder = (abs(answer(m, asked)[0].item() - np.cos(0.7)) for m in FINITE)
+    assert ladder < 1e-7
+    assert forward > 1e-4
+
+
+def test_the_ladder_finds_its_way_into_a_steep_function():
+    found, doubt = answer("finite", problem(lambda b, v: b.op("Tanh", (v - 0.7) * 1e5), [0.7]))
+    assert found.item() == pytest.approx(1e5, rel=1e-8)
+    assert abs(found.item() - 1e5) <= doubt.item()
+
+
+def test_a_chosen_step_is_taken():
+    asked = problem(lambda _, v: v * v, [3.0])
+    # In units of max(1, |x|): ((3 + 3h)^2 - 9) / 3h = 6 + 3h, and a central difference is exact.
+    assert answer("finite-forward", asked, 2.0**-10)[0].item() == 6 + 3 * 2.0**-10
+    assert answer("finite-central", asked, 2.0**-10)[0].item() == 6
+    truncation = answer("finite-forward", asked, 0.1)[1].item()
+    assert 0.3 <= truncation <= 0.31  # 3h, and a little for noise
+
+
+def test_a_coarse_central_step_knows_its_truncation():
+    found, doubt = answer("finite-central", problem(lambda b, v: b.op("Sin", v), [0.0]), 0.5)
+    assert 1e-2 < 1 - found.item() <= doubt.item() < 0.08
+
+
+@pytest.mark.parametrize("method", FINITE)
+def test_a_direction_of_any_length_gives_the_same_slope(method):
+    for length in (1e-30, 1.0, 1e30):
+        asked = problem(
+            lambda b, v: b.op("Tanh", v), [0.5, 2.0], "jvp", tangents={"x": np.array([length, 0.0])}
+        )
+        found, doubt = answer(method, asked)
+        assert found[0] == pytest.approx(length / np.cosh(0.5) ** 2, rel=1e-6)
+        assert 0 < doubt[0] < 1e-5 * length
+        assert found[1] == 0
+
+
+@pytest.mark.parametrize("method", [*FINITE, "complex-step"])
+def test_the_zero_direction_gives_exactly_zero(method):
+    asked = problem(lambda b, v: b.op("Exp", v), [0.5, 2.0], "jvp", tangents={"x": np.zeros(2)})
+    found, doubt = answer(method, asked)
+    assert not np.any(found)
+    assert np.all(doubt <= 1e-150)
+
+
+@pytest.mark.parametrize("method", [*FINITE, "complex-step"])
+def test_no_outputs_and_no_inputs_are_no_trouble(method):
+    nothing = problem(lambda b, v: b.op("Tanh", v), np.zeros((0, 3)))
+    assert estimate(method, nothing).blocks["y", "x"].shape == (0, 3, 0, 3)
+    jvp = problem(
+        lambda b, v: b.op("Tanh", v), np.zeros((0, 3)), "jvp", tangents={"x": np.zeros((0, 3))}
+    )
+    assert answer(method, jvp)[0].shape == (0, 3)
+
+
+# ---- kinks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", FINITE)
+@pytest.mark.parametrize("distance", [1e-3, 1e-7, 1e-9, 1e-13, 0.0])
+def test_near_a_kink_the_uncertainty_still_covers(method, distance):
+    found, doubt = answer(method, problem(lambda b, v: b.op("Abs", v), [distance]))
+    assert abs(found.item() - 1.0) <= doubt.item()
+
+
+def test_the_ladder_drops_the_steps_that_cross_a_kink():
+    asked = problem(lambda b, v: b.op("Relu", v) + b.op("Sin", v), [1e-5])
+    found, doubt = answer("finite", asked)
+    assert abs(found.item() - 1 - np.cos(1e-5)) <= doubt.item() < 1e-9
+    (note,) = estimate("finite", asked).notes
+    assert "Relu" in note
+    assert "dropped" in note
+
+
+def test_on_a_kink_the_ladder_is_one_sided_and_says_so():
+    asked = problem(lambda b, v: b.op("Abs", v), [0.0])
+    found, doubt = answer("finite", asked)
+    assert found.item() == pytest.approx(1.0)
+    assert doubt.item() >= 2.0
+    (note,) = estimate("finite", asked).notes
+    assert "one-sided" in note
+
+
+def test_an_inactive_tie_is_smooth_for_the_ladder():
+    """max(x, 0) - max(-x, 0) = x, tie or not."""
+    asked = problem(lambda b, v: b.op("Relu", v) - b.op("Relu", -v), [0.0])
+    found, doubt = answer("finite", asked)
+    assert found.item() == pytest.approx(1.0)
+    assert doubt.item() < 1e-9
+
+
+def test_a_tie_that_rounding_alone_decides_is_no_kink():
+    """Two ways to compute one number: which one is larger is chance, at every step."""
+    third = 1.0 / 3.0
+
+    def f(b, v):
+        return b.op("Max", (v + third) + 1e-1, v + (third + 1e-1))
+
+    found, doubt = answer("finite", problem(f, [0.7]))
+    assert abs(found.item() - 1.0) <= doubt.item() < 1e-9
+
+
+def test_one_sided_derivatives():
+    def f(b, v):
+        return b.op("Abs", v) * 2.0 + b.op("Exp", v)
+
+    asked = problem(f, [0.0, 1.0])
+    direction = {"x": np.array([3.0, 0.0])}
+    left, right, doubt = one_sided(asked, asked.point, direction)
+    assert np.abs(left["y"] - [-3.0, 0.0])[0] <= doubt["y"][0] < 1e-9
+    assert np.abs(right["y"] - [9.0, 0.0])[0] <= doubt["y"][0]
+    assert left["y"][1] == right["y"][1] == 0
+
+
+def test_one_sided_derivatives_at_a_jump_are_uncertain():
+    asked = problem(lambda b, v: b.op("Floor", v), [1.0])
+    _, right, doubt = one_sided(asked, asked.point, {"x": np.ones(1)})
+    assert right["y"].item() == 0
+    assert doubt["y"].item() > 1
+
+
+# ---- cost ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "evaluations"), [("finite-forward", 6), ("finite-central", 10)])
+def test_a_run_that_is_timed_evaluates_only_what_the_formula_asks(method, evaluations, monkeypatch):
+    asked = problem(lambda b, v: b.op("Tanh", v), np.arange(5.0))
+    program = Program(ENGINES[method], asked)
+    program.judging(False)
+    calls = []
+    f = program.map._f
+    monkeypatch.setattr(program.map, "_f", _Counted(f, calls))
+    found = program.run()
+    assert sum(calls) == evaluations
+    assert not found.uncertainty
+    np.testing.assert_allclose(found.blocks["y", "x"], answer(method, asked)[0], rtol=1e-5)
+
+
+class _Counted:
+    def __init__(self, f, calls):
+        self._f, self._calls = f, calls
+
+    def __getattr__(self, name):
+        return getattr(self._f, name)
+
+    def __call__(self, x, *rest):
+        self._calls.append(1)
+        return self._f(x, *rest)
+
+
+def test_a_float32_model_is_differenced_in_float64():
+    from dataclasses import replace
+
+    from gradcli.graph import Builder
+    from gradcli.ops import OPS
+
+    b = Builder(OPS)
+    y = b.rename(b.op("Tanh", b.input("x", DType.FLOAT32, (2,))), "y")
+    narrow = replace(
+        problem(lambda b, v: b.op("Tanh", v), [0.3, 0.4]),
+        graph=b.graph([y]),
+        point={"x": np.array([0.3, 0.4], np.float32)},
+        dtype=DType.FLOAT32,
+    )
+    found, doubt = answer("finite", narrow)
+    truth = np.diag(1 / np.cosh(np.float64(narrow.point["x"])) ** 2)
+    assert np.all(np.abs(found - truth) <= doubt)
+    assert np.max(doubt) < 1e-11
