@@ -78,11 +78,19 @@ class Frame:
             self.shown[name] = self.draft.b.name(f"{self.prefix}/{stem}" if self.prefix else stem)
         return self.shown[name]
 
-    def node_name(self, name: str, fallback: str) -> str:
-        """A node's name: its own, made printable and unique, or its first output's."""
+    def node_name(self, name: Name, fallback: str, *, taken: bool = True) -> str:
+        """A node's name: its own, made printable and unique, or its first output's.
+
+        Args:
+            name: Its own in the file.
+            fallback: What to call it when it has none.
+            taken: Whether a node will have the name; a call only lends it to what it inlines.
+        """
         stem = printable(name) if name else fallback
         if name and self.prefix:
             stem = f"{self.prefix}/{stem}"
+        if not taken:
+            return stem
         unique, k = stem, 1
         while unique in self.node_names:
             k += 1

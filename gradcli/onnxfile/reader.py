@@ -178,10 +178,10 @@ class Reader:
     def _output(self, name: Name, frame: Frame) -> Var:
         if name not in frame.values and frame.parent is not None:
             # A body may give back an outer value as it is.
-            outer = self._read(name, frame, "a body's output")
+            outer = self._read(name, frame, f"{self.path}: a body's output")
             if outer is not None:
                 return frame.draft.op("Identity", outer)
-        found = self._read(name, frame, "the graph's output")
+        found = self._read(name, frame, f"{self.path}: the graph's output")
         if found is None:
             raise ModelError(f"{self.path}: output {printable(name)!r} is never made", EXPORT_AGAIN)
         return found
@@ -204,9 +204,9 @@ class Reader:
             if name:
                 self._check_new(name, frame, f"an output of node {printable(proto.name or op)!r}")
         first = next((frame.name_of(name) for name in outputs if name), printable(op))
-        label = frame.node_name(proto.name, first)
-        where = f"{self.path}: node {label!r} ({printable(op)}"
         function = self.functions.find(proto)
+        label = frame.node_name(proto.name, first, taken=function is None)
+        where = f"{self.path}: node {label!r} ({printable(op)}"
         if function is not None:
             self._call(proto, function, label, f"{where}, a function of the file)", frame)
             return
@@ -229,6 +229,8 @@ class Reader:
             _check_count(len(proto.input), form.inputs, "inputs", where)
             _check_count(len(outputs), form.outputs, "outputs", where)
         operands = tuple([self._read(name, frame, where) if name else None for name in proto.input])
+        if form is not None:
+            _check_required(operands, form, where)
         attrs = self._attributes(given, op, frame, where, operands) if given else {}
         if op == "Constant" and not domain:
             self._constant_node(attrs, outputs, frame, where)
@@ -253,7 +255,8 @@ class Reader:
                 frame.values[name] = made[frame.shown[name]]
 
     def _check_known(self, op: str, domain: str, where: str) -> None:
-        if domain in schemas.STANDARD and (f"{domain}::{op}" if domain else op) not in self.table:
+        newer = not domain and self.opsets.get("", 0) > schemas.newest()
+        if domain in schemas.STANDARD and not (newer and op in self.table):
             raise ModelError(
                 f"{where} is no operator that this opset has",
                 "The exporter wrote an invalid file; if the operator is newer than the installed"
@@ -388,7 +391,9 @@ class Reader:
         return self._attributes({**defaults, **given}, text(function.name), frame, where)
 
     def _result(self, name: Name, outer: str, inner: Frame, where: str) -> Var:
-        value = self._read(name, inner, where)
+        if name not in inner.values:
+            raise ModelError(f"{where} never makes its output {printable(name)!r}", EXPORT_AGAIN)
+        value = inner.values[name]
         if value is None:
             raise ModelError(f"{where} gives back a parameter that was left out", EXPORT_AGAIN)
         if value.value.name == outer:
@@ -415,6 +420,12 @@ def _parameters(op: str, operands: tuple[Var | None, ...]) -> tuple[DType, ...]:
     given = tuple([DType.FLOAT32 if x is None else x.dtype for x in operands])
     # A Loop's body also gets the trip's number and the condition.
     return (DType.INT64, DType.BOOL, *given[2:]) if op == "Loop" else given
+
+
+def _check_required(operands: tuple[Var | None, ...], form: schemas.Form, where: str) -> None:
+    for k, name in enumerate(form.required):
+        if name and (k >= len(operands) or operands[k] is None):
+            raise ModelError(f"{where} lacks its input {name!r}", EXPORT_AGAIN)
 
 
 def _check_count(count: int, allowed: tuple[int, int], what: str, where: str) -> None:

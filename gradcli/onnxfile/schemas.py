@@ -54,6 +54,7 @@ class Form:
         since: The opset that it came with.
         inputs: Least and greatest number of inputs.
         outputs: Least and greatest number of outputs.
+        required: For each place of an operand that must be there, its name; else empty.
         attributes: By name.
         deprecated: Whether the standard has taken the operator back.
         schema: onnx's own record.
@@ -62,6 +63,7 @@ class Form:
     since: int
     inputs: tuple[int, int]
     outputs: tuple[int, int]
+    required: tuple[str, ...]
     attributes: Mapping[str, Attribute]
     deprecated: bool
     schema: Any
@@ -89,10 +91,23 @@ def form(op: str, domain: str, opset: int) -> Form | None:
         schema.since_version,
         (schema.min_input, schema.max_input),
         (schema.min_output, schema.max_output),
+        tuple(["" if _option(p) != "Single" else p.name for p in schema.inputs]),
         attributes,
         schema.deprecated,
         schema,
     )
+
+
+def newest() -> int:
+    """The newest opset that the installed onnx knows."""
+    import onnx
+
+    version: int = onnx.defs.onnx_opset_version()
+    return version
+
+
+def _option(parameter: Any) -> str:
+    return str(parameter.option).rpartition(".")[2]
 
 
 def _default(op: str, name: str, proto: Any) -> Any:
@@ -182,7 +197,7 @@ def _takes(parameters: Sequence[Any], dtypes: tuple[DType | None, ...]) -> bool:
     if dtypes and not parameters:
         return False
     for k, dtype in enumerate(dtypes):
-        if k >= len(parameters) and str(parameters[-1].option).rpartition(".")[2] != "Variadic":
+        if k >= len(parameters) and _option(parameters[-1]) != "Variadic":
             return False
         if dtype is not None:
             name = _SPELLING.get(dtype.value, dtype.value.replace("float8_", "float8"))

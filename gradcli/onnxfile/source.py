@@ -153,7 +153,7 @@ def _recognise(data: bytes) -> tuple[str, str]:
             f"is truncated: at least {missing:,} bytes are missing at its end",
             "Download or copy it again.",
         )
-    return "is not an ONNX model", EXPECTED
+    return "is not a valid ONNX model", EXPECTED
 
 
 def _recognise_zip(data: bytes) -> tuple[str, str]:

@@ -18,11 +18,11 @@ class NoCards:
     def __contains__(self, key: object) -> bool:
         return False
 
-    def attributes(self, key: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    def attributes(self, key: str, _given: Mapping[str, Any]) -> Mapping[str, Any]:
         raise KeyError(key)
 
     def infer(
-        self, builder: Builder, key: str, inputs: Sequence[Value | None], attrs: Mapping[str, Any]
+        self, _b: Builder, key: str, _inputs: Sequence[Value | None], _attrs: Mapping[str, Any]
     ) -> Sequence[Type]:
         raise KeyError(key)
 

@@ -225,7 +225,9 @@ def test_the_canonical_graph_computes_what_the_file_does(row, table):
         np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6)
         if value.shape is not None:
             assert len(value.shape) == a.ndim
-            assert all(d == n for d, n in zip(value.shape, a.shape) if isinstance(d, int))
+            assert all(
+                d == n for d, n in zip(value.shape, a.shape, strict=True) if isinstance(d, int)
+            )
 
 
 def test_every_row_of_the_table_is_tested():

@@ -1,0 +1,587 @@
+"""From messages to a Graph: names, scopes, functions, bodies and every way to get them wrong."""
+
+import time
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx.helper import make_node as node
+
+from gradcli import onnxfile, runtime
+from gradcli.errors import ModelError, UnsupportedError
+from gradcli.graph import DType
+from gradcli.onnxfile import Budget, Model
+from gradcli.ops import OPS
+from tests.onnxfile.models import NoCards, info, model
+
+ONES = np.ones((2, 3), np.float32)
+
+
+def read(proto: onnx.ModelProto, **options) -> Model:
+    return onnxfile.read(proto.SerializeToString(), options.pop("table", OPS), **options)
+
+
+def refusal(proto: onnx.ModelProto, **options) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        read(proto, **options)
+    assert caught.value.message.isprintable()
+    return caught.value
+
+
+def both_agree(proto: onnx.ModelProto, **given: np.ndarray) -> Model:
+    """The file in onnxruntime and what was read, written again, give the same."""
+    made = read(proto)
+    expected, found = (runtime.prepare(s).run(given) for s in (made, made.graph))
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6)
+    return made
+
+
+# ---- what a file says -----------------------------------------------------------------------------
+
+
+def test_names_types_and_attributes_are_the_file_s():
+    proto = model(
+        [
+            node("Conv", ["x", "W"], ["h"], name="first", pads=[1, 1, 1, 1]),
+            node("LeakyRelu", ["h"], ["y"]),
+        ],
+        [info("x", ["batch", 3, 8, None])],
+        constants={"W": np.ones((4, 3, 3, 3), np.float32)},
+    )
+    made = read(proto)
+    graph = made.graph
+    (x,) = graph.inputs
+    assert (x.name, x.dtype) == ("x", DType.FLOAT32)
+    assert x.shape is not None
+    assert x.shape[:3] == ("batch", 3, 8)
+    assert isinstance(x.shape[3], str)
+    conv, relu = graph.nodes
+    assert (conv.name, relu.name) == ("first", "y")
+    assert conv.attrs["pads"] == (1, 1, 1, 1)
+    assert conv.attrs["group"] == 1
+    assert relu.attrs["alpha"] == np.float32(0.01)
+    (h,) = conv.outputs
+    assert h is not None
+    assert h.name == "h"
+    assert h.shape is not None
+    assert h.shape[:3] == ("batch", 4, 8)
+    assert [v.name for v in graph.constants] == ["W"]
+    assert (made.opset, made.external, made.overridable) == (21, False, ())
+
+
+def test_unknown_operators_are_read_with_the_standard_s_defaults_and_types():
+    proto = model(
+        [node("Celu", ["x"], ["h"]), node("MyOp", ["h"], ["y"], domain="mine", k=3)],
+        imports=[("mine", 1)],
+    )
+    first, second = read(proto, table=NoCards()).graph.nodes
+    assert dict(first.attrs) == {"alpha": 1.0}
+    assert first.outputs[0].shape == (2, 3)  # type: ignore[union-attr] # it is there
+    assert (second.key, dict(second.attrs)) == ("mine::MyOp", {"k": 3})
+    assert second.outputs[0].shape is None  # type: ignore[union-attr] # it is there
+
+
+def test_what_the_file_claims_of_intermediate_shapes_is_not_believed():
+    proto = model([node("Celu", ["x"], ["h"]), node("Celu", ["h"], ["y"])])
+    proto.graph.value_info.append(info("h", [7, 7, 7], TensorProto.INT8))
+    graph = read(proto, table=NoCards()).graph
+    assert repr(graph.outputs[0]) == "y:float32[2,3]"
+
+
+@pytest.mark.parametrize(
+    ("attrs", "expected"),
+    [
+        ({"value_float": 1.5}, np.float32(1.5)),
+        ({"value_floats": [1.0, 2.0]}, np.array([1, 2], np.float32)),
+        ({"value_int": 3}, np.int64(3)),
+        ({"value_ints": [3, 4]}, np.array([3, 4])),
+        ({"value_string": "a"}, np.array("a", object)),
+        ({"value_strings": ["a", "b"]}, np.array(["a", "b"], object)),
+        ({"value": onnx.numpy_helper.from_array(ONES)}, ONES),
+    ],
+)
+def test_constant_nodes_become_constants(attrs, expected):
+    proto = model([node("Constant", [], ["c"], **attrs), node("Identity", ["c"], ["y"])])
+    graph = read(proto).graph
+    assert len(graph.nodes) == 1
+    ((value, array),) = graph.constants.items()
+    assert value.name == "c"
+    assert array.dtype == np.asarray(expected).dtype
+    np.testing.assert_array_equal(array, expected)
+
+
+def test_initializers_that_are_inputs_too_are_constants_that_a_run_may_replace():
+    proto = model(
+        [node("Mul", ["x", "w"], ["y"])],
+        [info("x", [2, 3]), info("w", [3])],
+        constants={"w": np.full(3, 2, np.float32)},
+    )
+    made = read(proto)
+    assert [v.name for v in made.graph.inputs] == ["x"]
+    assert made.overridable == ("w",)
+    session = runtime.prepare(made)
+    np.testing.assert_array_equal(session.run({"x": ONES})["y"], 2 * ONES)
+    replaced = session.run({"x": ONES, "w": np.full(3, 5, np.float32)})
+    np.testing.assert_array_equal(replaced["y"], 5 * ONES)
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [[("ai.onnx", 21)], [("unused", 7)], [("unused", 7), ("unused", 8)], [("ai.onnx.ml", 3)]],
+)
+def test_duplicate_and_unused_imports_are_fine(imports):
+    assert read(model([node("Relu", ["x"], ["y"])], imports=imports)).graph.nodes
+
+
+def test_the_standard_s_domain_has_two_names():
+    proto = model([node("Relu", ["x"], ["y"], domain="ai.onnx")])
+    assert read(proto).graph.nodes[0].key == "Relu"
+
+
+# ---- names that attack ----------------------------------------------------------------------------
+
+EVIL = "a\x1b[31m\x07\u202eb\u200b\x9b\x00c"
+
+
+def test_names_are_printable_everywhere_and_still_run():
+    names = ["x\x1b]0;owned\x07", "h\u202e", "y\n"]
+    proto = model(
+        [node("Relu", names[:1], names[1:2], name=EVIL), node("Neg", names[1:2], names[2:])],
+        [info(names[0], [2, 3])],
+        [names[2]],
+    )
+    proto.producer_name = EVIL
+    proto.graph.name = EVIL
+    made = read(proto)
+    shown = [v.name for v in made.graph.values()] + [n.name for n in made.graph.nodes]
+    assert all(name.isprintable() for name in [*shown, made.producer, made.graph.name])
+    (x,) = made.graph.inputs
+    assert x.name == "x\\x1b]0;owned\\x07"
+    for source in (made, made.graph):
+        assert list(runtime.prepare(source).run({x.name: ONES})) == ["y\\x0a"]
+    inner = runtime.prepare(made, extra_outputs=["h\\u202e"]).run({x.name: ONES})
+    np.testing.assert_array_equal(inner["h\\u202e"], ONES)
+
+
+def test_names_in_any_script_stay_as_they_are():
+    proto = model(
+        [node("Relu", ["größe"], ["損失"], name="слой 1")], [info("größe", [1])], ["損失"]
+    )
+    graph = read(proto).graph
+    assert [v.name for v in graph.values()] == ["größe", "損失"]
+    assert graph.nodes[0].name == "слой 1"
+
+
+def test_names_that_become_alike_stay_apart():
+    proto = model([node("Relu", ["x"], ["\x1b"]), node("Neg", ["\x1b"], ["\\x1b"])], (), ["\\x1b"])
+    names = [v.name for v in read(proto).graph.values()]
+    assert len(set(names)) == 3
+
+
+def test_names_that_are_no_utf8_and_endless_names():
+    data = model([node("Relu", ["x"], ["y"], name="QQQQ")]).SerializeToString()
+    made = onnxfile.read(data.replace(b"QQQQ", b"\xff\xfeQ\x1b"), OPS)
+    assert made.graph.nodes[0].name == "\\xff\\xfeQ\\x1b"
+    long = read(model([node("Relu", ["x"], ["y"], name="n" * 10**6)]))
+    assert len(long.graph.nodes[0].name) < 1000
+    broken = data.replace(b"\x01y", b"\x01\xff")
+    assert onnxfile.read(broken, OPS).graph.outputs[0].name == "\\xff"
+
+
+def test_attribute_and_operator_names_are_shown_harmless():
+    for proto in (
+        model([node(EVIL, ["x"], ["y"])]),
+        model([node("Relu", ["x"], ["y"], **{EVIL: 1})]),
+        model([node("Relu", ["x"], ["y"], domain=EVIL)]),
+        model([node("Relu", [EVIL], ["y"])]),
+    ):
+        assert "\\x1b" in refusal(proto).message
+
+
+# ---- malformed graphs -----------------------------------------------------------------------------
+
+RELU = node("Relu", ["x"], ["y"], name="r")
+RELU_OUT = [onnx.ValueInfoProto(name="y")]
+
+MALFORMED = {
+    "unknown operator": (model([node("Rleu", ["x"], ["y"])]), "(Rleu, opset 21) is no operator"),
+    "too young": (model([node("Gelu", ["x"], ["y"])], opset=13), "(Gelu, opset 13) is no operator"),
+    "no import": (
+        model([node("F", ["x"], ["y"], domain="d")]),
+        "domain d, which the file does not",
+    ),
+    "old opset": (model([RELU], opset=6), "opset 6, but gradcli reads 7 to 28"),
+    "future opset": (model([RELU], opset=999), "opset 999"),
+    "negative opset": (model([RELU], opset=-1), "opset -1"),
+    "two opsets": (model([RELU], imports=[("ai.onnx", 13)]), "both opset 21 and opset 13"),
+    "no such value": (model([node("Relu", ["z"], ["y"])]), "reads 'z', which nothing makes"),
+    "out of order": (
+        model([node("Relu", ["h"], ["y"]), node("Relu", ["x"], ["h"])]),
+        "reads 'h' before it is made: the nodes are not in order",
+    ),
+    "itself": (model([node("Add", ["x", "y"], ["y"])]), "reads 'y' before it is made"),
+    "made twice": (model([RELU, RELU]), "'y', as another value already is"),
+    "input twice": (model([RELU], [info("x", [1]), info("x", [1])]), "a graph input is called 'x'"),
+    "output is input": (model([node("Relu", ["x"], ["x"])], (), ["x"]), "as another value"),
+    "no outputs": (model([RELU], (), []), "has no outputs"),
+    "output missing": (model([RELU], (), ["q"]), "reads 'q', which nothing makes"),
+    "too many operands": (model([node("Relu", ["x", "x"], ["y"])]), "has 2 inputs, not 1"),
+    "too few operands": (model([node("Add", ["x"], ["y"])]), "has 1 inputs, not 2"),
+    "too many results": (model([node("Relu", ["x"], ["y", "z"])]), "has 2 outputs, not 1"),
+    "unknown attribute": (model([node("Relu", ["x"], ["y"], alpha=1.0)]), "no attribute 'alpha'"),
+    "attribute of another kind": (
+        model([node("LeakyRelu", ["x"], ["y"], alpha=1)]),
+        "attribute 'alpha' is of kind INT, not FLOAT",
+    ),
+    "attribute missing": (model([node("Cast", ["x"], ["y"])]), "lacks its attribute 'to'"),
+    "cast to nothing known": (model([node("Cast", ["x"], ["y"], to=77)]), "element type 77"),
+    "operand left out": (model([node("Add", ["x", ""], ["y"])]), "lacks its input 'B'"),
+    "shapes that do not fit": (
+        model([node("Add", ["x", "c"], ["y"])], constants={"c": np.ones(5, np.float32)}),
+        "(Add, opset 21)",
+    ),
+    "negative input size": (model([RELU], [info("x", [-5])]), "a dimension of -5"),
+    "unknown input type": (model([RELU], [info("x", [1], 99)]), "unknown element type 99"),
+    "reference outside a function": (
+        model([helper.make_node("LeakyRelu", ["x"], ["y"])]),
+        "refers to a function's attribute",
+    ),
+}
+_ref = MALFORMED["reference outside a function"][0].graph.node[0]
+_ref.attribute.add(name="alpha", ref_attr_name="a", type=1)
+
+
+@pytest.mark.parametrize(("proto", "said"), MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_graph_is_refused_in_one_sentence(proto, said):
+    error = refusal(proto)
+    assert said in error.message
+    assert error.message.startswith("<bytes>: ")
+
+
+def test_a_size_of_minus_one_is_a_size_that_is_not_known():
+    (x,) = read(model([RELU], [info("x", [-1, 3])])).graph.inputs
+    assert x.shape is not None
+    assert isinstance(x.shape[0], str)
+
+
+def test_question_marks_are_no_symbols():
+    (x,) = read(model([RELU], [info("x", ["?", "?"])])).graph.inputs
+    assert x.shape is not None
+    assert x.shape[0] != x.shape[1]
+
+
+def test_sequences_are_no_inputs():
+    proto = model([node("SequenceLength", ["x"], ["y"])])
+    kind = helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, None)
+    proto.graph.input[0].CopyFrom(kind)
+    assert "declared as sequence" in refusal(proto).message
+
+
+def test_an_operator_that_its_card_refuses_keeps_its_place_in_the_message():
+    proto = model(
+        [node("BatchNormalization", ["x", *"wwww"], ["y"], name="bn", training_mode=1)],
+        [info("x", [2, 3, 4])],
+        constants={"w": np.ones(3, np.float32)},
+    )
+    with pytest.raises(UnsupportedError, match=r"node 'bn' \(BatchNormalization, opset 21\)"):
+        read(proto)
+
+
+# ---- local functions ------------------------------------------------------------------------------
+
+
+def function(name: str, nodes, inputs=("a",), outputs=("b",), attributes=(), defaults=(), opset=21):
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("f", 1)]
+    return helper.make_function("f", name, inputs, outputs, nodes, imports, attributes, defaults)
+
+
+def calling(*functions, nodes=None, **options) -> onnx.ModelProto:
+    calls = nodes or [node(functions[0].name, ["x"], ["y"], domain="f", name="call")]
+    return model(calls, functions=functions, imports=[("f", 1)], **options)
+
+
+def referring(op: str, inputs, outputs, **references: str) -> onnx.NodeProto:
+    made = node(op, inputs, outputs)
+    kinds = {"alpha": 1, "to": 2, "axis": 2}
+    for name, reference in references.items():
+        made.attribute.add(name=name, ref_attr_name=reference, type=kinds[name])
+    return made
+
+
+def test_functions_are_inlined_under_the_caller_s_names():
+    inner = function("F", [node("Tanh", ["a"], ["t"], name="n"), node("Neg", ["t"], ["b"])])
+    proto = calling(
+        inner,
+        nodes=[
+            node("F", ["x"], ["h"], domain="f", name="one"),
+            node("F", ["h"], ["y"], domain="f"),
+        ],
+    )
+    graph = both_agree(proto, x=ONES).graph
+    assert [n.name for n in graph.nodes] == ["one/n", "h", "y/n", "y"]
+    assert [v.name for v in graph.values()] == ["x", "one/t", "h", "y/t", "y"]
+
+
+def test_functions_take_attributes_with_and_without_defaults():
+    body = [
+        referring("LeakyRelu", ["a"], ["t"], alpha="slope"),
+        referring("Cast", ["t"], ["b"], to="kind"),
+    ]
+    default = helper.make_attribute("slope", 0.25)
+    inner = function("F", body, attributes=["kind"], defaults=[default])
+    for given, slope in (({}, 0.25), ({"slope": 0.75}, 0.75)):
+        call = node("F", ["x"], ["y"], domain="f", kind=TensorProto.DOUBLE, **given)
+        graph = both_agree(calling(inner, nodes=[call]), x=-ONES).graph
+        assert [n.attrs.get("alpha", n.attrs.get("to")) for n in graph.nodes] == [slope, "float64"]
+    assert "lacks the attribute kind" in refusal(calling(inner)).message
+    wrong = node("F", ["x"], ["y"], domain="f", kind=1, other=1)
+    assert "unknown attribute other" in refusal(calling(inner, nodes=[wrong])).message
+
+
+def test_an_attribute_that_refers_to_one_not_given_takes_the_operator_s_default():
+    inner = function("F", [referring("Softmax", ["a"], ["b"], axis="axis")])
+    inner.attribute_proto.add(name="axis", type=2, i=0)
+    outer = function("G", [node("F", ["a"], ["b"], domain="f")])
+    assert both_agree(calling(outer, inner), x=ONES).graph.nodes[0].attrs["axis"] == 0
+
+
+def test_functions_have_their_own_opset_and_optional_parameters():
+    inner = function("F", [node("ReduceSum", ["a"], ["b"], axes=[1])], opset=11)
+    assert read(calling(inner)).graph.nodes[0].inputs[1] is not None
+    clip = function("C", [node("Clip", ["a", "l", "h"], ["b"])], inputs=["a", "l", "h"])
+    call = node("C", ["x", "", "m"], ["y"], domain="f")
+    both_agree(calling(clip, nodes=[call], constants={"m": np.array(0.5, np.float32)}), x=ONES)
+
+
+def test_functions_may_hand_parameters_through_and_give_one_value_twice():
+    inner = function("F", [node("Neg", ["a"], ["t"])], outputs=["a", "t", "t"])
+    call = node("F", ["x"], ["y", "z", "w"], domain="f")
+    proto = calling(inner, nodes=[call], outputs=["y", "z", "w"])
+    found = runtime.prepare(read(proto).graph).run({"x": ONES})
+    assert {name: value[0, 0] for name, value in found.items()} == {"y": 1, "z": -1, "w": -1}
+
+
+def test_functions_hold_constants_and_control_flow():
+    branch = helper.make_graph([node("Mul", ["a", "k"], ["t"])], "t", [], [info("t", None)])
+    body = [
+        node("Constant", [], ["k"], value_float=3.0),
+        node("Constant", [], ["p"], value=onnx.numpy_helper.from_array(np.array(True))),
+        node("If", ["p"], ["b"], then_branch=branch, else_branch=branch),
+    ]
+    both_agree(calling(function("F", body)), x=ONES)
+
+
+def test_a_function_stands_before_an_operator_of_its_name():
+    inner = helper.make_function(
+        "", "Relu", ["a"], ["b"], [node("Neg", ["a"], ["b"])], [helper.make_opsetid("", 21)]
+    )
+    graph = read(model([RELU], functions=[inner])).graph
+    assert [n.op for n in graph.nodes] == ["Neg"]
+
+
+def test_doubling_functions_are_counted_not_inlined():
+    functions = [function("F0", [node("Neg", ["a"], ["b"])])]
+    for k in range(1, 40):
+        name = f"F{k - 1}"
+        halves = [node(name, ["a"], ["t"], domain="f"), node(name, ["t"], ["b"], domain="f")]
+        functions.append(function(f"F{k}", halves))
+    call = [node("F39", ["x"], ["y"], domain="f")]
+    start = time.perf_counter()
+    message = refusal(calling(*functions, nodes=call), budget=Budget(depth=64)).message
+    assert time.perf_counter() - start < 5
+    assert "549,755,813,888 nodes once its functions are inlined" in message
+
+
+def test_functions_that_call_themselves_are_refused():
+    one = function("F", [node("G", ["a"], ["b"], domain="f")])
+    two = function("G", [node("F", ["a"], ["b"], domain="f")])
+    assert "calls itself" in refusal(calling(one, two)).message
+
+
+def test_functions_that_nest_too_deep_or_are_defined_twice_are_refused():
+    functions = [function("F0", [node("Neg", ["a"], ["b"])])]
+    functions += [
+        function(f"F{k}", [node(f"F{k - 1}", ["a"], ["b"], domain="f")]) for k in range(1, 5000)
+    ]
+    call = [node("F4999", ["x"], ["y"], domain="f")]
+    assert "nest more than 32 deep" in refusal(calling(*functions, nodes=call)).message
+    assert "defined twice" in refusal(calling(functions[0], functions[0])).message
+
+
+@pytest.mark.parametrize(
+    ("inner", "said"),
+    [
+        (function("F", [node("Neg", ["x"], ["b"])]), "reads 'x', which nothing makes"),
+        (function("F", [node("Neg", ["a"], ["a"])]), "as another value already is"),
+        (function("F", [node("Neg", ["a"], ["t"])]), "never makes its output 'b'"),
+        (function("F", [node("Neg", ["a"], ["b"])], inputs=["a", "a"]), "a function's parameter"),
+    ],
+)
+def test_malformed_functions_are_refused(inner, said):
+    assert said in refusal(calling(inner)).message
+
+
+def test_a_call_with_too_many_operands_is_refused():
+    call = node("F", ["x", "x"], ["y"], domain="f")
+    inner = function("F", [node("Neg", ["a"], ["b"])])
+    assert "more inputs or outputs" in refusal(calling(inner, nodes=[call])).message
+
+
+# ---- bodies ---------------------------------------------------------------------------------------
+
+
+def body(nodes, outputs, inputs=(), constants=None) -> onnx.GraphProto:
+    arrays = [onnx.numpy_helper.from_array(a, n) for n, a in (constants or {}).items()]
+    return helper.make_graph(nodes, "body", inputs, outputs, arrays)
+
+
+def untyped(name: str) -> onnx.ValueInfoProto:
+    return onnx.ValueInfoProto(name=name)
+
+
+def test_branches_capture_shadowed_names_and_outer_values():
+    yes = body([node("Add", ["h", "w"], ["t"])], [untyped("t")])
+    no = body([node("Neg", ["x"], ["h2"]), node("Neg", ["h2"], ["t"])], [untyped("t")])
+    proto = model(
+        [
+            node("Tanh", ["x"], ["h"]),
+            node("If", ["p"], ["u"], then_branch=yes, else_branch=no),
+            node("If", ["p"], ["v"], then_branch=no, else_branch=no),
+            node("Add", ["u", "v"], ["y"]),
+        ],
+        [info("x", [2, 3]), info("p", [], TensorProto.BOOL)],
+        constants={"w": np.full((40, 2, 3), 2, np.float32)},
+    )
+    for p in (True, False):
+        graph = both_agree(proto, x=ONES, p=np.array(p)).graph
+    then = graph.nodes[1].attrs["then_branch"]
+    assert [v.name for v in then.captures] == ["h", "w"]
+
+
+def test_a_branch_may_give_back_an_outer_value():
+    # onnxruntime refuses this; written again it runs.
+    branch = body([], [untyped("x")])
+    made = node("If", ["p"], ["y"], then_branch=branch, else_branch=branch)
+    graph = read(model([made], [info("x", [2, 3]), info("p", [], TensorProto.BOOL)])).graph
+    found = runtime.prepare(graph).run({"x": ONES, "p": np.array(True)})
+    np.testing.assert_array_equal(found["y"], ONES)
+
+
+def loop() -> onnx.ModelProto:
+    trip = body(
+        [
+            node("Identity", ["go"], ["on"]),
+            node("Mul", ["s", "w"], ["s2"]),
+            node("ReduceSum", ["s2", "axes"], ["row"], keepdims=0),
+        ],
+        [untyped("on"), untyped("s2"), untyped("row")],
+        [info("i", [], 7), info("go", [], 9), untyped("s")],
+        {"axes": np.array([0])},
+    )
+    return model(
+        [node("Loop", ["n", "", "x"], ["y", "rows"], body=trip)],
+        outputs=["y", "rows"],
+        constants={"n": np.array(3), "w": np.full(3, 2, np.float32)},
+    )
+
+
+def test_loops_keep_their_bodies_and_types():
+    graph = both_agree(loop(), x=ONES).graph
+    trip = graph.nodes[0].attrs["body"]
+    assert [v.dtype for v in trip.inputs] == [DType.INT64, DType.BOOL, DType.FLOAT32]
+    y, rows = graph.outputs
+    assert y.dtype is DType.FLOAT32
+    assert rows.shape is None or len(rows.shape) == 2
+
+
+def test_scans_keep_their_bodies_and_types():
+    step = body(
+        [node("Add", ["s", "e"], ["s2"]), node("Neg", ["s2"], ["o"])],
+        [untyped("s2"), untyped("o")],
+        [untyped("s"), untyped("e")],
+    )
+    proto = model(
+        [node("Scan", ["z", "x"], ["last", "y"], body=step, num_scan_inputs=1)],
+        outputs=["last", "y"],
+        constants={"z": np.zeros(3, np.float32)},
+    )
+    both_agree(proto, x=ONES)
+
+
+def test_bodies_that_nest_too_deep_are_refused():
+    inner = node("Neg", ["x"], ["y"])
+    for _ in range(20):
+        branch = body([inner], [untyped("y")])
+        inner = node("If", ["p"], ["y"], then_branch=branch, else_branch=body([RELU], RELU_OUT))
+    proto = model([inner], [info("x", [1]), info("p", [], TensorProto.BOOL)])
+    assert "nest more than 16 deep" in refusal(proto, budget=Budget(depth=16)).message
+
+
+def test_bodies_beyond_all_reason_do_not_crash_the_parser():
+    data = b""
+    for field in (6, 5, 1) * 3000:  # attribute.g, node.attribute, graph.node
+        length = len(data)
+        size = bytes(
+            (length >> 7 * k & 0x7F) | (0x80 if length >> 7 * (k + 1) else 0)
+            for k in range(max(1, -(-length.bit_length() // 7)))
+        )
+        data = bytes([field << 3 | 2]) + size + data
+    with pytest.raises(ModelError, match="not a valid ONNX model"):
+        onnxfile.read(b"\x08\x0a\x3a" + size + data, OPS)
+
+
+def test_a_body_sees_only_what_stands_before_it():
+    branch = body([node("Neg", ["late"], ["t"])], [untyped("t")])
+    proto = model(
+        [
+            node("If", ["p"], ["y"], then_branch=branch, else_branch=branch),
+            node("Neg", ["x"], ["late"]),
+        ],
+        [info("x", [1]), info("p", [], TensorProto.BOOL)],
+    )
+    assert "reads 'late' before it is made" in refusal(proto).message
+
+
+# ---- bombs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", [OPS, NoCards()], ids=["cards", "no cards"])
+@pytest.mark.parametrize(
+    ("made", "constants"),
+    [
+        (
+            node("Range", ["a", "n", "d"], ["y"]),
+            {"a": np.array(0), "n": np.array(2**38), "d": np.array(1)},
+        ),
+        (node("ConstantOfShape", ["s"], ["y"]), {"s": np.array([2**38])}),
+        (node("Expand", ["one", "s"], ["y"]), {"one": np.ones(1), "s": np.array([2**38])}),
+        (node("Tile", ["one", "s"], ["y"]), {"one": np.ones(1), "s": np.array([2**38])}),
+        (
+            node("OneHot", ["i", "n", "v"], ["y"]),
+            {"i": np.array([0]), "n": np.array(2**38), "v": np.ones(2)},
+        ),
+    ],
+    ids=lambda v: v.op_type if isinstance(v, onnx.NodeProto) else "",
+)
+def test_values_that_would_not_fit_in_memory_are_not_made(made, constants, table):
+    graph = read(model([made], constants=constants), table=table).graph
+    assert sum(a.nbytes for a in graph.constants.values()) < 1000
+    shape = graph.outputs[0].shape
+    assert shape is None or 2**38 in shape or isinstance(shape[0], str)
+
+
+def test_too_many_nodes_are_refused():
+    chain = [node("Neg", [f"v{k}"], [f"v{k + 1}"]) for k in range(50)]
+    proto = model(chain, [info("v0", [1])], ["v50"])
+    assert read(proto, budget=Budget(nodes=50)).graph.nodes
+    assert "has 50 nodes, above the limit of 49" in refusal(proto, budget=Budget(nodes=49)).message
+
+
+def test_twenty_thousand_nodes_are_read_at_once():
+    chain = [node("Neg", [f"v{k}"], [f"v{k + 1}"]) for k in range(20_000)]
+    made = read(model(chain, [info("v0", ["n"])], ["v20000"]))
+    assert len(made.graph.nodes) == 20_000
+    assert made.graph.outputs[0].shape == ("n",)
