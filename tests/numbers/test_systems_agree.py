@@ -167,7 +167,7 @@ def test_operation(name, n):
         assert_alike(n, compute)
 
 
-# ---- whole computations ---------------------------------------------------------------------------
+# ---- whole computations -------------------------------------------------------------------------
 
 
 def perceptron(n):
