@@ -180,7 +180,7 @@ def pose(
     fixed = {
         v.name: feeds[v.name] for v in graph.inputs if not v.dtype.is_float and v.name in feeds
     }
-    whole = specialise(graph, shapes, fixed, table)
+    whole = specialise(graph, shapes, fixed, table, keep=wrt_names)
     for element in elements:
         _check_index(whole, element)
     point, anchors = _point(whole, wrt_names, feeds, table)

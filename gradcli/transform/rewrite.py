@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from gradcli.graph import Builder, DType, Graph, Node, Value, Var
 from gradcli.graph.dtypes import Shape
@@ -30,7 +31,9 @@ class Rewriter:
         self.b.reserve(graph)
         self.env: dict[Value, Var] = {}
 
-    def adopt_inputs(self, retype: Callable[[Value], tuple[DType, Shape | None]] | None = None) -> None:
+    def adopt_inputs(
+        self, retype: Callable[[Value], tuple[DType, Shape | None]] | None = None
+    ) -> None:
         """Take over inputs and constants; with `retype`, inputs get these dtypes and shapes."""
         for value in self.old.inputs:
             new = value if retype is None else Value(value.name, *retype(value))
@@ -43,8 +46,26 @@ class Rewriter:
         return [None if v is None else self.env[v] for v in node.inputs]
 
     def copy(self, node: Node) -> None:
-        """Carry a node over as it is, types inferred anew."""
-        self.become(node, self.b.copy(node, self.operands(node)))
+        """Carry a node over, types inferred anew; those of an unknown operator stay."""
+        if node.key not in self.table:
+            self.carry(node)
+        else:
+            self.become(node, self.b.copy(self.rebound(node), self.operands(node)))
+
+    def carry(self, node: Node, shapes: bool = True) -> None:
+        """Carry a node over with the types that it has, or with its dtypes alone."""
+        made = tuple(
+            None if v is None else Value(v.name, v.dtype, v.shape if shapes else None)
+            for v in node.outputs
+        )
+        given = tuple(None if x is None else x.value for x in self.operands(node))
+        self.b.emit(replace(self.rebound(node), inputs=given, outputs=made))
+        self.become(node, [None if v is None else self.b.var(v) for v in made])
+
+    def rebound(self, node: Node) -> Node:
+        """The node, its bodies capturing what the captured values have become."""
+        new = {name: rebind(a, self.env) for name, a in node.attrs.items() if isinstance(a, Graph)}
+        return replace(node, attrs={**node.attrs, **new}) if new else node
 
     def become(self, node: Node, results: Vars) -> None:
         """Let these values stand for the node's outputs from here on."""
@@ -58,12 +79,40 @@ class Rewriter:
         for old in self.old.outputs:
             new = self.env[old]
             if new.value.name != old.name:
-                new = Var(self.b, self.b.copy(_identity(old), [new])[0].value)  # type: ignore[union-attr] # one output
+                new = Var(self.b, self.b.copy(identity(old), [new])[0].value)  # type: ignore[union-attr] # one output
             outputs.append(new)
         return self.b.graph(outputs, self.old.name)
 
 
-def _identity(value: Value) -> Node:
+def rebind(body: Graph, env: Mapping[Value, Var]) -> Graph:
+    """A body of If, Loop or Scan that captures what its outer values have become."""
+    moved = {v: env[v] for v in body.captures if v in env and env[v].value is not v}
+    if not moved:
+        return body
+
+    def now(value: Value) -> Value:
+        return moved[value].value if value in moved else value
+
+    nodes = [
+        replace(
+            node,
+            inputs=tuple(None if v is None else now(v) for v in node.inputs),
+            attrs={
+                k: rebind(a, moved) if isinstance(a, Graph) else a for k, a in node.attrs.items()
+            },
+        )
+        for node in body.nodes
+    ]
+    return replace(
+        body,
+        nodes=tuple(nodes),
+        outputs=tuple(map(now, body.outputs)),
+        captures=tuple(dict.fromkeys(map(now, body.captures))),
+    )
+
+
+def identity(value: Value) -> Node:
+    """An Identity node that makes a value of this name."""
     return Node("Identity", (value,), (value,), name=value.name)
 
 

@@ -1,4 +1,4 @@
-"""Remove what costs and says nothing: dead code, known values, repetitions, operators without effect."""
+"""Remove what costs and says nothing: dead code, known values, repetitions, idle operators."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.graph import Graph, Node, Value, Var, is_static
+from gradcli.graph import DType, Graph, Node, Value, Var, is_static
 from gradcli.ops import OPS, Table
 from gradcli.transform.fold import NEVER, fold
 from gradcli.transform.rewrite import Rewriter
+
+SMALL = 1 << 10
+"""Bytes up to which constants are compared element by element, to make one of equal ones."""
+
+RESHAPING = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze"))
+"""Operators that leave every element in its place in memory."""
 
 
 def simplify(graph: Graph, table: Table = OPS) -> Graph:
@@ -42,34 +48,51 @@ def prune(graph: Graph) -> Graph:
 
 
 class _Simplifier(Rewriter):
+    """A Rewriter that remembers what stands in the new graph already."""
+
     def __init__(self, graph: Graph, table: Table) -> None:
         super().__init__(graph, table)
         self.adopt_inputs()
         self._seen: dict[Any, int] = {}
+        self._made: dict[Value, Node] = {}
+        self._merge_constants()
+
+    def _merge_constants(self) -> None:
+        first: dict[Any, Var] = {}
+        for value, array in self.old.constants.items():
+            if array.nbytes <= SMALL and value.dtype is not DType.STRING:
+                key = (value.dtype, array.shape, array.tobytes())
+                self.env[value] = first.setdefault(key, self.env[value])
 
     def visit(self, node: Node) -> None:
         operands = self.operands(node)
-        same = _without_effect(node, operands, self.b.nodes)
-        if same is not None:
+        if (same := self._handed_on(node, operands)) is not None:
             self.become(node, [same])
             return
-        if (arrays := fold(node, operands, self.table)) is not None:
-            self.become(node, [self._constant(v, a) for v, a in zip(node.outputs, arrays, strict=False)])
+        if (arrays := fold(self.b, node, operands, self.table)) is not None:
+            self.become(node, [self._constant(v, a) for v, a in _pairs(node.outputs, arrays)])
             return
-        key = _key(node, operands)
+        node, given = self._shorter(node, operands)
+        key = _key(node, given)
         place = self._seen.get(key)
         if place is not None and key is not None:
             self._merge(node, place)
             return
         if key is not None:
             self._seen[key] = len(self.b.nodes)
-        self.copy(node)
+        if node.key not in self.table:
+            self.carry(node)
+            return
+        results = self.b.copy(self.rebound(node), given)
+        self.become(node, results)
+        if results and results[0] is not None:
+            self._made[results[0].value] = self.b.nodes[-1]
 
-    def _constant(self, value: Value | None, array: np.ndarray) -> Var | None:
+    def _constant(self, value: Value | None, array: np.ndarray | None) -> Var | None:
         return None if value is None else self.b.constant(array, value.dtype)
 
     def _merge(self, node: Node, place: int) -> None:
-        """Let the node's twin at `place` stand for it, with such further outputs as only this one has."""
+        """Let the node's twin stand for it, with such further outputs as only this one has."""
         twin = self.b.nodes[place]
         outputs = list(twin.outputs) + [None] * (len(node.outputs) - len(twin.outputs))
         for k, value in enumerate(node.outputs):
@@ -79,23 +102,94 @@ class _Simplifier(Rewriter):
             self.b.nodes[place] = replace(twin, outputs=tuple(outputs))
         self.become(node, [None if v is None else self.b.var(v) for v in outputs])
 
+    def _handed_on(self, node: Node, operands: Sequence[Var | None]) -> Var | None:
+        """What stands for the node's only result already: an operand, or what it was made of."""
+        if node.domain or not operands or operands[0] is None:
+            return None
+        x, y = operands[0], node.outputs[0]
+        if node.op == "Identity":
+            return x
+        if y is None or any(v is not None for v in node.outputs[1:]):
+            return None
+        if _idle(node, operands, y):
+            return x
+        made = self._made.get(x.value)
+        source = None if made is None else made.inputs[0]
+        if made is None or source is None or made.domain:
+            return None
+        if node.op in RESHAPING and made.op in RESHAPING:
+            return self.b.var(source) if is_static(y.shape) and source.shape == y.shape else None
+        if node.op == "Transpose" and made.op == "Transpose":
+            perm = _joined(made, node)
+            return self.b.var(source) if perm == tuple(range(len(perm))) else None
+        return None
 
-def _without_effect(node: Node, operands: Sequence[Var | None], made: Sequence[Node]) -> Var | None:
-    """The operand that the node hands on unchanged, if it does."""
-    if node.domain or not operands or operands[0] is None:
-        return None
-    x, y = operands[0], node.outputs[0]
-    if node.op == "Identity":
-        return x
-    if y is None:
-        return None
-    if node.op == "Cast" and x.dtype is y.dtype:
-        return x
-    if node.op in ("Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten", "Tile") and is_static(y.shape):
-        return x if x.shape == y.shape else None
-    if node.op == "Transpose" and node.attrs["perm"] == tuple(range(x.rank)):
-        return x
-    return None
+    def _shorter(
+        self, node: Node, operands: Sequence[Var | None]
+    ) -> tuple[Node, Sequence[Var | None]]:
+        """Two moves of elements one after the other as one move."""
+        x = operands[0] if operands and not node.domain else None
+        made = None if x is None else self._made.get(x.value)
+        if made is None or made.domain or made.inputs[0] is None:
+            return node, operands
+        source, y = self.b.var(made.inputs[0]), node.outputs[0]
+        if node.op == "Transpose" and made.op == "Transpose":
+            return replace(node, attrs={**node.attrs, "perm": _joined(made, node)}), [source]
+        if node.op in RESHAPING and made.op in RESHAPING and y is not None and is_static(y.shape):
+            target = self.b.ints(y.shape)  # type: ignore[arg-type] # static
+            allowzero = int(0 in (y.shape or ()))
+            return replace(node, op="Reshape", attrs={"allowzero": allowzero}), [source, target]
+        return node, operands
+
+
+def _pairs(
+    values: Sequence[Value | None], arrays: Sequence[np.ndarray | None]
+) -> zip[tuple[Value | None, np.ndarray | None]]:
+    return zip(values, arrays, strict=False)
+
+
+def _idle(node: Node, operands: Sequence[Var | None], y: Value) -> bool:
+    """Whether the node's result is its first operand, element by element."""
+    x = operands[0]
+    assert x is not None
+    unmoved = is_static(x.shape) and x.shape == y.shape
+    match node.op:
+        case "Cast":
+            return x.dtype is y.dtype
+        case "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Expand" | "Tile":
+            return unmoved
+        case "Concat" | "Sum" | "Max" | "Min" | "Mean":
+            return len(operands) == 1
+        case "Pad":
+            pads = _ints(operands, 1)
+            return pads is not None and not any(pads)
+        case "Slice":
+            steps = _ints(operands, 4) if len(operands) > 4 and operands[4] is not None else ()
+            return unmoved and steps is not None and all(step > 0 for step in steps)
+        case "Transpose":
+            return x.shape is not None and _perm(node, len(x.shape)) == tuple(range(len(x.shape)))
+    return False
+
+
+def _ints(operands: Sequence[Var | None], k: int) -> list[int] | None:
+    """A constant operand's elements."""
+    x = operands[k]
+    return None if x is None or x.const is None else [int(i) for i in x.const.reshape(-1)]
+
+
+def _perm(node: Node, rank: int) -> tuple[int, ...]:
+    given = node.attrs["perm"]
+    return tuple(range(rank))[::-1] if given is None else tuple(given)
+
+
+def _joined(first: Node, second: Node) -> tuple[int, ...]:
+    """Two permutations of axes, one after the other."""
+    given = first.attrs["perm"] or second.attrs["perm"]
+    source = first.inputs[0]
+    assert source is not None
+    rank = len(given) if given is not None else len(source.shape or ())
+    inner, outer = _perm(first, rank), _perm(second, rank)
+    return tuple(inner[a] for a in outer)
 
 
 def _key(node: Node, operands: Sequence[Var | None]) -> Any:
@@ -107,7 +201,11 @@ def _key(node: Node, operands: Sequence[Var | None]) -> Any:
 
 
 def _frozen(attrs: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(
-        (k, (v.dtype.str, v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v)
-        for k, v in sorted(attrs.items())
-    )
+    return tuple((name, _exact(value)) for name, value in sorted(attrs.items()))
+
+
+def _exact(value: Any) -> Any:
+    """An attribute as something to compare by: 0.0 and -0.0 differ, and so do 1 and 1.0."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.name, value.shape, value.tobytes()
+    return repr(value) if isinstance(value, float | tuple) else value

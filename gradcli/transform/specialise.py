@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from gradcli.errors import ModelError
+from gradcli.errors import InternalError, ModelError
 from gradcli.graph import Graph, Node, Value, Var
 from gradcli.graph.dtypes import DType, Shape
 from gradcli.ops import OPS, Table
-from gradcli.transform.fold import fold
-from gradcli.transform.rewrite import Rewriter
+from gradcli.transform.fold import ALWAYS, fold
+from gradcli.transform.rewrite import Rewriter, identity
 
 SMALL = 1 << 16
 """Bytes up to which floats are folded too: scales and sizes computed on the way to a shape."""
@@ -22,77 +23,114 @@ def specialise(
     shapes: Mapping[str, tuple[int, ...]],
     values: Mapping[str, np.ndarray] | None = None,
     table: Table = OPS,
+    keep: Collection[str] = (),
 ) -> Graph:
     """The graph for inputs of these shapes: every type inferred anew, shape arithmetic done.
 
-    What the file declares of shapes is dropped: only what the cards infer counts. Names of values and
-    nodes stay; a computed value becomes a constant of its own name.
+    What the file declares of shapes is dropped: only what the cards infer counts. Names of values
+    and nodes stay; a computed value becomes a constant of its own name. The branch of an If whose
+    condition is known stands in its place.
 
     Args:
         graph: The graph as read.
         shapes: By input name.
         values: Inputs that become constants: integers that structure may hang on.
         table: Cards. A node without one is carried over as it is.
+        keep: Names of tensors that will be varied: nothing is computed from their values, although
+            they may be constants of the file.
 
     Raises:
         ModelError: When shapes do not fit together; it names the node.
     """
     values = values or {}
-    r = Rewriter(graph, table)
+    s = _Specialiser(graph, table, frozenset(keep))
 
     def retype(v: Value) -> tuple[DType, Shape | None]:
         return v.dtype, shapes.get(v.name, v.shape)
 
-    r.adopt_inputs(retype)
+    s.adopt_inputs(retype)
     for value in graph.inputs:
         if value.name in values:
-            _fix(r, value, values[value.name])
+            s.b.inputs.remove(s.env[value].value)
+            s.env[value] = s.constant(value.name, values[value.name].astype(value.dtype.np))
     for node in graph.nodes:
-        arrays = fold(node, r.operands(node), table, SMALL)
-        if arrays is not None:
-            r.become(node, [_named(r, v, a) for v, a in zip(node.outputs, arrays, strict=False)])
-        elif node.key in table:
-            _copy(r, node)
+        s.visit(node)
+    return s.finish()
+
+
+class _Specialiser(Rewriter):
+    def __init__(self, graph: Graph, table: Table, keep: frozenset[str]) -> None:
+        super().__init__(graph, table)
+        self.keep = keep
+
+    def visit(self, node: Node) -> None:
+        """Compute the node, or its types."""
+        if node.key == "If" and (branch := self._branch(node)) is not None:
+            self._inline(node, branch)
+        elif (arrays := self._known(node)) is not None:
+            made = zip(node.outputs, arrays, strict=False)
+            self.become(
+                node,
+                [None if v is None or a is None else self.constant(v.name, a) for v, a in made],
+            )
+        elif node.key in self.table:
+            self._infer(node)
         else:
-            _carry(r, node)
-    return r.finish()
+            self.carry(node, shapes=False)
 
+    def constant(self, name: str, array: np.ndarray) -> Var:
+        """A constant under exactly this name, so that it can still be found."""
+        array = np.array(array)
+        array.setflags(write=False)
+        return self.b.adopt_constant(Value(name, DType.of(array), array.shape), array)
 
-def _fix(r: Rewriter, value: Value, array: np.ndarray) -> None:
-    r.b.inputs = [v for v in r.b.inputs if v.name != value.name]
-    fixed = np.ascontiguousarray(array).astype(value.dtype.np)
-    fixed.setflags(write=False)
-    r.env[value] = r.b.adopt_constant(Value(value.name, value.dtype, fixed.shape), fixed)
+    def _known(self, node: Node) -> tuple[np.ndarray | None, ...] | None:
+        operands = self.operands(node)
+        shape_only = node.key in ("Shape", "Size")
+        if not shape_only and any(x is not None and x.value.name in self.keep for x in operands):
+            return None
+        floats = any(v is not None and v.dtype.is_float for v in node.outputs)
+        return fold(self.b, node, operands, self.table, SMALL if floats else ALWAYS, grown=False)
 
+    def _infer(self, node: Node) -> None:
+        operands = self.operands(node)
+        try:
+            self.copy(node)
+        except InternalError:
+            if all(x is None or x.shape is not None for x in operands):
+                raise
+            # After an operator that is not known, not even ranks are.
+            self.carry(node, shapes=False)
+        except (ValueError, IndexError, AssertionError) as error:
+            shapes = ", ".join("absent" if x is None else str(x.shape) for x in operands)
+            raise ModelError(
+                f"node {node.name!r} ({node.key}) cannot take operands of shape {shapes}: {error}",
+                "check that the inputs have the shapes that the model was made for",
+            ) from error
 
-def _named(r: Rewriter, value: Value | None, array: np.ndarray) -> Var | None:
-    """A constant under the value's own name, so that it can still be found."""
-    if value is None:
-        return None
-    array = np.array(array)
-    array.setflags(write=False)
-    return r.b.adopt_constant(Value(value.name, value.dtype, array.shape), array)
+    def _branch(self, node: Node) -> Graph | None:
+        """The branch that an If takes, where its condition is known."""
+        (condition,) = self.operands(node)
+        if condition is None or condition.const is None or condition.value.name in self.keep:
+            return None
+        branch = "then_branch" if bool(condition.const.reshape(())) else "else_branch"
+        graph: Graph = node.attrs[branch]
+        return graph
 
-
-def _copy(r: Rewriter, node: Node) -> None:
-    try:
-        r.copy(node)
-    except (ValueError, IndexError, AssertionError) as error:
-        shapes = ", ".join("absent" if x is None else str(x.shape) for x in r.operands(node))
-        raise ModelError(
-            f"node {node.name!r} ({node.key}) cannot take operands of shape {shapes}: {error}",
-            "check that the inputs have the shapes that the model was made for",
-        ) from error
-
-
-def _carry(r: Rewriter, node: Node) -> None:
-    """A node without a card, with the types that the file gave it."""
-    operands = [None if x is None else x.value for x in r.operands(node)]
-    outputs = tuple(
-        None if v is None else Value(v.name, v.dtype, None) for v in node.outputs
-    )
-    carried = Node(
-        node.op, tuple(operands), outputs, node.attrs, node.domain, node.name, node.origin
-    )
-    r.b.emit(carried)
-    r.become(node, [None if v is None else r.b.var(v) for v in outputs])
+    def _inline(self, node: Node, branch: Graph) -> None:
+        """The branch's nodes in place of the If; names that are taken get a number."""
+        for value, array in branch.constants.items():
+            self.env[value] = self.constant(self.b.name(value.name), array)
+        for inner in branch.nodes:
+            named = [
+                None if v is None else Value(self.b.name(v.name), v.dtype, v.shape)
+                for v in inner.outputs
+            ]
+            renamed = replace(inner, outputs=tuple(named))
+            self.visit(renamed)
+            for old, new in zip(inner.outputs, named, strict=True):
+                if old is not None and new is not None:
+                    self.env[old] = self.env[new]
+        for old, inside in zip(node.outputs, branch.outputs, strict=True):
+            if old is not None:
+                self.visit(replace(identity(old), inputs=(inside,)))
