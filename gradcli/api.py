@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradcli import comparison, measure, onnxfile
+from gradcli import comparison, measure, onnxfile, runtime
 from gradcli.comparison import Comparison
 from gradcli.engines import ENGINES, Engine, Options
 from gradcli.engines import Program as EngineProgram
@@ -146,6 +146,7 @@ def ask(
 ) -> Problem:
     """Complete and check a question. See `compare` for the arguments."""
     model = load(model)
+    runtime.check_provider(provider)
     feeds, notes = check_feeds(model, _inputs(model, inputs), shapes=shapes, seed=seed)
     return pose(
         model,

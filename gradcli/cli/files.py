@@ -347,7 +347,7 @@ def output(path: str) -> Iterator[Output]:
 def _unwritable(path: Path, error: Exception) -> OutputError:
     shown = printable(str(path))
     reason = getattr(error, "strerror", None) or str(error)
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
         folder = printable(str(path.parent))
         return OutputError(f"-o {shown}: there is no directory {folder}", "make it first")
     return OutputError(f"-o {shown}: cannot be written ({reason})", "choose another place")

@@ -16,6 +16,9 @@ ABSENT = "–"
 LISTED = 8
 """Kinks and names beyond this many are counted, not listed; the JSON has all of them."""
 
+NEAR = 1e-6
+"""How near a kink or a domain edge must be to be odd, in units of its operand."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -181,7 +184,9 @@ def _above(c: Comparison) -> Iterator[Fact]:
     s = c.subject
     yield Fact("model", f"{s.path}  (sha256 {s.sha256[:12]})")
     yield Fact("question", question(s))
-    yield Fact("point", _point(s))
+    for note in c.notes:
+        yield Fact("note", note, "odd")
+    yield Fact("between", _between(s))
     yield Fact("arithmetic", _arithmetic(c))
     yield _primal(c.primal)
     yield _reference(c.reference)
@@ -200,9 +205,9 @@ def question(s: Subject) -> str:
     }[s.operator]
 
 
-def _point(s: Subject) -> str:
+def _between(s: Subject) -> str:
     nodes = f"{s.nodes:,} operator{'s' * (s.nodes != 1)}"
-    return f"{nodes} and {s.parameters:,} constants between them; seed {s.seed}"
+    return f"{nodes} and {s.parameters:,} constants; seed {s.seed}"
 
 
 def _arithmetic(c: Comparison) -> str:
@@ -254,11 +259,9 @@ def _below(c: Comparison) -> Iterator[Fact]:
     for j in c.methods:
         yield from _remarks(j)
     yield from _kinks(c.kinks)
-    for note in c.notes:
-        yield Fact("note", note, "odd")
     for advice in c.advice:
         yield Fact("advice", advice.text)
-    yield Fact("verdict", f"{c.verdict}: {tally(c.counts)}", _verdict_tone(c.verdict))
+    yield Fact("verdict", f"{c.verdict}: {tally(c.counts)} (exit {c.exit_code})", _verdict_tone(c.verdict))
 
 
 def _remarks(j: Judgement) -> Iterator[Fact]:
@@ -267,7 +270,7 @@ def _remarks(j: Judgement) -> Iterator[Fact]:
         return
     if j.verdict is not None and j.verdict is not Verdict.AGREE:
         yield Fact(str(j.verdict), _why(j), _tone(j))
-    if j.max_rel_error is None and j.verdict is not None:
+    if j.max_rel_error is None and j.max_abs_error is not None:
         yield Fact("zero", f"{j.method}: every element of the reference is zero within u")
     if j.level:
         yield Fact("way", f"{j.method}: {j.level}")
@@ -292,27 +295,43 @@ def _why(j: Judgement) -> str:
 
 
 def _kinks(kinks: Sequence[KinkAt]) -> Iterator[Fact]:
-    for kink in kinks[:LISTED]:
+    """Those at the point, in full; of those further off only the nearest, which warns of its scale."""
+    at = [k for k in kinks if k.margin <= NEAR]
+    for kink in at[:LISTED]:
         yield Fact(kink.kind, kink_sentence(kink), "odd" if kink.active else "plain")
-    if (extra := len(kinks) - LISTED) > 0:
+    if (extra := len(at) - LISTED) > 0:
         yield Fact("kink", f"and {extra:,} more; --format json lists them all")
+    off = [k for k in kinks if k.kind == "kink" and k.margin > NEAR]
+    if off:
+        yield Fact("kink", f"nearest: {kink_sentence(min(off, key=lambda k: k.margin))}")
 
 
 def kink_sentence(kink: KinkAt) -> str:
     """Where it is, how near, and whether it matters here."""
-    at = f"node {kink.node} ({kink.op}), element [{', '.join(map(str, kink.index))}]"
+    index = f", element [{', '.join(map(str, kink.index))}]" if kink.index else ""
+    at = f"node {kink.node} ({kink.op}){index}"
     near = "on it" if kink.margin == 0 else f"{scientific(kink.margin)} away"
     if kink.kind == "edge":
-        return f"{at}: {near}{'; ' + kink.what if kink.what else ''}"
+        return f"{at}: {near}{': ' + kink.what if kink.what else ''}"
+    if kink.margin > NEAR:
+        return f"{at}: {near}"
     matters = {
-        True: "the one-sided derivatives differ",
-        False: "the one-sided derivatives of what was asked for are equal: smooth here",
+        True: "the one-sided derivatives of the output with respect to the input differ",
+        False: "the derivative of the output with respect to the input is smooth here all the same",
         None: "whether the one-sided derivatives differ was not decided",
     }[kink.active]
-    convention = f"; gradcli's rules take {kink.convention}" if kink.convention else ""
+    convention = f"; convention: {kink.convention}" if kink.convention else ""
     return f"{at}: {near}; {matters}{convention}"
 
 
+WORDS = {
+    "AGREE": "agree",
+    "DISAGREE": "disagree",
+    "KINK": "at a kink",
+    "INCONCLUSIVE": "inconclusive",
+}
+
+
 def tally(counts: Mapping[str, int]) -> str:
-    """Methods by verdict, in words: 5 AGREE, 1 KINK, 1 skipped."""
-    return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "no method"
+    """Methods by verdict, in words: 5 agree, 1 at a kink, 1 skipped."""
+    return ", ".join(f"{n} {WORDS.get(name, name)}" for name, n in counts.items() if n) or "no method"

@@ -1,0 +1,199 @@
+"""Comparisons made by hand, with times injected: what the reports are tested on."""
+
+from __future__ import annotations
+
+import math
+
+from gradcli.comparison import (
+    Advice,
+    Cause,
+    Comparison,
+    Judgement,
+    KinkAt,
+    Primal,
+    Reference,
+    Subject,
+    Verdict,
+    Worst,
+)
+from gradcli.engines.base import Times
+
+
+def smooth() -> Comparison:
+    """Everything agrees, on a tiny network."""
+    return Comparison(
+        subject=Subject(
+            path="sample_models/physics.onnx",
+            sha256="8f14e45fceea167a5a36dedd4bea2543" * 2,
+            operator="gradient",
+            wrt={"xt": (1, 2)},
+            of={"u": (1, 1)},
+            dtype="float32",
+            nodes=5,
+            parameters=25,
+            seed=0,
+            threads=1,
+            provider="CPUExecutionProvider",
+            rtol={"float32": 3e-3, "float64": 1e-6},
+            atol=0.0,
+        ),
+        primal=Primal(True, 2.9e-8, 1.2e-7, "u", Times((9.1e-6, 9.3e-6, 8.8e-6))),
+        reference=Reference("float64-reverse", "complex-step", 2, 2),
+        methods=(
+            agreeing("forward", "float32", 7.02, 1.1e-7, 2.4e-8, 3.2e-3, 1.83e-5, 2.01, 2),
+            agreeing("reverse", "float32", 6.9, 1.3e-7, 2.4e-8, 4.1e-3, 1.21e-5, 1.33, 1),
+            agreeing("symbolic", "float64", 16.2, 1e-16, 1e-16, 1.8, 3.9e-5, 4.29, 1, "expanded"),
+            agreeing("finite-forward", "float64", 7.4, 4.1e-8, 1e-7, 4e-4, 2.2e-4, 24.2, 2),
+            agreeing("finite-central", "float64", 10.1, 8e-11, 2e-10, 4e-4, 4.4e-4, 48.4, 2),
+            agreeing("finite", "float64", 11.9, 1.2e-12, 3e-12, 4e-4, 3.1e-3, 340.7, 2),
+            agreeing("complex-step", "float64", 15.9, 1.2e-16, 2e-16, 4e-4, 3e-4, 33.0, 2),
+        ),
+        kinks=(),
+        advice=(
+            Advice(
+                "for 1 evaluation: finite-forward, 7.4 digits in 620 µs with its preparation",
+                "finite-forward",
+                {"evaluations": 1, "total": 6.2e-4},
+            ),
+            Advice(
+                "for 1 000 000 evaluations: reverse, 6.9 digits at 1.3× a forward pass",
+                "reverse",
+                {"evaluations": 1e6, "total": 12.1},
+            ),
+        ),
+        notes=(),
+        counts={"AGREE": 7},
+        verdict=Verdict.AGREE,
+        exit_code=0,
+    )
+
+
+def agreeing(
+    method: str,
+    dtype: str,
+    digits: float,
+    error: float,
+    uncertainty: float,
+    prepare: float,
+    run: float,
+    times_forward: float,
+    evaluations: int,
+    level: str = "",
+) -> Judgement:
+    return Judgement(
+        method,
+        "computed",
+        level=level,
+        dtype=dtype,
+        verdict=Verdict.AGREE,
+        max_abs_error=error / 10,
+        max_rel_error=error,
+        correct_digits=digits,
+        uncertainty=uncertainty,
+        worst=Worst("xt", (0, 1), -0.5432112, -0.5432111),
+        counts={"AGREE": 2},
+        prepare=prepare,
+        run=Times((run, run * 1.5, run * 0.5)),
+        times_forward=times_forward,
+        evaluations=evaluations,
+    )
+
+
+def odd() -> Comparison:
+    """One of everything that a report can say, with awkward names."""
+    return Comparison(
+        subject=Subject(
+            path="models/[bold]красный[/bold].onnx",
+            sha256="0123456789abcdef" * 4,
+            operator="jacobian",
+            wrt={"image": (1, 3, 224, 224), **{f"layer.{i}.weight": (64, 64) for i in range(9)}},
+            of={"logits[0,3]": (), "[link=https://example.org]x": (1, 10)},
+            dtype="float32",
+            nodes=1234,
+            parameters=11_689_512,
+            seed=7,
+            threads=2,
+            provider="CPUExecutionProvider",
+            rtol={"float32": 3e-3, "float64": 1e-6},
+            atol=1e-9,
+        ),
+        primal=Primal(
+            False, 0.25, 0.0123, "logits", Times((0.1,)), "a kernel of onnxruntime differs"
+        ),
+        reference=Reference(
+            "finite", "", 40, 150528, "the float64 reverse graph is off by 3.1e-2 at image[0,1,2,3]"
+        ),
+        methods=(
+            Judgement(
+                "reverse",
+                "computed",
+                dtype="float32",
+                verdict=Verdict.DISAGREE,
+                cause=Cause.RULE,
+                detail="its derivative is wrong in float64 too",
+                max_abs_error=0.03,
+                max_rel_error=0.031,
+                correct_digits=1.5,
+                uncertainty=1.3e-9,
+                worst=Worst("logits[0,3]/image", (0, 1, 2, 3), 1.031, 1.0, "/layer1/Tanh_3"),
+                counts={"AGREE": 39, "DISAGREE": 1, "KINK": 0},
+                prepare=0.81,
+                run=Times((12.5,)),
+                times_forward=125.0,
+                evaluations=150528,
+                sampled=True,
+                notes=("2 of 40 probes fell on a plateau",),
+            ),
+            Judgement(
+                "finite-forward",
+                "computed",
+                dtype="float64",
+                verdict=Verdict.INCONCLUSIVE,
+                max_abs_error=math.inf,
+                max_rel_error=None,
+                correct_digits=None,
+                uncertainty=math.nan,
+                worst=Worst("image", (), math.nan, -math.inf),
+                counts={"INCONCLUSIVE": 40},
+                prepare=0.0,
+                run=Times((1e-9, 2e-9)),
+                times_forward=None,
+                evaluations=1,
+            ),
+            Judgement(
+                "symbolic", "skipped", "150 528 inputs are more than it expands within the budget"
+            ),
+            Judgement("complex-step", "failed", "ValueError: Abs is not holomorphic"),
+            Judgement(
+                "finite",
+                "computed",
+                dtype="float64",
+                verdict=Verdict.KINK,
+                max_abs_error=0.5,
+                max_rel_error=1.0,
+                correct_digits=0.0,
+                uncertainty=1e-12,
+                worst=Worst("image", (0, 0, 0, 0), 0.5, 1.0, "/relu/Relu"),
+                counts={"AGREE": 39, "KINK": 1},
+                prepare=250.0,
+                run=Times((1234.5,)),
+                times_forward=12345.6,
+                evaluations=40,
+            ),
+        ),
+        kinks=(
+            KinkAt("/relu/Relu", "Relu", (0, 3), 0.0, True, "0 at 0"),
+            KinkAt("/pool/MaxPool", "MaxPool", (0, 0, 1, 1), 3.2e-9, False, "the first largest"),
+            KinkAt("/abs", "Abs", (), 0.0, None, ""),
+            KinkAt("/Log_1", "Log", (2,), 0.0, None, "", "edge", "the logarithm of 0"),
+            *(KinkAt(f"/many/{i}", "Relu", (i,), 0.0, False, "0 at 0") for i in range(7)),
+        ),
+        advice=(Advice("no method agrees with a witness: use none", "", {"methods": math.nan}),),
+        notes=(
+            "input image[1, 3, 224, 224] is random (standard normal, seed 7): give real data with"
+            " --input",
+        ),
+        counts={"DISAGREE": 1, "KINK": 1, "INCONCLUSIVE": 1, "skipped": 1, "failed": 1},
+        verdict=Verdict.DISAGREE,
+        exit_code=1,
+    )
