@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper
 
+from gradcli import onnxfile, runtime
+from gradcli.errors import ModelError
 from gradcli.graph import Builder, Type, Value
+from gradcli.onnxfile import Model
+from gradcli.ops import OPS
 
 
 class NoCards:
@@ -61,15 +66,25 @@ def simple() -> bytes:
     return model([helper.make_node("Relu", ["x"], ["y"], name="r")]).SerializeToString()
 
 
-def feeds(proto: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
-    """Standard normal floats for every input of fixed shape."""
-    random = np.random.default_rng(seed)
-    constants = {t.name for t in proto.graph.initializer}
-    made = {}
-    for value in proto.graph.input:
-        tensor = value.type.tensor_type
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        shape = [d.dim_value or 2 for d in tensor.shape.dim]
-        if value.name not in constants:
-            made[value.name] = np.asarray(random.standard_normal(shape), dtype)
+ONES = np.ones((2, 3), np.float32)
+
+
+def read(proto: onnx.ModelProto, **options: Any) -> Model:
+    return onnxfile.read(proto.SerializeToString(), options.pop("table", OPS), **options)
+
+
+def refusal(proto: onnx.ModelProto, **options: Any) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        read(proto, **options)
+    assert caught.value.message.isprintable()
+    return caught.value
+
+
+def both_agree(proto: onnx.ModelProto, **given: np.ndarray) -> Model:
+    """The file in onnxruntime and what was read, written again, give the same."""
+    made = read(proto)
+    expected, found = (runtime.prepare(s).run(given) for s in (made, made.graph))
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6)
     return made

@@ -74,10 +74,18 @@ class Row:
 X = normal(2, 3, 4)
 IMAGE = normal(2, 4, 5, 6)
 GRID = np.clip(normal(2, 3, 3, 2), -1.2, 1.2)
-REDUCE = (
-    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd"
-    " ReduceSum ReduceSumSquare"
-).split()
+REDUCE = [
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+]
 
 
 def channel(k: int) -> np.ndarray:
