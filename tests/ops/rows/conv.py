@@ -68,8 +68,9 @@ def draw_conv_transpose(rng: np.random.Generator) -> Case:
         attrs["output_padding"] = tuple(int(rng.integers(0, s)) for s in strides)
     if rng.random() < 0.25:
         attrs.pop("pads", None)
+        # Of a result smaller than the input, ONNX's own shape inference forgets the rank.
         attrs["output_shape"] = tuple(
-            int(rng.integers(1, w + s)) for w, s in zip(whole, strides, strict=True)
+            int(rng.integers(o, w + s)) for o, w, s in zip(sizes, whole, strides, strict=True)
         )
     elif "pads" in attrs:
         # Something must be left.

@@ -25,6 +25,11 @@ def pool_attrs(rng: np.random.Generator) -> tuple[list[int], dict[str, Any]]:
     if "pads" in attrs:
         # Against the reach of a window ONNX says nothing; against its elements, onnxruntime does.
         attrs["pads"] = tuple(min(p, k - 1) for p, k in zip(attrs["pads"], kernel * 2, strict=True))
+    strides, dilations = (attrs.get(name, [1] * len(kernel)) for name in ("strides", "dilations"))
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    if any(r < s for r, s in zip(reach, strides, strict=True)):
+        # Padding to the SAME size is negative then, which one of onnxruntime's kernels refuses.
+        attrs.pop("auto_pad", None)
     return kernel, attrs
 
 
