@@ -120,7 +120,8 @@ def seconds(t: float | None) -> str:
 
 
 def _three(x: float) -> str:
-    decimals = max(0, 2 - math.floor(math.log10(x) + 1e-4))
+    """Three digits of a number of at least 1, which rounding may have brought to the next ten."""
+    decimals = 2 if x < 9.995 else 1 if x < 99.95 else 0
     return f"{x:.{decimals}f}"
 
 

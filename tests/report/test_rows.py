@@ -1,0 +1,115 @@
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradcli.comparison import KinkAt
+from gradcli.report.rows import question, ratio, scientific, screen, seconds, tally, tensor
+from tests.report import examples
+
+
+@pytest.mark.parametrize(
+    ("t", "text"),
+    [
+        (None, "–"),
+        (0.0, "0 ns"),
+        (3.4e-8, "34 ns"),
+        (9.99e-7, "999 ns"),
+        (9.996e-7, "1.00 µs"),
+        (1.234e-5, "12.3 µs"),
+        (9.996e-4, "1.00 ms"),
+        (0.1, "100 ms"),
+        (0.9996, "1.00 s"),
+        (59.96, "60.0 s"),
+        (12345.6, "12346 s"),
+    ],
+)
+def test_seconds(t, text):
+    assert seconds(t) == text
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [(None, "–"), (0.0, "0"), (1.25e-7, "1.2e-7"), (math.inf, "inf"), (math.nan, "nan"), (1, "1.0e0")],
+)
+def test_scientific(x, text):
+    assert scientific(x) == text
+
+
+@pytest.mark.parametrize(
+    ("x", "text"), [(None, "–"), (2.014, "2.01"), (33.04, "33.0"), (340.7, "341"), (9.996, "10.0")]
+)
+def test_ratio(x, text):
+    assert ratio(x) == text
+
+
+@given(st.floats(1e-9, 1e6))
+def test_a_time_is_within_half_a_percent_of_what_is_shown(t):
+    number, unit = seconds(t).split()
+    scale = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}[unit]
+    assert float(number) * scale == pytest.approx(t, rel=5.1e-3, abs=0.51e-9)
+
+
+@given(st.floats(1e-300, 1e300))
+def test_an_error_is_within_five_percent_of_what_is_shown(x):
+    assert float(scientific(x)) == pytest.approx(x, rel=0.0501)
+
+
+@pytest.mark.parametrize("operator", ["gradient", "jacobian", "jvp", "vjp"])
+def test_every_question_is_the_derivative_of_the_output_with_respect_to_the_input(operator):
+    text = question(replace(examples.smooth().subject, operator=operator))
+    assert "the derivative of the output u (1×1) with respect to the input xt (1×2)" in text
+    assert text.lower().startswith(operator)
+
+
+def test_many_names_are_counted():
+    text = question(examples.odd().subject)
+    assert text.count("layer.") == 7
+    assert "and 2 more" in text
+
+
+def test_a_scalar_has_no_shape_to_show():
+    assert tensor("y[0,3]", ()) == "y[0,3]"
+
+
+def test_the_tally_is_in_words():
+    assert tally(examples.odd().counts) == (
+        "1 disagree, 1 at a kink, 1 inconclusive, 1 skipped, 1 failed"
+    )
+    assert tally({}) == "no method"
+
+
+def texts(comparison, label):
+    return [fact.text for fact in screen(comparison).below if fact.label == label]
+
+
+def test_what_disagrees_is_named_with_its_cause_and_its_worst_element():
+    (text,) = texts(examples.odd(), "DISAGREE")
+    for part in ("reverse", "rule", "logits[0,3]/image[0, 1, 2, 3]", "1.031", "/layer1/Tanh_3"):
+        assert part in text
+
+
+def test_what_was_not_computed_is_named_with_its_reason():
+    assert texts(examples.odd(), "skipped")[0].startswith("symbolic: 150 528 inputs")
+    assert texts(examples.odd(), "failed")[0].startswith("complex-step: ValueError")
+
+
+def test_kinks_at_the_point_are_listed_and_of_those_further_off_only_the_nearest():
+    far = [KinkAt(f"far{i}", "Relu", (i,), 0.1 * i, None, "") for i in (3, 1, 2)]
+    edge = KinkAt("log", "Log", (), 0.5, None, "", "edge", "the logarithm of 0")
+    comparison = replace(examples.odd(), kinks=(*far, edge))
+    assert texts(comparison, "kink") == ["nearest: node far1 (Relu), element [1]: 1.0e-1 away"]
+    assert texts(comparison, "edge") == []
+
+
+def test_an_error_without_a_size_says_that_all_is_zero_within_u():
+    assert texts(examples.odd(), "zero") == [
+        "finite-forward: every element of the reference is zero within u"
+    ]
+
+
+def test_notes_stand_with_the_question():
+    notes = [fact.text for fact in screen(examples.odd()).above if fact.label == "note"]
+    assert notes == list(examples.odd().notes)
