@@ -13,9 +13,13 @@ from gradcli.errors import CannotError
 from gradcli.problem import Problem
 
 MOST_WORK = 20_000
-"""Operations times sweeps that SymPy differentiates and compiles in about 5 s."""
+"""Operations times passes through them that are expanded: about 5 s of SymPy's time."""
 
 MOST_PARAMETERS = 1500
+"""Parameters of a network that is expanded."""
+
+MOST_PLAIN = 300
+"""Parameters of a network that plain `diff` is tried on."""
 
 
 def _prepare(problem: Problem, options: Options) -> Map:
@@ -35,16 +39,15 @@ def _prepare(problem: Problem, options: Options) -> Map:
 
 
 def _prepare_plain(problem: Problem, options: Options) -> Map:
-    from gradcli.engines.symbolic.plain import MOST_PARAMETERS as MOST
-    from gradcli.engines.symbolic.plain import Plain
+    from gradcli.engines.symbolic.plain import HINT, Plain
     from gradcli.engines.symbolic.size import measure
 
     size = measure(problem)
-    if size is None or size.parameters > MOST:
-        parameters = "too many" if size is None else str(size.parameters)
+    if size is None:
+        raise CannotError("the network is far too large to be one expression", HINT)
+    if size.parameters > MOST_PLAIN:
         raise CannotError(
-            f"plain diff ends at about {MOST} parameters; this network has {parameters}",
-            "use symbolic, which shares subexpressions before it differentiates",
+            f"plain diff ends at about {MOST_PLAIN} parameters; this network has {size.parameters}", HINT
         )
     return Plain(problem, size)
 

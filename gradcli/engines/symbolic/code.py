@@ -71,6 +71,10 @@ ON_ARRAYS: Mapping[str, Any] = {
 """What generated code may call when its variables are float64 arrays or NumPy's floats."""
 
 
+_AS_IT_STANDS = {"order": "none"}
+"""Settings of a printer: sorting the terms of every sum would take most of the time."""
+
+
 class _Printer(StrPrinter):  # type: ignore[misc]  # sympy ships no types
     """Expressions as Python; SymPy's own printers shorten a Float to 15 digits."""
 
@@ -145,7 +149,7 @@ def on_floats(arguments: Sequence[Any], steps: Steps, results: Sequence[Any]) ->
         steps: Assignments of expressions to further symbols.
         results: Expressions.
     """
-    printer = _FloatPrinter()
+    printer = _FloatPrinter(_AS_IT_STANDS)
     source = _source(printer, arguments, steps, f"[{', '.join(map(printer.doprint, results))}]")
     fast = _compiled(source, ON_FLOATS)
     careful = _compiled(source, ON_ARRAYS)
@@ -165,7 +169,7 @@ def on_floats(arguments: Sequence[Any], steps: Steps, results: Sequence[Any]) ->
 def on_arrays(arguments: Sequence[Any], expression: Any) -> Callable[..., np.ndarray]:
     """A function of arrays, elementwise, operands broadcast."""
     steps, (result,) = sympy.cse([expression], symbols=sympy.numbered_symbols("_t", real=True))
-    printer = _ArrayPrinter()
+    printer = _ArrayPrinter(_AS_IT_STANDS)
     source = _source(printer, arguments, steps, printer.doprint(result))
     compiled: Callable[..., np.ndarray] = _compiled(source, ON_ARRAYS)
     return compiled

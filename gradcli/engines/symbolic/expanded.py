@@ -8,6 +8,7 @@ there are fewer outputs than inputs; what comes of it are assignments again, com
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,8 +40,8 @@ class Lines:
         self._known: dict[Any, Any] = {}
 
     def name(self, expression: Any) -> Any:
-        """A symbol for an expression; what is shorter than a symbol's use stays as it is."""
-        if expression.is_Atom or (-expression).is_Symbol:
+        """A symbol for an expression; a symbol, a number or a symbol's negative stays as it is."""
+        if expression.is_Atom or (expression.is_Mul and expression.args[0] is sympy.S.NegativeOne and len(expression.args) == 2 and expression.args[1].is_Symbol):
             return expression
         if expression not in self._known:
             symbol = sympy.Symbol(f"t{len(self.steps)}", real=True)
@@ -76,6 +77,11 @@ class Named(Symbol):
 
     def max(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
         return self.named(super().max(self.named(x), axes, keepdims)) if self.is_number(x) else x
+
+    def _greatest(self, terms: list[Any]) -> Any:
+        # Two at a time, each choice named: SymPy takes a third of a second over four at once.
+        top = super()._greatest
+        return functools.reduce(lambda a, b: self.lines.name(top([a, b])), terms)
 
     def anchor(self, x: Array, axis: int) -> Array:
         def top(row: list[Any]) -> Any:
@@ -119,7 +125,8 @@ class Partials:
     def of(self, expression: Any, active: set[Any]) -> dict[Any, Any]:
         """The partials in those of its symbols that are active."""
         out: dict[Any, list[Any]] = defaultdict(list)
-        for term in sympy.Add.make_args(expression):
+        for addend in sympy.Add.make_args(expression):
+            factor, term = addend.as_coeff_Mul()
             found = sorted(term.free_symbols, key=_order)
             if not any(s in active for s in found):
                 continue
@@ -130,7 +137,7 @@ class Partials:
             back = {p: s for s, p in places.items()}
             for s, slope in zip(found, self._known[form], strict=True):
                 if s in active and slope != 0:
-                    out[s].append(slope.xreplace(back))
+                    out[s].append(factor * slope.xreplace(back))
         return {s: sympy.Add(*slopes) for s, slopes in out.items()}
 
 
@@ -200,6 +207,7 @@ class Expanded:
         jacobian = sweep(n.lines, edges, xs, ys)
         self._call = Jacobian(problem, arguments, n.lines.steps, jacobian, ys)
         self.width = problem.columns
+        self.pads = True
         self.level = f"expanded ({size})"
 
     def apply(self, point: Arrays, directions: Arrays) -> Images:

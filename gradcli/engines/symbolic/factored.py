@@ -33,7 +33,9 @@ class Factored:
         self._problem = problem
         self._known = Locals()
         self._table = _elementwise_whole(problem.table)
+        self._evaluators: dict[int, tuple[Tangents, Evaluator]] = {}
         self.width = chunk_width(problem.exact, directions)
+        self.pads = False
         # Once at the point, in one direction: every local derivative is found here, not in a run.
         self.apply(
             problem.point, {name: np.zeros((1, *problem.shape(name))) for name in problem.wrt}
@@ -43,8 +45,7 @@ class Factored:
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map."""
         count = len(next(iter(directions.values())))
-        n = Tangents(count, self._known)
-        evaluator = Evaluator(self._problem.exact, n, self._table)
+        n, evaluator = self._evaluator(count)
         try:
             out = evaluator.run(duals(n, dict(point), directions.items()))
         except NotImplementedError as error:
@@ -53,6 +54,13 @@ class Factored:
             {name: out[name].x_dot for name in self._problem.of if isinstance(out[name], Dual)},
             primal={name: np.asarray(real.lower(n.lower(out[name]))) for name in self._problem.of},
         )
+
+    def _evaluator(self, count: int) -> tuple[Tangents, Evaluator]:
+        """For this many directions: a run asks for whole chunks, and at last for a part of one."""
+        if count not in self._evaluators:
+            n = Tangents(count, self._known)
+            self._evaluators[count] = n, Evaluator(self._problem.exact, n, self._table)
+        return self._evaluators[count]
 
 
 def _elementwise_whole(table: Table) -> Table:

@@ -24,8 +24,8 @@ def symbols() -> Symbol:
     return Symbol()
 
 
-def partial(expression: Any, symbol: Any) -> Any:
-    """The partial derivative, by SymPy, in a form that can be evaluated in the tails.
+def derivative(expression: Any, symbol: Any) -> Any:
+    """The partial derivative as SymPy writes it.
 
     At a kink a Piecewise takes the derivative of the piece that holds at the point itself, as the
     primal takes its value. So Relu, `where(x < 0, 0, x)`, has derivative 1 at 0. Steps are constant.
@@ -33,7 +33,12 @@ def partial(expression: Any, symbol: Any) -> Any:
     # SymPy leaves the derivative of a floor undone.
     steps = {step: sympy.Dummy(real=True) for step in expression.atoms(sympy.floor)}
     slope = sympy.diff(expression.xreplace(steps), symbol)
-    return stable(slope.xreplace({dummy: step for step, dummy in steps.items()}))
+    return slope.xreplace({dummy: step for step, dummy in steps.items()})
+
+
+def partial(expression: Any, symbol: Any) -> Any:
+    """The partial derivative in a form that can be evaluated in the tails."""
+    return stable(derivative(expression, symbol))
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sympy
 
 from gradcli.engines.base import Arrays, Images
 from gradcli.engines.symbolic.expanded import Jacobian, inputs
-from gradcli.engines.symbolic.local import symbols
+from gradcli.engines.symbolic.local import derivative
 from gradcli.engines.symbolic.size import Size, count
 from gradcli.errors import CannotError
+from gradcli.graph import Node
 from gradcli.interpret import Evaluator
+from gradcli.numbers import Array
+from gradcli.numbers.symbol import Symbol
 from gradcli.problem import Problem
 
-MOST_PARAMETERS = 300
 MOST_OPERATIONS = 20_000
-"""Of an expression written out as a tree; its derivative is longer by about its depth."""
+"""Of all derivatives, written out as trees of the primal's size: SymPy takes up to 5 s for these."""
+
+HINT = "use symbolic, which names shared subexpressions before it differentiates"
+
+
+class Whole(Symbol):
+    """Expressions as one would write them down, refused where SymPy's time grows exponentially."""
+
+    def sigmoid(self, x: Array) -> Array:
+        return 1.0 / (1.0 + self.exp(-x))
+
+    def _relation(self, kind: Any, x: Any, y: Any) -> Any:
+        if x.has(sympy.Piecewise) or y.has(sympy.Piecewise):
+            raise CannotError("a choice (Piecewise) that hangs on other choices", HINT)
+        return super()._relation(kind, x, y)
+
+    def _greatest(self, terms: list[Any]) -> Any:
+        if len(set(terms)) > 2:
+            raise CannotError(f"a maximum of {len(set(terms))} expressions", HINT)
+        return super()._greatest(terms)
 
 
 class Plain:
@@ -31,33 +53,46 @@ class Plain:
     """
 
     def __init__(self, problem: Problem, size: Size) -> None:
-        n = symbols()
+        n = Whole()
+        written = _Written()
+
+        def observe(node: Node, operands: Sequence[Array], results: Sequence[Array]) -> None:
+            numbers = [y for x in results if n.is_number(x) for y in x.reshape(-1).tolist()]
+            operations = max(map(written.of, numbers), default=0) * problem.columns
+            if operations > MOST_OPERATIONS:
+                raise CannotError(
+                    f"node {node.name!r} ({node.key}): written out, the derivatives of one element "
+                    f"are of {count(operations)} operations",
+                    HINT,
+                )
+
         arguments, feeds = inputs(problem, n)
-        out = Evaluator(problem.exact, n, problem.table).run(feeds)
+        out = Evaluator(problem.exact, n, problem.table).run(feeds, observe)
         xs = [x for name in problem.wrt for x in feeds[name].reshape(-1).tolist()]
         ys = [y for name in problem.of for y in n.lift(out[name]).reshape(-1).tolist()]
-        written = sum(_tree(y) for y in ys) * len(xs)
-        if written > MOST_OPERATIONS:
+        operations = sum(map(written.of, ys)) * len(xs)
+        if operations > MOST_OPERATIONS:
             raise CannotError(
-                f"written out, the derivatives are of {count(written)} operations", "use symbolic"
+                f"written out, the derivatives are of {count(operations)} operations", HINT
             )
-        jacobian = [[sympy.diff(y, x) for x in xs] for y in ys]
+        jacobian = [[derivative(y, x) for x in xs] for y in ys]
         self._call = Jacobian(problem, arguments, [], jacobian, ys)
         self.width = problem.columns
-        self.level = f"plain diff ({size.parameters} parameters, {count(written)} operations written out)"
+        self.pads = True
+        self.level = f"plain diff ({size.parameters} parameters, {count(operations)} operations written out)"
 
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map."""
         return self._call(point, directions)
 
 
-def _tree(expression: Any) -> int:
-    """Operations of an expression written out, each shared part counted wherever it stands."""
-    known: dict[Any, int] = {}
+class _Written:
+    """How many operations an expression has written out, shared parts counted wherever they stand."""
 
-    def size(part: Any) -> int:
-        if part not in known:
-            known[part] = 1 + sum(map(size, part.args))
-        return known[part]
+    def __init__(self) -> None:
+        self._known: dict[Any, int] = {}
 
-    return size(expression)
+    def of(self, expression: Any) -> int:
+        if expression not in self._known:
+            self._known[expression] = 1 + sum(map(self.of, expression.args))
+        return self._known[expression]
