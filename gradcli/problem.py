@@ -515,7 +515,8 @@ def _fit(name: str, array: np.ndarray, value: Value) -> np.ndarray:
     if want.is_float:
         if array.dtype.kind not in "fiuV":
             raise InputError(f"input {name!r} must hold {want.value}; the array holds {array.dtype}")
-        fitted = array.astype(want.np)
+        with np.errstate(over="ignore"):
+            fitted = array.astype(want.np)
         bad = np.argwhere(~np.isfinite(fitted.astype(np.float64)))
         if len(bad):
             raise InputError(
