@@ -178,8 +178,11 @@ class Bound:
             InputError: When the run fails.
         """
         self.execute()
-        values = self._binding.get_outputs()
-        return dict(zip(self._session.outputs, map(_array, values), strict=True))
+        if self._session._bound_only:
+            results = [_array(value) for value in self._binding.get_outputs()]
+        else:
+            results = self._binding.copy_outputs_to_cpu()
+        return dict(zip(self._session.outputs, results, strict=True))
 
 
 def prepare(
