@@ -12,6 +12,7 @@ import math
 import os
 import secrets
 import stat
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import click
 import numpy as np
 from numpy.lib import format as npy
 
@@ -61,7 +61,7 @@ class Stdin:
         if self._reader:
             raise UsageError(f"both {self._reader} and {who} are '-', and there is one stdin")
         self._reader = who
-        data = click.get_binary_stream("stdin").read(MAX_BYTES + 1)
+        data = sys.stdin.buffer.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise InputError(f"{who}: more than {MAX_BYTES:,} bytes on stdin", "write them to a file")
         return data
@@ -157,11 +157,11 @@ class _Header:
 def _header(file: IO[bytes], where: str) -> _Header:
     try:
         version = npy.read_magic(file)
-        readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
         # Version 3 differs from 2 in the encoding of field names, which no plain array has.
-        if version not in readers:
-            raise InputError(f"{where}: holds an array with named fields", WANTED)
-        shape, fortran, dtype = readers[version](file, max_header_size=MAX_HEADER)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(version)
+        shape, fortran, dtype = read(file, max_header_size=MAX_HEADER)
     except (ValueError, EOFError, SyntaxError, RecursionError, MemoryError) as error:
         raise InputError(f"{where}: the array's header is malformed", "save it again") from error
     if dtype.hasobject:

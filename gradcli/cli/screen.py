@@ -50,9 +50,8 @@ def show(text: str) -> None:
 
 class _Stdout:
     def write(self, data: bytes) -> None:
-        stream = click.get_binary_stream("stdout")
-        stream.write(data)
-        stream.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 def sink(path: str | None) -> AbstractContextManager[Sink]:
