@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,6 +49,9 @@ WHOLE = 4096
 
 METHODS = tuple(ENGINES)
 """Every method, in the order of reports."""
+
+REPEATING = 1.0
+"""Seconds after which a method is not run again just to be timed."""
 
 SHAKES = 4
 """Runs of the reverse graph with random roundings."""
@@ -226,7 +230,7 @@ def _reference(
         prepare=prepared,
         run=Times((took,)),
         evaluations=program.evaluations,
-        sampled=probes is not None,
+        sampled=estimate.known is not None,
     )
     return outcome, _rounding(engine, in_double, estimate, probes) if took < clock.left() * 0.05 else None
 
@@ -262,7 +266,7 @@ def _witness(
             prepared = time.perf_counter() - start
             probes = _affordable(program, base, share, most=WHOLE)
             start = time.perf_counter()
-            estimate = program.run(probes)
+            estimate = program.run(probes, deadline=start + 2 * share)
         except GradcliError as error:
             last = _not_computed(name, error)
             continue
@@ -276,7 +280,7 @@ def _witness(
                 prepare=prepared,
                 run=took,
                 evaluations=program.evaluations,
-                sampled=probes is not None,
+                sampled=estimate.known is not None,
             ),
             probes,
         )
@@ -293,30 +297,33 @@ def _affordable(program: Program, base: Probes, share: float, most: int | None =
     sample = program.count(base)
     if count <= sample:
         return None
+    chunk = program.map.width if program.map.pads else 1
     unit = _unit_seconds(program, base)
-    if count * unit <= share and (most is None or count <= most):
+    if math.ceil(count / chunk) * unit <= share and (most is None or count <= most):
         return None
-    fitting = int(share / unit) if unit > 0 else sample
+    fitting = chunk * int(share / unit) if unit > 0 else sample
     if fitting < 4:
         raise CannotError(
-            f"one direction takes {unit:.2g} s; the {count} directions of the answer, or even 4 of them, "
-            f"do not fit into {share:.2g} s",
+            f"one direction takes {unit:.2g} s, so not even a sample of the {count} directions of the "
+            f"answer fits into its share of the budget, {share:.2g} s",
             "raise --budget",
         )
     return base if sample <= fitting else _fewer(base, fitting)
 
 
 def _unit_seconds(program: Program, base: Probes) -> float:
-    """The time of one direction, by a tiny sample."""
-    small = Probes({k: v[:1] for k, v in base.wrt.items()}, {k: v[:1] for k, v in base.of.items()})
-    start = time.perf_counter()
-    program.run(small)
-    first = time.perf_counter() - start
-    if first < 0.05:
+    """The time of one direction, or of one chunk of them."""
+    name = program.problem.wrt[0]
+    of = program.problem.of[0]
+    small = Probes({name: base.wrt[name][:1]}, {of: base.of[of][:1]})
+    taken = []
+    for _ in range(2):
         start = time.perf_counter()
         program.run(small)
-        first = time.perf_counter() - start
-    return first / max(1, program.evaluations) / max(1, min(program.map.width, program.count()))
+        taken.append(time.perf_counter() - start)
+        if taken[0] > 0.05:
+            break
+    return min(taken)
 
 
 def _sides(problem: Problem, probes: Probes, clock: _Clock) -> Sides | None:
@@ -382,12 +389,11 @@ def _outcome(
         prepared = time.perf_counter() - start
         left = share - prepared
         probes = _affordable(program, base, max(left, 0.0) * 0.8)
-        estimate = program.run(probes)
+        estimate = program.run(probes, deadline=start + share)
         evaluations = program.evaluations
         program.judging(False)
-        times = timed(
-            lambda: program.run(probes), share - (time.perf_counter() - start), runs, warmup
-        )
+        left = min(REPEATING, share - (time.perf_counter() - start))
+        times = timed(lambda: program.run(probes), left, runs, warmup)
     except GradcliError as error:
         return _not_computed(engine.name, error)
     except MemoryError:
@@ -401,7 +407,7 @@ def _outcome(
         prepare=prepared,
         run=times,
         evaluations=evaluations,
-        sampled=probes is not None,
+        sampled=estimate.known is not None,
     )
 
 

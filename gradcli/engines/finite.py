@@ -81,6 +81,7 @@ class Differences:
         self._point: Point | None = None
         self.judge = True
         self.width = chunk_width(problem.graph, 1 if problem.operator == "jvp" else problem.columns)
+        self.pads = False
 
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map. What belongs to the point is computed once for each `point` object."""

@@ -32,6 +32,7 @@ class Linearised:
                 graph = vmap(graph, derivative.directions.values(), self.width, problem.table)
             except CannotError:
                 self.width = 1
+        self.pads = True
         self._run = compile_graph(problem, graph)
         self._casts = {
             v.name: v.dtype.np for v in derivative.graph.inputs if v.name in self._inputs

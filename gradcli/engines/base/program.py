@@ -7,6 +7,8 @@ here, once, for whole answers and for samples of them.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -108,6 +110,9 @@ class Map(Protocol):
     width: int
     """Directions it takes at once; it is never given more, and may be given fewer."""
 
+    pads: bool
+    """Whether fewer cost as much as `width`."""
+
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """Tangents of `wrt` to tangents of `of` (push), or cotangents of `of` to those of `wrt` (pull)."""
 
@@ -170,6 +175,7 @@ class Program:
         point: Arrays | None = None,
         tangents: Arrays | None = None,
         cotangents: Arrays | None = None,
+        deadline: float = math.inf,
     ) -> Estimate:
         """The derivative, or a sample of it.
 
@@ -179,6 +185,8 @@ class Program:
             point: Other inputs than the problem's, of the same shapes.
             tangents: For a jvp: other tangents.
             cotangents: For a vjp: other cotangents.
+            deadline: The reading of `time.perf_counter` after which no further directions are
+                taken; what was not reached stays unknown.
         """
         p = self.problem
         self.evaluations = 0
@@ -188,10 +196,10 @@ class Program:
         if self.engine.mode == "push":
             if p.operator == "jvp":
                 return self._one(at, dots, p.of, lambda name: (name, ""))
-            return self._columns(at, bars, probes)
+            return self._columns(at, bars, probes, deadline)
         if p.operator in ("gradient", "vjp"):
             return self._pulled(at, bars, probes)
-        return self._rows(at, dots, probes)
+        return self._rows(at, dots, probes, deadline)
 
     # ---- one direction ----------------------------------------------------------------------------
 
@@ -224,100 +232,127 @@ class Program:
 
     # ---- many directions --------------------------------------------------------------------------
 
-    def _columns(self, at: Arrays, bars: Arrays, probes: Probes | None) -> Estimate:
+    def _columns(
+        self, at: Arrays, bars: Arrays, probes: Probes | None, deadline: float
+    ) -> Estimate:
         """Gradient, vjp or Jacobian, from tangents along the coordinates of `wrt`."""
         p = self.problem
         contracted = p.operator != "jacobian"
-        filler = _Filler(p, probes.wrt if probes else None, axis="wrt")
-        for name, indices, directions in filler.chunks(p.wrt, self.map.width):
-            images = self._apply(at, directions)
-            if contracted:
-                filler.put(("", name), indices, _contract(images.values, bars, len(indices)))
-                if images.uncertainty:
-                    weights = {k: np.abs(w) for k, w in bars.items()}
-                    filler.doubt(("", name), indices, _contract(images.uncertainty, weights, len(indices)))
-            else:
+        weights = {name: np.abs(w) for name, w in bars.items()}
+        # The few random directions come first: they look at every element at once.
+        along, doubt = self._along(at, bars, weights, probes) if contracted else (NONE, NONE)
+        filler = _Filler(p, probes.wrt if probes else None, "wrt")
+        for chunk in filler.chunks(p.wrt, self.map.width):
+            if time.perf_counter() > deadline:
+                break
+            images = self._apply(at, chunk.directions)
+            for name, rows, indices in chunk.parts:
+                if contracted:
+                    image = _contract(images.values, bars, rows)
+                    filler.put(("", name), indices, image)
+                    if images.uncertainty:
+                        filler.doubt(("", name), indices, _contract(images.uncertainty, weights, rows))
+                    continue
                 for of in p.of:
-                    if of in images.values:
-                        filler.put((of, name), indices, images.values[of])
-                    if of in images.uncertainty:
-                        filler.doubt((of, name), indices, images.uncertainty[of])
+                    filler.put((of, name), indices, _rows_of(images.values, of, rows))
+                    if images.uncertainty:
+                        filler.doubt((of, name), indices, _rows_of(images.uncertainty, of, rows))
             filler.note(images)
-        along, doubt = self._along(at, bars, probes) if contracted else (np.zeros(0), np.zeros(0))
         return filler.estimate(along, doubt)
 
     def _along(
-        self, at: Arrays, bars: Arrays, probes: Probes | None
+        self, at: Arrays, bars: Arrays, weights: Arrays, probes: Probes | None
     ) -> tuple[np.ndarray, np.ndarray]:
+        """The answer's inner products with the sampled directions, and their uncertainties."""
         if probes is None or not probes.directions:
-            return np.zeros(0), np.zeros(0)
+            return NONE, NONE
         values, doubts = [], []
         for start in range(0, probes.directions, self.map.width):
-            stop = min(start + self.map.width, probes.directions)
-            images = self._apply(at, {k: v[start:stop] for k, v in probes.along.items()})
-            values.append(_contract(images.values, bars, stop - start))
-            weights = {k: np.abs(w) for k, w in bars.items()}
-            doubts.append(_contract(images.uncertainty, weights, stop - start))
+            chunk = {k: v[start : start + self.map.width] for k, v in probes.along.items()}
+            images = self._apply(at, chunk)
+            rows = slice(0, len(next(iter(chunk.values()))))
+            values.append(_contract(images.values, bars, rows))
+            doubts.append(_contract(images.uncertainty, weights, rows))
         return np.concatenate(values), np.concatenate(doubts)
 
-    def _rows(self, at: Arrays, dots: Arrays, probes: Probes | None) -> Estimate:
+    def _rows(
+        self, at: Arrays, dots: Arrays, probes: Probes | None, deadline: float
+    ) -> Estimate:
         """Jacobian or jvp, from cotangents along the coordinates of `of`."""
         p = self.problem
         contracted = p.operator == "jvp"
-        filler = _Filler(p, probes.of if probes and contracted else None, axis="of")
-        for name, indices, directions in filler.chunks(p.of, self.map.width):
-            images = self._apply(at, directions)
-            if contracted:
-                filler.put((name, ""), indices, _contract(images.values, dots, len(indices)))
-            else:
+        filler = _Filler(p, probes.of if probes and contracted else None, "of")
+        for chunk in filler.chunks(p.of, self.map.width):
+            if time.perf_counter() > deadline:
+                break
+            images = self._apply(at, chunk.directions)
+            for name, rows, indices in chunk.parts:
+                if contracted:
+                    filler.put((name, ""), indices, _contract(images.values, dots, rows))
+                    continue
                 for wrt in p.wrt:
-                    if wrt in images.values:
-                        filler.put((name, wrt), indices, images.values[wrt])
+                    filler.put((name, wrt), indices, _rows_of(images.values, wrt, rows))
             filler.note(images)
-        return filler.estimate(np.zeros(0), np.zeros(0))
+        return filler.estimate(NONE, NONE)
 
     def _apply(self, at: Arrays, directions: Arrays) -> Images:
         self.evaluations += len(next(iter(directions.values())))
         return self.map.apply(at, directions)
 
 
+NONE = np.zeros(0)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Directions to take at once.
+
+    Attributes:
+        directions: One-hot along a coordinate each, over all tensors together.
+        parts: For each tensor with a coordinate here: its name, the rows of the directions that are
+            its, and its flat indices.
+    """
+
+    directions: Arrays
+    parts: Sequence[tuple[str, slice, np.ndarray]]
+
+
 class _Filler:
     """Collects images of coordinate directions into the blocks of an answer."""
 
-    def __init__(self, problem: Problem, sample: Mapping[str, np.ndarray] | None, axis: str) -> None:
+    def __init__(
+        self, problem: Problem, sample: Mapping[str, np.ndarray] | None, axis: Literal["wrt", "of"]
+    ) -> None:
         self.problem = problem
         self.sample = sample
         self.axis = axis
-        fill = 0.0 if sample is None else np.nan
-        self.blocks = {key: np.full(problem.block_shape(key), fill) for key in problem.keys}
+        self.blocks = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
         self.doubts: dict[Key, np.ndarray] = {}
         self.known = {key: np.zeros(problem.block_shape(key), bool) for key in problem.keys}
         self.primal: Arrays = {}
         self.notes: dict[str, None] = {}
 
-    def chunks(
-        self, names: Sequence[str], width: int
-    ) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
-        """One-hot directions over the coordinates to visit, `width` at a time, others zero."""
+    def chunks(self, names: Sequence[str], width: int) -> Iterator[_Chunk]:
+        """The coordinates to visit, `width` at a time, those of several tensors together."""
         shapes = {name: self.problem.shape(name) for name in names}
-        for name in names:
-            size = int(np.prod(shapes[name]))
-            visit = np.arange(size) if self.sample is None else self.sample.get(name, np.zeros(0, int))
-            for start in range(0, len(visit), width):
-                indices = visit[start : start + width]
-                directions = {k: np.zeros((len(indices), *shape)) for k, shape in shapes.items()}
-                hot = directions[name].reshape(len(indices), size)
-                hot[np.arange(len(indices)), indices] = 1.0
-                self._visited(name, indices)
-                yield name, indices, directions
+        visit = [(name, self._visited(name, shapes[name])) for name in names]
+        owner = np.repeat(np.arange(len(names)), [len(indices) for _, indices in visit])
+        flat = np.concatenate([indices for _, indices in visit])
+        for start in range(0, len(flat), width):
+            here, who = flat[start : start + width], owner[start : start + width]
+            directions = {k: np.zeros((len(here), *shape)) for k, shape in shapes.items()}
+            parts = []
+            for k in np.unique(who):
+                (rows,) = np.nonzero(who == k)
+                name = names[k]
+                directions[name].reshape(len(here), -1)[rows, here[rows]] = 1.0
+                parts.append((name, slice(int(rows[0]), int(rows[-1]) + 1), here[rows]))
+            yield _Chunk(directions, parts)
 
-    def _visited(self, name: str, indices: np.ndarray) -> None:
-        """Every block of this tensor is known there, zero if nothing is put."""
-        for key in self.problem.keys:
-            if name == (key[1] if self.axis == "wrt" else key[0]):
-                self._view(self.known, key)[indices] = True
-                if self.sample is not None:
-                    self._view(self.blocks, key)[indices] = 0.0
+    def _visited(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if self.sample is None:
+            return np.arange(int(np.prod(shape)))
+        return self.sample.get(name, np.zeros(0, int))
 
     def _view(self, blocks: dict[Key, np.ndarray], key: Key) -> np.ndarray:
         """A block with the flat coordinate that is visited first."""
@@ -327,15 +362,18 @@ class _Filler:
         flat = blocks[key].reshape(rows, columns)
         return flat.T if self.axis == "wrt" else flat
 
-    def put(self, key: Key, indices: np.ndarray, values: np.ndarray) -> None:
-        """Images of the coordinate directions at these indices, one a row."""
-        self._view(self.blocks, key)[indices] = np.reshape(values, (len(indices), -1))
+    def put(self, key: Key, indices: np.ndarray, values: np.ndarray | None) -> None:
+        """Images of the coordinate directions at these indices, one a row; absent is zero."""
+        image = 0.0 if values is None else np.reshape(values, (len(indices), -1))
+        self._view(self.blocks, key)[indices] = image
+        self._view(self.known, key)[indices] = True
 
-    def doubt(self, key: Key, indices: np.ndarray, values: np.ndarray) -> None:
+    def doubt(self, key: Key, indices: np.ndarray, values: np.ndarray | None) -> None:
         """Their uncertainties."""
         if key not in self.doubts:
             self.doubts[key] = np.zeros(self.problem.block_shape(key))
-        self._view(self.doubts, key)[indices] = np.reshape(values, (len(indices), -1))
+        image = 0.0 if values is None else np.reshape(values, (len(indices), -1))
+        self._view(self.doubts, key)[indices] = image
 
     def note(self, images: Images) -> None:
         """Keep what came along."""
@@ -344,7 +382,8 @@ class _Filler:
 
     def estimate(self, along: np.ndarray, doubt: np.ndarray) -> Estimate:
         """What was collected."""
-        known = None if self.sample is None else self.known
+        whole = all(np.all(known) for known in self.known.values())
+        known = None if whole else self.known
         return Estimate(
             self.blocks, known, along, self.doubts, doubt, self.primal, tuple(self.notes)
         )
@@ -357,11 +396,17 @@ def _first(values: Arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(values[name][0], np.float64).reshape(shape)
 
 
-def _contract(values: Arrays, weights: Arrays, count: int) -> np.ndarray:
-    """For each of `count` directions: the inner product of its image with the weights."""
+def _rows_of(values: Arrays, name: str, rows: slice) -> np.ndarray | None:
+    """Some directions' images in one tensor; None where the derivative is zero for structural reasons."""
+    return values[name][rows] if name in values else None
+
+
+def _contract(values: Arrays, weights: Arrays, rows: slice) -> np.ndarray:
+    """For each of some directions: the inner product of its image with the weights."""
+    count = rows.stop - rows.start
     total = np.zeros(count)
     for name, image in values.items():
-        flat = np.asarray(image, np.float64).reshape(count, -1)
+        flat = np.asarray(image[rows], np.float64).reshape(count, -1)
         total += flat @ np.asarray(weights[name], np.float64).reshape(-1)
     return total
 

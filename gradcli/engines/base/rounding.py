@@ -13,7 +13,7 @@ from gradcli.ops import Card, Table
 
 
 def shaken(table: Table, rng: np.random.Generator, eps: float = 2.0**-52) -> Table:
-    """Cards that compute as these do, each with random relative errors of its own up to `eps`.
+    """Cards that compute as these do, each with relative errors of `eps`, up or down at random.
 
     Evaluating a graph with them a few times, and looking at the spread, measures the rounding error
     of the plain evaluation (Parker 1997, "Monte Carlo Arithmetic"). It sees what no look at the
@@ -75,9 +75,12 @@ def _is_view(x: Array, operand: Any) -> bool:
 
 
 def shake(x: Array, rng: np.random.Generator, eps: float) -> Array:
-    """x with a random relative error up to `eps` in every real and every imaginary part."""
+    """x with a relative error of eps, up or down, in every real and every imaginary part.
+
+    Never less than eps: at the precision of x itself, most smaller ones would be rounded away.
+    """
     if not np.iscomplexobj(x):
-        return x * (1.0 + rng.uniform(-eps, eps, np.shape(x)))
+        return x * np.where(rng.integers(2, size=np.shape(x), dtype=np.int8), 1 + eps, 1 - eps)
     out = np.empty(np.shape(x), x.dtype)
     out.real, out.imag = shake(x.real, rng, eps), shake(x.imag, rng, eps)
     return out
