@@ -141,6 +141,18 @@ def test_wrong_inputs_are_named(feeds, said):
         assert said in caught.value.message
 
 
+def test_names_that_are_no_utf8_are_refused_where_they_must_be_spoken():
+    proto = model([node("Relu", ["x"], ["hh"]), node("Neg", ["hh"], ["YY"])], outputs=["YY"])
+    for name in (b"hh", b"YY"):
+        data = proto.SerializeToString().replace(name, b"y\xff")
+        made = onnxfile.read(data, OPS)
+        assert len(runtime.prepare(made.graph).run({"x": ONES})) == 1
+        with pytest.raises((ModelError, UsageError)):
+            runtime.prepare(made, extra_outputs=["y\\xff"])
+    with pytest.raises(ModelError, match="no UTF-8"):
+        runtime.prepare(made)
+
+
 def test_a_near_name_is_suggested():
     with pytest.raises(InputError) as caught:
         runtime.prepare(chain()).run(given(scall=1))

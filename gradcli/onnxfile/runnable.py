@@ -42,7 +42,7 @@ def runnable(model: Model, extra_outputs: Iterable[str] = ()) -> bytes:
     known = _names(proto.graph)
     for name in extra:
         raw = model.raw_names.get(name, name)
-        if raw not in known:
+        if isinstance(raw, bytes) or raw not in known:
             near = difflib.get_close_matches(name, [k for k in known if isinstance(k, str)], 3)
             raise UsageError(
                 f"{model.path}: the file itself has no value {name!r}",

@@ -99,9 +99,9 @@ def test_inputs_and_constants_may_be_outputs():
 def test_a_later_opset_is_declared_only_where_it_is_needed():
     x, y = (Value(n, DType.FLOAT32, (2,)) for n in "xy")
 
-    def version(made: Node, **options: int) -> int:
-        graph = Graph((x,), (y,), (made,))
-        return onnx.load_from_string(onnxfile.write(graph, **options)).opset_import[0].version
+    def version(made: Node, opset: int = 21) -> int:
+        data = onnxfile.write(Graph((x,), (y,), (made,)), opset=opset)
+        return onnx.load_from_string(data).opset_import[0].version
 
     assert version(Node("Relu", (x,), (y,))) == 21
     assert version(Node("Relu", (x,), (y,)), opset=23) == 23
