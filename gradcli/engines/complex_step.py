@@ -93,7 +93,7 @@ class ComplexStep:
 
     def _doubt(self, here: Point, line: Line, value: np.ndarray) -> np.ndarray:
         runs = (self._along(self._shaking, here, here.x, line)[0] for _ in range(3))
-        doubt = np.maximum(spread(runs, value), 2 * EPS * np.abs(value))
+        doubt = np.maximum(2 * spread(runs, value), 2 * EPS * np.abs(value))
         doubt = doubt + LOST / (line.scale or 1.0)
         if here.kinks.ties() and line.scale:
             for t in (-ASIDE, ASIDE):
