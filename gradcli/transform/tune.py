@@ -1,9 +1,9 @@
 """Rewrite a canonical graph into the formulations that onnxruntime runs fastest.
 
 One row a rewrite: what it matches, what it makes of it, its conditions, and the figure that earns
-it its place (onnxruntime 1.32, one thread, x86-64 with AVX2). A row applies only where the result is
-the same function; where it differs at all (the sign of a zero, a product of 0 and infinity) the row
-says so, and the tests hold it to that. The result is only for running: differentiating it is an
+it its place (onnxruntime 1.32, one thread, x86-64 with AVX2). A row applies only where the result
+is the same function; where it differs at all (the sign of a zero, a product of 0 and infinity) the
+row says so, and the tests hold it to that. The result is only for running: differentiating it is an
 error.
 """
 
