@@ -9,9 +9,10 @@ import pytest
 from gradcli.errors import UnsupportedError
 from gradcli.graph import Builder, DType, Graph
 from gradcli.interpret import interpret
-from gradcli.numbers import complex_, real
+from gradcli.numbers import Ball, Symbol, complex_, real
 from gradcli.ops import OPS
 from gradcli.transform import jvp, vjp
+from tests.ops.recorder import recorder
 
 TAIL = [1e-310, 1e-200, 1e-30, 1e-9, 0.1, 1.0, 2.5, 6.0, 13.0, 20.0, 30.0, 37.5]
 POINTS = np.array([0.0, *TAIL, *(-x for x in TAIL)])
@@ -125,6 +126,9 @@ def test_dropout_in_training_is_refused(training):
         b.op("Dropout", x, b.constant(np.float32(0.5)), mode)
 
 
+SYSTEMS = pytest.mark.parametrize(
+    "n", [real, complex_, recorder, Ball(), Symbol()], ids=lambda n: n.name
+)
 INTEGERS = {
     "Add": [5, -9, 9],
     "Sub": [9, -5, -5],
@@ -136,7 +140,7 @@ INTEGERS = {
 }
 
 
-@pytest.mark.parametrize("n", [real, complex_], ids=["real", "complex"])
+@SYSTEMS
 @pytest.mark.parametrize("op", INTEGERS)
 def test_integers_stay_integers(op, n):
     b = Builder(OPS)
@@ -146,10 +150,10 @@ def test_integers_stay_integers(op, n):
     np.testing.assert_array_equal(out, INTEGERS[op])
 
 
-@pytest.mark.parametrize("n", [real, complex_], ids=["real", "complex"])
+@SYSTEMS
 def test_integers_of_one_operand_stay_integers(n):
     b = Builder(OPS)
-    x = b.ints([7, -7, 0])
+    x, zero = b.ints([7, -7, 0]), b.constant(0)
     made = {
         "Neg": ([-7, 7, 0], b.op("Neg", x)),
         "Abs": ([7, 7, 0], b.op("Abs", x)),
@@ -157,6 +161,7 @@ def test_integers_of_one_operand_stay_integers(n):
         "Relu": ([7, 0, 0], b.op("Relu", x)),
         "Clip": ([3, -2, 0], b.op("Clip", x, b.constant(-2), b.constant(3))),
         "Cast": ([1, 1, 0], b.op("Cast", b.op("Cast", x, to="bool"), to="int64")),
+        "Where": ([7, 0, 0], b.op("Where", b.op("Greater", x, zero), x, zero)),
     }
     out = interpret(b.graph([y for _, y in made.values()]), {}, n)
     for op, (wanted, y) in made.items():
