@@ -243,6 +243,7 @@ def test_structure_does_not_hang_on_open_choices():
     row = balls(n, arb(1.0), arb(3.0, 0.5), arb(3.0, 0.25))
     open_ = n.less(balls(n, STRADDLING), n.zero)
     assert n.argmax(balls(n, arb(1.0), arb(3.0), arb(3.0)), 0) == 1
+    assert n.argmax(balls(n, arb(1.0, 0.5), arb(1.0, 0.5), arb(3.0, 0.5), arb(2.0)), 0) == 2
     for structural in (
         lambda: n.argmax(row, 0),
         lambda: bool(open_),

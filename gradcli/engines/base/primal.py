@@ -58,7 +58,7 @@ def _cut(x: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndar
     out, start = {}, 0
     for name, shape in shapes.items():
         size = int(np.prod(shape))
-        out[name] = x[..., start : start + size].reshape(*x.shape[:-1], *shape)
+        out[name] = x[..., start : start + size].reshape((*x.shape[:-1], *shape))
         start += size
     return out
 
