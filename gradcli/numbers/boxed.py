@@ -264,13 +264,11 @@ class Boxed(Numbers):
         return self._rows(x, (axis,), False, self._first_greatest).astype(np.int64)
 
     def _first_greatest(self, row: list[Any]) -> int:
-        best = 0
-        for k, value in enumerate(row):
-            rises = self._less(row[best], value)
-            if not isinstance(rises, bool):
-                raise CannotError(f"{self.name!r} cannot decide which element is the greatest")
-            best = k if rises else best
-        return best
+        for k, top in enumerate(row):
+            above = all(self._less(x, top) is True for x in row[:k])
+            if above and all(self._less(top, x) is False for x in row[k + 1 :]):
+                return k
+        raise CannotError(f"{self.name!r} cannot decide which element is the greatest")
 
     def matmul(self, a: Array, b: Array) -> Array:
         if not self.is_number(a) and not self.is_number(b):

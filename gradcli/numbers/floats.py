@@ -53,6 +53,11 @@ class _Machine(Numbers):
     def tanh(self, x: Array) -> Array:
         return np.tanh(x)
 
+    def softplus(self, x: Array) -> Array:
+        left = np.real(x) < 0
+        rest = self.log1p(np.exp(np.where(left, x, -x)))  # which does not overflow
+        return np.where(left, rest, x + rest)
+
     def sin(self, x: Array) -> Array:
         return np.sin(x)
 

@@ -200,12 +200,6 @@ ELEMENTARY = (
 
 # ---- activations --------------------------------------------------------------------------------
 
-
-def _softplus(n: Numbers, x: Array) -> Array:
-    # Of the two forms of log(1 + exp x), each on the side where its exponential is below 1.
-    return n.where(n.less(x, n.zero), n.log1p(n.exp(x)), x + n.log1p(n.exp(-x)))
-
-
 TANH_GELU = math.sqrt(2.0 / math.pi), 0.044715
 """The constants of the approximate Gelu, which by its definition are these floats."""
 
@@ -281,7 +275,7 @@ ACTIVATIONS = (
     ),
     elementwise(
         "Softplus",
-        _softplus,
+        lambda n, x: n.softplus(x),
         lambda s: s.b.op("Sigmoid", s.x),
         expand=lambda s: [s.b.op("Log", s.b.op("Exp", s.x) + 1.0)],
     ),

@@ -65,6 +65,7 @@ UNARY = {
     "sqrt": (mp.sqrt, 1.0, 1e300),
     "tanh": (mp.tanh, -800.0, 800.0),
     "sigmoid": (lambda x: 1 / (1 + mp.exp(-x)), -800.0, 800.0),
+    "softplus": (lambda x: mp.log1p(mp.exp(x)), -600.0, 600.0),
     "erf": (mp.erf, -30.0, 30.0),
     "erfc": (mp.erfc, -30.0, 30.0),
     "sin": (mp.sin, -1e6, 1e6),
@@ -225,6 +226,13 @@ def test_kinks_and_steps_are_counted_where_open(name):
     n = Ball()
     getattr(n, name)(balls(n, STRADDLING, arb(0.0), arb(1.5), arb(-1.5, 0.25)))
     assert n.undecided == 1
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "softplus"])
+def test_what_is_smooth_has_no_open_choice(name):
+    n = Ball()
+    getattr(n, name)(balls(n, STRADDLING))
+    assert n.undecided == 0
 
 
 def test_only_rivals_for_the_maximum_count():

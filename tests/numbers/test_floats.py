@@ -31,6 +31,11 @@ CASES = {
         lambda x: 1 / ((1 + mp.exp(-x)) * (1 + mp.exp(x))),
         np.concatenate([BOTH, np.linspace(-630, 630, 81)]),
     ),
+    "softplus": (
+        lambda x: mp.log1p(mp.exp(x)),
+        lambda x: 1 / (1 + mp.exp(-x)),
+        np.concatenate([BOTH, np.linspace(-630, 630, 81)]),
+    ),
     "erf": (
         mp.erf,
         lambda x: 2 / mp.sqrt(mp.pi) * mp.exp(-x * x),
@@ -83,6 +88,14 @@ def test_far_tails_are_flat_and_finite(name, at):
     y = getattr(complex_, name)(np.array([at + 1e-30j]))
     assert y.real == getattr(real, name)(np.array([at]))
     assert abs(y.imag) < 1e-170
+
+
+def test_softplus_far_out():
+    x = np.array([-800.0, 800.0])
+    assert real.softplus(x).tolist() == [0.0, 800.0]
+    z = complex_.softplus(x + 1e-30j)
+    assert z.real.tolist() == [0.0, 800.0]
+    assert z.imag.tolist() == [0.0, 1e-30]
 
 
 def powers():

@@ -71,6 +71,7 @@ def test_symbols_are_named_by_their_place():
 
 SLOPES = {
     "sigmoid": lambda x: 1 / ((1 + mp.exp(-x)) * (1 + mp.exp(x))),
+    "softplus": lambda x: 1 / (1 + mp.exp(-x)),
     "erfc": lambda x: -2 / mp.sqrt(mp.pi) * mp.exp(-x * x),
     "log1p": lambda x: 1 / (1 + x),
     "expm1": mp.exp,

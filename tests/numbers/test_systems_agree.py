@@ -37,6 +37,7 @@ OPERATIONS = {
     "sqrt": lambda n: n.sqrt(n.lift(P)),
     "tanh": lambda n: n.tanh(n.lift(X)),
     "sigmoid": lambda n: n.sigmoid(n.lift(X * 20)),
+    "softplus": lambda n: n.softplus(n.lift(X * 20)),
     "erf": lambda n: n.erf(n.lift(X)),
     "erfc": lambda n: n.erfc(n.lift(X * 5)),
     "sin": lambda n: n.sin(n.lift(X)),
