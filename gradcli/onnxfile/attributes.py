@@ -77,14 +77,13 @@ def decode(
         return proto.i
     if kind == "FLOAT":
         return proto.f
-    if kind == "INTS":
-        return tuple(proto.ints)
     if kind == "STRING":
+        tensors.meter.held(len(proto.s), name)
         return text(proto.s)
-    if kind == "FLOATS":
-        return tuple(proto.floats)
-    if kind == "STRINGS":
-        return tuple(text(s) for s in proto.strings)
+    if kind in ("INTS", "FLOATS", "STRINGS"):
+        values = getattr(proto, kind.lower())
+        tensors.meter.held(8 * len(values), name)
+        return tuple(map(text, values)) if kind == "STRINGS" else tuple(values)
     label = f"{printable(name)} of {where.partition(': ')[2]}"
     if kind == "TENSOR":
         return tensors.array(proto.t, label)[1]

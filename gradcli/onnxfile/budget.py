@@ -23,6 +23,9 @@ class Budget:
     Attributes:
         file_bytes: Size of the file itself. Protobuf ends at 2 GiB anyway.
         tensor_bytes: All constants together, external ones (which are only mapped) included.
+        expansion: How many times its own size a file may take in memory, beside `base_bytes`; more
+            can only come of a function that holds constants and is called over and over.
+        base_bytes: What a file may take whatever its size.
         dense_bytes: All sparse tensors together, once they are made dense.
         nodes: Nodes after local functions are inlined, bodies of control flow included.
         depth: Nesting of control flow and of calls of local functions.
@@ -31,6 +34,8 @@ class Budget:
 
     file_bytes: int = 2**31 - 1
     tensor_bytes: int = 2**36
+    expansion: int = 8
+    base_bytes: int = 2**28
     dense_bytes: int = 2**30
     nodes: int = 200_000
     depth: int = 32
@@ -43,13 +48,30 @@ class Meter:
     Args:
         budget: The limits.
         path: The file's name, for the refusal.
+        size: The file's size.
     """
 
-    def __init__(self, budget: Budget, path: str) -> None:
+    def __init__(self, budget: Budget, path: str, size: int = 0) -> None:
         self.budget = budget
         self.path = path
+        self._most = budget.base_bytes + budget.expansion * size
+        self._held = 0
         self._tensors = 0
         self._dense = 0
+
+    def held(self, size: int, name: str) -> None:
+        """Count so many bytes that reading takes in memory.
+
+        Raises:
+            ModelError: When they exceed what a file of this size can need.
+        """
+        self._held += size
+        if self._held > self._most:
+            raise ModelError(
+                f"{self.path}: with {name!r} its content takes {self._held:,} bytes, far more"
+                " than the file itself",
+                "Its functions repeat what they hold; raise Budget.base_bytes if you trust it.",
+            )
 
     def tensor(self, size: int, name: str) -> None:
         """Count a tensor of so many bytes.

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from gradcli.errors import GradcliError, ModelError, UnsupportedError
-from gradcli.graph import Builder, Node, Type, Value, Var
+from gradcli.graph import Builder, Node, Shape, Type, Value, Var
 from gradcli.onnxfile import schemas
 from gradcli.onnxfile.infer import infer
+
+_MAX_RANK = 64
+_MAX_SYMBOL = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,28 @@ class Draft:
         if len(types) < len(outputs):
             raise call.refuse(f"has {len(outputs)} outputs, but at most {len(types)} exist", "")
         made = tuple(
-            None if name is None else Value(name, dtype, shape)
+            None if name is None else Value(name, dtype, self._sane(shape, call))
             for name, (dtype, shape) in zip(outputs, types, strict=False)
         )
         node = Node(call.op, tuple(operands), made, attrs, call.domain, call.name, origin)
         self.b.nodes.append(node)
         return [None if value is None else Var(self.b, value) for value in made]
+
+    def _sane(self, shape: Shape | None, call: Call) -> Shape | None:
+        """The shape, unless it would make reading what follows slow.
+
+        Raises:
+            ModelError: For more dimensions than NumPy has.
+        """
+        if not shape:
+            return shape
+        if len(shape) > _MAX_RANK:
+            raise call.refuse(f"makes a tensor of {len(shape):,} dimensions", "")
+        # Broadcasting joins symbols: node after node could double their names.
+        if any(isinstance(d, str) and len(d) > _MAX_SYMBOL for d in shape):
+            long = (d if isinstance(d, int) or len(d) <= _MAX_SYMBOL else None for d in shape)
+            return tuple(self.b.fresh(1)[0] if d is None else d for d in long)
+        return shape
 
     def _resolve(
         self, call: Call, operands: list[Value | None], outputs: int

@@ -50,7 +50,7 @@ class Folder:
         where = f"{self.model}: external data of tensor {tensor!r}"
         if unknown := sorted(entries.keys() - _KEYS):
             raise ModelError(
-                f"{where} has unknown keys {', '.join(map(printable, unknown))}",
+                f"{where} has unknown keys {', '.join(map(printable, unknown[:3]))}",
                 "Save the model again with onnx.save_model.",
             )
         if self.base is None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradcli.graph import DType, Var
+from gradcli.graph import DType, Value, Var
 from gradcli.onnxfile.draft import Draft
 from gradcli.onnxfile.names import printable
 
@@ -29,6 +29,7 @@ class Frame:
         depth: How many bodies and calls are around it.
         node_names: Names of nodes that are taken.
         parameters: For a body, what is known of its inputs' element types from outside.
+        captured: For a body, the outer values that it reads, in the order of first reading.
     """
 
     draft: Draft
@@ -41,6 +42,7 @@ class Frame:
     depth: int = 0
     node_names: set[str] = field(default_factory=set)
     parameters: tuple[DType, ...] = ()
+    captured: dict[Value, None] = field(default_factory=dict)
 
     def lookup(self, name: Name) -> Var | None:
         """The value of this name, captured from an outer graph if need be.
@@ -67,8 +69,7 @@ class Frame:
         if outer.const is not None and outer.const.size <= 64:
             # Shapes and axes must be seen as constants inside the body too.
             return b.constant(outer.const, outer.dtype)
-        if outer.value not in b.captures:
-            b.captures = (*b.captures, outer.value)
+        self.captured[outer.value] = None
         return b.var(outer.value)
 
     def name_of(self, name: Name) -> str:

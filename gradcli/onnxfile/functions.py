@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str, str]
 
+_WIDE = 64
+
 
 def domain_of(name: str | bytes) -> str:
     """A domain's name, the standard's own always as the empty string."""
@@ -85,6 +87,8 @@ class Functions:
         count = depth = 0
         for node in nodes:
             function = self.find(node)
+            # A node of very many operands is as much work as that many nodes.
+            count += (len(node.input) + len(node.output)) // _WIDE
             if function is None:
                 count += 1
             else:
@@ -106,7 +110,8 @@ class Functions:
             )
         if key not in self._sizes:
             self._open.add(key)
-            self._sizes[key] = self._measure(function.node, level + 1)
+            count, depth = self._measure(function.node, level + 1)
+            self._sizes[key] = count + len(function.input) // _WIDE, depth
             self._open.discard(key)
         return self._sizes[key]
 

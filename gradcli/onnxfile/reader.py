@@ -46,7 +46,7 @@ class Reader:
         self.table = table
         self.budget = budget
         self.path = path
-        self.tensors = Tensors(Meter(budget, path), folder)
+        self.tensors = Tensors(Meter(budget, path, proto.ByteSize()), folder)
         self.functions = Functions(proto.functions, budget, path)
         self.opsets = self._opsets(proto.opset_import, f"{path}:")
         self.raw_names: dict[str, Name] = {}
@@ -108,6 +108,7 @@ class Reader:
         outputs = [self._output(value.name, frame) for value in proto.output]
         if not outputs and frame.parent is None:
             raise ModelError(f"{self.path}: its graph has no outputs", EXPORT_AGAIN)
+        b.captures = tuple(frame.captured)
         return b.graph(outputs, printable(proto.name))
 
     def _constants(self, proto: onnx.GraphProto, frame: Frame) -> None:
@@ -383,10 +384,10 @@ class Reader:
         given = {text(attribute.name): attribute for attribute in proto.attribute}
         required = set(map(text, function.attribute))
         if unknown := given.keys() - defaults.keys() - required:
-            names = ", ".join(sorted(map(printable, unknown)))
+            names = ", ".join(sorted(map(printable, unknown))[:3])
             raise ModelError(f"{where} gives the unknown attribute {names}", EXPORT_AGAIN)
         if missing := required - given.keys():
-            names = ", ".join(sorted(map(printable, missing)))
+            names = ", ".join(sorted(map(printable, missing))[:3])
             raise ModelError(f"{where} lacks the attribute {names}", EXPORT_AGAIN)
         return self._attributes({**defaults, **given}, text(function.name), frame, where)
 

@@ -53,7 +53,8 @@ def read_bytes(path: str, limit: int) -> bytes:
             status = os.fstat(file.fileno())
             regular(status, shown)
             _check_size(status.st_size, limit, shown)
-            data = file.read(limit + 1)
+            # One byte more tells whether it grew; asking for `limit` would reserve that much.
+            data = file.read(status.st_size + 1)
     except FileNotFoundError as error:
         raise ModelError(
             f"{shown}: there is no such file", f"Check the path. {_near(path)}".rstrip()

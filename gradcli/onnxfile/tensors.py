@@ -112,6 +112,8 @@ class Tensors:
             raise ModelError(f"{where} is stored in segments, which no exporter writes any more")
         size = storage(dtype, count) if dtype is not DType.STRING else count
         self.meter.tensor(size, name)
+        if proto.data_location != proto.EXTERNAL:
+            self.meter.held(size, name)
         if proto.data_location == proto.EXTERNAL:
             self.external = True
             array = self._external(proto, dtype, count, size, name)
@@ -159,10 +161,10 @@ class Tensors:
 
     def _shape(self, dims: Iterable[int], where: str) -> tuple[int, ...]:
         shape = tuple(dims)
-        if any(d < 0 for d in shape):
-            raise ModelError(f"{where} has a negative dimension: {list(shape)}")
         if len(shape) > self.meter.budget.rank:
             raise ModelError(f"{where} has {len(shape)} dimensions")
+        if any(d < 0 for d in shape):
+            raise ModelError(f"{where} has a negative dimension: {list(shape)}")
         if math.prod(max(d, 1) for d in shape) > _MOST_ELEMENTS:
             # Even without elements: NumPy cannot say such a shape.
             raise ModelError(f"{where} has an impossible shape: {list(shape)}")

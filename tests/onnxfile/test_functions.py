@@ -118,6 +118,26 @@ def test_doubling_functions_are_counted_not_inlined():
     assert "549,755,813,888 nodes once its functions are inlined" in message
 
 
+def test_functions_that_repeat_what_they_hold_are_refused():
+    held = [
+        node("Constant", [], ["c"], value=onnx.numpy_helper.from_array(np.ones(10**6))),
+        node("Identity", ["a"], ["b"]),
+    ]
+    listed = [node("Held", ["a"], ["b"], domain="f2", k=[1] * 10**6)]
+    for body in (held, listed):
+        functions = [function("F0", body)]
+        for k in range(1, 11):
+            halves = [
+                node(f"F{k - 1}", ["a"], ["t"], domain="f"),
+                node(f"F{k - 1}", ["t"], ["b"], domain="f"),
+            ]
+            functions.append(function(f"F{k}", halves))
+        call = [node("F10", ["x"], ["y"], domain="f")]
+        proto = calling(*functions, nodes=call)
+        proto.opset_import.add(domain="f2", version=1)
+        assert "far more than the file itself" in refusal(proto).message
+
+
 def test_functions_that_call_themselves_are_refused():
     one = function("F", [node("G", ["a"], ["b"], domain="f")])
     two = function("G", [node("F", ["a"], ["b"], domain="f")])

@@ -303,3 +303,40 @@ def test_twenty_thousand_nodes_are_read_at_once():
     made = read(model(chain, [info("v0", ["n"])], ["v20000"]))
     assert len(made.graph.nodes) == 20_000
     assert made.graph.outputs[0].shape == ("n",)
+
+
+def test_symbols_that_double_node_by_node_stay_short():
+    nodes, last = [], "a"
+    for k in range(40):
+        nodes += [
+            node("Add", [last, f"s{k}"], [f"t{k}"]),
+            node("Add", [last, f"t{k}"], [f"v{k}"]),
+        ]
+        last = f"v{k}"
+    inputs = [info("a", ["a"]), *(info(f"s{k}", [f"d{k}"]) for k in range(40))]
+    graph = read(model(nodes, inputs, [last])).graph
+    assert max(len(str(v.shape)) for v in graph.values()) < 2000
+
+
+def test_a_tensor_of_a_million_dimensions_is_refused():
+    proto = model(
+        [node("Reshape", ["x", "s"], ["y"])],
+        [info("x", [1])],
+        constants={"s": np.ones(10**6, np.int64)},
+    )
+    assert "makes a tensor of 1,000,000 dimensions" in refusal(proto).message
+
+
+def test_a_body_that_captures_very_much_is_read_in_linear_time():
+    many = 20_000
+    branch = onnx.helper.make_graph(
+        [node("Sum", [f"v{k}" for k in range(many)], ["t"])],
+        "b",
+        [],
+        [onnx.ValueInfoProto(name="t")],
+    )
+    nodes = [node("Neg", ["x"], [f"v{k}"]) for k in range(many)]
+    nodes.append(node("If", ["p"], ["y"], then_branch=branch, else_branch=branch))
+    proto = model(nodes, [info("x", [1]), info("p", [], TensorProto.BOOL)])
+    (made,) = read(proto).graph.nodes[-1:]
+    assert [len(g.captures) for g in made.subgraphs()] == [many, many]
