@@ -61,6 +61,8 @@ class Stdin:
         if self._reader:
             raise UsageError(f"both {self._reader} and {who} are '-', and there is one stdin")
         self._reader = who
+        if sys.stdin is None:
+            raise InputError(f"{who}: there is no stdin", "give a file")
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise InputError(f"{who}: more than {MAX_BYTES:,} bytes on stdin", "write them to a file")

@@ -25,6 +25,7 @@ METHODS = (
     "forward",
     "reverse",
     "symbolic",
+    "symbolic-plain",
     "finite-forward",
     "finite-central",
     "finite",

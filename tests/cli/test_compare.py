@@ -1,0 +1,181 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from gradcli.cli.options import METHODS
+from tests.cli.support import (
+    DIABETES,
+    PHYSICS,
+    POINT,
+    QUICK,
+    SAMPLES,
+    cli,
+    process,
+    two_inputs,
+)
+
+
+def compared(*args, code=0, **how):
+    result = cli("compare", *args, "--format", "json", **how)
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout), result
+
+
+def test_every_method_answers_and_agrees():
+    report, result = compared(PHYSICS, "--input", POINT)
+    assert [m["method"] for m in report["methods"]] == list(METHODS)
+    assert {m["status"] for m in report["methods"]} == {"computed"}
+    assert {m["verdict"] for m in report["methods"]} == {"AGREE"}
+    assert (report["verdict"], report["exit_code"]) == ("AGREE", 0)
+    assert report["problem"]["operator"] == "gradient"
+    assert report["primal"]["matches"] is True
+    assert result.stderr == ""
+
+
+def test_the_report_goes_to_stdout_and_has_a_row_a_method():
+    result = cli("compare", PHYSICS, "--input", POINT, COLUMNS="80")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "the derivative of the output u (1×1) with respect to the" in result.stdout
+    for method in METHODS:
+        assert re.search(rf"^{method} +AGREE", result.stdout, re.MULTILINE)
+    assert "\x1b" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_colour_can_be_forced():
+    result = cli("compare", PHYSICS, "-i", POINT, *QUICK, FORCE_COLOR="1")
+    assert "\x1b[32mAGREE" in result.stdout
+
+
+def test_methods_are_chosen():
+    report, _ = compared(PHYSICS, "-i", POINT, "--method", "finite", "--method", "forward")
+    assert [m["method"] for m in report["methods"]] == ["finite", "forward"]
+
+
+def test_random_inputs_are_said_loudly_and_are_the_seed_s():
+    def values(seed):
+        report, result = compared(PHYSICS, *QUICK, "--seed", seed)
+        assert "warning: input x[1, 1], t[1, 1] is random" in result.stderr
+        assert any("is random" in note for note in report["notes"])
+        return report["methods"][0]["worst"]["reference"]
+
+    assert values("1") == values("1") != values("2")
+
+
+def test_a_shape_of_a_random_input():
+    report, _ = compared(DIABETES, *QUICK, "--shape", "patient=3,10")
+    assert report["problem"]["wrt"] == [{"name": "patient", "shape": [3, 10]}]
+
+
+def test_wrt_and_of_and_operator():
+    report, _ = compared(
+        str(SAMPLES / "digits.onnx"),
+        *("-i", str(SAMPLES / "digits.npz"), *QUICK, "--operator", "vjp"),
+        *("--of", "logits[0,3]", "--of", "logits[0,4]"),
+    )
+    assert [of["name"] for of in report["problem"]["of"]] == ["logits[0,3]", "logits[0,4]"]
+    assert report["problem"]["operator"] == "vjp"
+    assert "random" in " ".join(report["notes"])
+
+
+@pytest.mark.parametrize("operator", ["gradient", "jacobian", "jvp", "vjp"])
+def test_every_operator(operator):
+    report, _ = compared(PHYSICS, "-i", POINT, "--operator", operator, *QUICK)
+    assert report["problem"]["operator"] == operator
+    assert report["verdict"] == "AGREE"
+
+
+def test_directions_from_files(tmp_path):
+    np.savez(tmp_path / "dot.npz", x=np.ones((1, 1)), t=np.zeros((1, 1)))
+    np.save(tmp_path / "bar.npy", np.full((1, 1), 2.0))
+    report, result = compared(PHYSICS, "-i", POINT, "--tangent", str(tmp_path / "dot.npz"), *QUICK)
+    assert report["problem"]["operator"] == "jvp"
+    assert (report["notes"], result.stderr) == ([], "")
+    report, _ = compared(PHYSICS, "-i", POINT, "--cotangent", str(tmp_path / "bar.npy"), *QUICK)
+    assert report["problem"]["operator"] == "vjp"
+
+
+def test_inputs_by_name(tmp_path):
+    model = two_inputs(tmp_path / "m.onnx")
+    np.save(tmp_path / "a.npy", np.array([2.0, 3.0]))
+    np.savez(tmp_path / "b.npz", whatever=np.array([5.0, 7.0]))
+    report, result = compared(
+        *(model, "-i", f"a={tmp_path / 'a.npy'}", "-i", f"a=b={tmp_path / 'b.npz'}", *QUICK),
+        *("--of", "y[0]", "--wrt", "a"),
+    )
+    assert result.stderr == ""
+    assert report["methods"][0]["worst"]["reference"] in (5.0, 0.0)
+
+
+@pytest.mark.parametrize("which", ["model", "input"])
+def test_stdin_is_binary(which):
+    path = SAMPLES / ("physics.onnx" if which == "model" else "physics.npz")
+    args = ("-", "-i", POINT) if which == "model" else (PHYSICS, "-i", "-")
+    report, result = compared(*args, *QUICK, stdin=path.read_bytes())
+    assert report["model"]["path"] == ("<stdin>" if which == "model" else PHYSICS)
+    assert result.stderr == ""
+
+
+def test_the_widest_dtype_is_chosen_and_can_be_set():
+    report, _ = compared(PHYSICS, "-i", POINT, *QUICK)
+    assert report["methods"][0]["dtype"] == "float32"
+    report, _ = compared(PHYSICS, "-i", POINT, *QUICK, "--dtype", "float64")
+    assert report["methods"][0]["dtype"] == "float64"
+    assert report["methods"][0]["correct_digits"] > 12
+
+
+def test_tolerances_and_runs_reach_the_judge():
+    report, _ = compared(
+        *(PHYSICS, "-i", POINT, "--method", "reverse", "--rtol", "0.5", "--atol", "0.25"),
+        *("--runs", "3", "--warmup", "0"),
+    )
+    assert report["problem"]["rtol"] == {"float32": 0.5, "float64": 0.5}
+    assert report["problem"]["atol"] == 0.25
+    assert len(report["methods"][0]["run"]["times"]) == 3
+
+
+def test_a_tolerance_that_float32_misses_exits_1():
+    report, _ = compared(PHYSICS, "-i", POINT, *QUICK, "--rtol", "1e-12", code=1)
+    assert (report["verdict"], report["exit_code"]) == ("DISAGREE", 1)
+    assert report["methods"][0]["cause"] == "rounding"
+
+
+def test_a_kink_is_told():
+    report, _ = compared(str(SAMPLES / "kinked.onnx"), "-i", str(SAMPLES / "kinked.npz"))
+    (kink,) = [k for k in report["kinks"] if k["active"]]
+    assert (kink["op"], kink["margin"]) == ("Relu", 0.0)
+    assert {m["verdict"] for m in report["methods"]} >= {"KINK"}
+
+
+def test_a_report_in_a_file(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text("old")
+    result = cli("compare", PHYSICS, "-i", POINT, *QUICK, "-o", str(path))
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert json.loads(path.read_text())["verdict"] == "AGREE"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_table_in_a_file(tmp_path):
+    path = tmp_path / "report.txt"
+    assert cli("compare", PHYSICS, "-i", POINT, *QUICK, "-o", str(path)).exit_code == 0
+    assert "reverse  AGREE" in path.read_text(encoding="utf-8")
+
+
+def test_a_process_in_a_pipe():
+    result = process("compare", PHYSICS, "--input", POINT, *QUICK, COLUMNS="80")
+    assert (result.returncode, result.stderr) == (0, b"")
+    text = result.stdout.decode()
+    assert "\x1b" not in text
+    assert "×" in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_process_on_a_poor_console(encoding):
+    env = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C"}
+    result = process("compare", PHYSICS, "--input", POINT, *QUICK, **env)
+    assert (result.returncode, result.stderr) == (0, b"")
+    text = result.stdout.decode(encoding)
+    assert re.search(r"forward$" if encoding == "cp1252" else r" x$", text, re.MULTILINE)
