@@ -10,6 +10,7 @@ ENGINES: dict[str, Engine] = {
         forward.ENGINE,
         reverse.ENGINE,
         symbolic.ENGINE,
+        symbolic.PLAIN,
         finite.FORWARD,
         finite.CENTRAL_DIFFERENCE,
         finite.LADDER,

@@ -9,7 +9,7 @@ SymPy's `diff` on the one expression that the network is when everything is subs
 from __future__ import annotations
 
 from gradcli.engines.base import Engine, Map, Options
-from gradcli.errors import CannotError
+from gradcli.errors import CannotError, UnsupportedError
 from gradcli.problem import Problem
 
 MOST_WORK = 20_000
@@ -32,7 +32,7 @@ def _prepare(problem: Problem, options: Options) -> Map:
     if size is not None and size.parameters <= MOST_PARAMETERS and size.work <= MOST_WORK:
         try:
             return Expanded(problem, size)
-        except CannotError:
+        except (CannotError, UnsupportedError):
             # Something in it has no expression as a whole; its parts may have.
             pass
     return Factored(problem, 1 if problem.operator == "jvp" else problem.columns)
@@ -47,9 +47,16 @@ def _prepare_plain(problem: Problem, options: Options) -> Map:
         raise CannotError("the network is far too large to be one expression", HINT)
     if size.parameters > MOST_PLAIN:
         raise CannotError(
-            f"plain diff ends at about {MOST_PLAIN} parameters; this network has {size.parameters}", HINT
+            f"plain diff ends at about {MOST_PLAIN} parameters; this network has {size.parameters}",
+            HINT,
         )
-    return Plain(problem, size)
+    try:
+        return Plain(problem, size)
+    except UnsupportedError as error:
+        raise CannotError(error.message, HINT) from error
+    except (RecursionError, SyntaxError, MemoryError) as error:
+        # SymPy and Python's compiler both descend into an expression by calling themselves.
+        raise CannotError("the expression is nested too deeply", HINT) from error
 
 
 ENGINE = Engine(

@@ -39,6 +39,7 @@ ON_FLOATS: Mapping[str, Any] = {
     "sech": _float_sech,
     "floor": lambda x: float(math.floor(x)),
     "Abs": abs,
+    "sign": lambda x: float((x > 0) - (x < 0)),
     "Max": max,
     "pi": math.pi,
     "E": math.e,
@@ -61,6 +62,7 @@ ON_ARRAYS: Mapping[str, Any] = {
     "sech": sech,
     "floor": np.floor,
     "Abs": np.abs,
+    "sign": np.sign,
     "Max": lambda *terms: functools.reduce(np.maximum, terms),
     "where": np.where,
     "pi": math.pi,
@@ -117,7 +119,9 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # sympy ships no types
         text = "nan"
         for value, condition in reversed(e.args):
             one = self._print(value)
-            text = one if condition == sympy.true else self._choice(self._print(condition), one, text)
+            text = (
+                one if condition == sympy.true else self._choice(self._print(condition), one, text)
+            )
         return text
 
     def _choice(self, condition: str, one: str, other: str) -> str:

@@ -41,7 +41,8 @@ class Lines:
 
     def name(self, expression: Any) -> Any:
         """A symbol for an expression; a symbol, a number or a symbol's negative stays as it is."""
-        if expression.is_Atom or (expression.is_Mul and expression.args[0] is sympy.S.NegativeOne and len(expression.args) == 2 and expression.args[1].is_Symbol):
+        factor, rest = expression.as_coeff_Mul()
+        if expression.is_Atom or (rest.is_Symbol and factor == -1):
             return expression
         if expression not in self._known:
             symbol = sympy.Symbol(f"t{len(self.steps)}", real=True)
@@ -78,8 +79,12 @@ class Named(Symbol):
     def max(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
         return self.named(super().max(self.named(x), axes, keepdims)) if self.is_number(x) else x
 
+    def _choose(self, truth: Any, x: Any, y: Any) -> Any:
+        # A choice that hangs on a choice takes SymPy exponential time.
+        return self.lines.name(super()._choose(truth, x, y))
+
     def _greatest(self, terms: list[Any]) -> Any:
-        # Two at a time, each choice named: SymPy takes a third of a second over four at once.
+        # Two at a time: over four at once SymPy takes a third of a second.
         top = super()._greatest
         return functools.reduce(lambda a, b: self.lines.name(top([a, b])), terms)
 
@@ -284,8 +289,20 @@ class Jacobian:
         jacobian, primal = results[:cut].reshape(self._shape), results[cut:]
         count = len(next(iter(directions.values())))
         flat = [np.reshape(np.asarray(directions[name], np.float64), (count, -1)) for name in p.wrt]
-        images = np.concatenate(flat, axis=1) @ jacobian.T
-        return Images(_split(p, images), primal={k: v[0] for k, v in _split(p, primal[None]).items()})
+        images = _times(np.concatenate(flat, axis=1), jacobian)
+        return Images(
+            _split(p, images), primal={k: v[0] for k, v in _split(p, primal[None]).items()}
+        )
+
+
+def _times(directions: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+    """Each direction through the Jacobian; what is infinite counts only where a direction goes."""
+    if np.all(np.isfinite(jacobian)):
+        return directions @ jacobian.T
+    along = directions[:, None, :]
+    with np.errstate(all="ignore"):
+        terms = np.where(along == 0, 0.0, along * jacobian)
+        return np.asarray(terms.sum(axis=-1))
 
 
 def _split(problem: Problem, rows: np.ndarray) -> dict[str, np.ndarray]:

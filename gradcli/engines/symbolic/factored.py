@@ -40,7 +40,9 @@ class Factored:
         self.apply(
             problem.point, {name: np.zeros((1, *problem.shape(name))) for name in problem.wrt}
         )
-        self.level = f"factored ({len(problem.exact.nodes)} nodes, {len(self._known)} local derivatives)"
+        self.level = (
+            f"factored ({len(problem.exact.nodes)} nodes, {len(self._known)} local derivatives)"
+        )
 
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map."""

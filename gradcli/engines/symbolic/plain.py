@@ -79,7 +79,9 @@ class Plain:
         self._call = Jacobian(problem, arguments, [], jacobian, ys)
         self.width = problem.columns
         self.pads = True
-        self.level = f"plain diff ({size.parameters} parameters, {count(operations)} operations written out)"
+        self.level = (
+            f"plain diff ({size.parameters} parameters, {count(operations)} operations written out)"
+        )
 
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map."""

@@ -190,7 +190,9 @@ class Tangents(Numbers):
 
     def round_to(self, x: Array, dtype: np.dtype[Any]) -> Array:
         if isinstance(x, Dual):
-            raise CannotError(f"rounding to {dtype} is a staircase: there is nothing to differentiate")
+            raise CannotError(
+                f"rounding to {dtype} is a staircase: there is nothing to differentiate"
+            )
         return real.round_to(x, dtype)
 
     def divide(self, x: Array, y: Array) -> Array:
@@ -319,7 +321,10 @@ class Tangents(Numbers):
     def pad(self, x: Array, widths: Sequence[tuple[int, int]], fill: Array) -> Array:
         if not isinstance(x, Dual) and not isinstance(fill, Dual):
             return super().pad(x, widths, fill)
-        x, fill = self.with_tangents(x), self.with_tangents(np.asarray(fill) if isinstance(fill, float) else fill)
+        x, fill = (
+            self.with_tangents(x),
+            self.with_tangents(np.asarray(fill) if isinstance(fill, float) else fill),
+        )
         y = real.pad(x.x, widths, fill.x)
         y_dot = np.empty((self.count, *y.shape))
         y_dot[...] = fill.x_dot.reshape(self.count, *(1,) * y.ndim)
@@ -346,9 +351,7 @@ class Tangents(Numbers):
         y = real.scatter(x.x, places, updates.x, reduction)
         behind = (slice(None), *places)
         rank = np.ndim(y[places])
-        return Dual(
-            self, y, real.scatter(x.x_dot, behind, self.aligned(updates, rank), reduction)
-        )
+        return Dual(self, y, real.scatter(x.x_dot, behind, self.aligned(updates, rank), reduction))
 
 
 def _product(a_dot: np.ndarray, b: np.ndarray) -> np.ndarray:
