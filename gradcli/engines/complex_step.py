@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gradcli.engines.base import (
@@ -52,29 +54,20 @@ class ComplexStep:
         self._real = Primal(problem)
         self._f = Primal(problem, complex_)
         self._shaking = Primal(problem, complex_, np.random.default_rng(problem.seed))
-        self._given: Arrays | None = None
-        self._point: Point | None = None
         self.judge = True
-        self.width = chunk_width(problem.graph, 1 if problem.operator == "jvp" else problem.columns)
+        self.width = chunk_width(problem.graph, problem.columns) if self._f.is_wide else 1
         self.pads = False
 
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map. What belongs to the point is computed once for each `point` object."""
-        if self._point is None or point is not self._given:
-            self._given, self._point = point, Point(self._real, point)
-        here = self._point
-        values, doubts, primal = [], [], None
-        for b in range(len(next(iter(directions.values())))):
-            line = Line.through(here.x, self._f.join({k: v[b] for k, v in directions.items()}))
-            value, primal = self._along(self._f, here, here.x, line)
-            values.append(value)
-            if self.judge:
-                doubts.append(self._doubt(here, line, value))
+        here = self._real.at(point)
+        lines = here.lines(directions)
+        values, primal = self._along(self._f, here, np.stack([line.x for line in lines]), lines)
         ties = here.kinks.ties() if self.judge else []
         return Images(
-            self._f.outputs(np.stack(values)),
-            self._f.outputs(np.stack(doubts)) if doubts else {},
-            {} if primal is None else self._f.outputs(primal),
+            self._f.outputs(values),
+            self._f.outputs(self._doubts(here, lines, values)) if self.judge else {},
+            self._f.outputs(primal[0]),
             tuple(
                 f"node {tie.node!r} ({tie.op}) is exactly on a kink at {list(tie.index)}: "
                 "the complex step takes one side"
@@ -83,23 +76,29 @@ class ComplexStep:
         )
 
     def _along(
-        self, f: Primal, here: Point, x: np.ndarray, line: Line
+        self, f: Primal, here: Point, xs: np.ndarray, lines: Sequence[Line]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The derivative along a line, and the primal."""
-        y = f(x + 1j * (STEP * line.v), here.arrays)
+        """The derivatives along lines, and the primal, one a row."""
+        y = f.many(xs + 1j * (STEP * np.stack([line.v for line in lines])), here.arrays)
         # Dividing by the scale first would lose what is below the smallest float.
-        value = y.imag / STEP / (line.scale or 1.0)
-        return np.where(np.isfinite(y.real), value, np.nan), y.real
+        values = y.imag / STEP / _scales(lines)
+        return np.where(np.isfinite(y.real), values, np.nan), y.real
 
-    def _doubt(self, here: Point, line: Line, value: np.ndarray) -> np.ndarray:
-        runs = (self._along(self._shaking, here, here.x, line)[0] for _ in range(3))
-        doubt = np.maximum(2 * spread(runs, value), 2 * EPS * np.abs(value))
-        doubt = doubt + LOST / (line.scale or 1.0)
-        if here.kinks.ties() and line.scale:
+    def _doubts(self, here: Point, lines: Sequence[Line], values: np.ndarray) -> np.ndarray:
+        xs = np.stack([line.x for line in lines])
+        runs = (self._along(self._shaking, here, xs, lines)[0] for _ in range(3))
+        doubts = np.maximum(2 * spread(runs, values), 2 * EPS * np.abs(values))
+        doubts = doubts + LOST / _scales(lines)
+        if here.kinks.ties():
             for t in (-ASIDE, ASIDE):
-                beside = self._along(self._f, here, line.step(t)[0], line)[0]
-                doubt = np.maximum(doubt, np.abs(beside - value))
-        return np.asarray(doubt)
+                aside = np.stack([line.step(t)[0] for line in lines])
+                beside = self._along(self._f, here, aside, lines)[0]
+                doubts = np.maximum(doubts, np.abs(beside - values))
+        return np.asarray(doubts)
+
+
+def _scales(lines: Sequence[Line]) -> np.ndarray:
+    return np.array([[line.scale or 1.0] for line in lines])
 
 
 def _refuse(graph: Graph, wrt: tuple[str, ...], table: Table) -> None:

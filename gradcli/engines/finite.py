@@ -11,7 +11,6 @@ is measured. Steps are relative to max(1, |x|).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,118 +37,84 @@ CENTRAL, SIDED = (2, 4, 6, 8), (1, 2, 3, 4)
 """The powers of h in the error of a central and of a one-sided difference, in order."""
 
 
-@dataclass(frozen=True)
-class Slope:
-    """A directional derivative of every output, with its uncertainty.
-
-    Attributes:
-        value: [M].
-        doubt: [M], at least the error, by the method's own estimate; None where nobody asked.
-        notes: Oddities.
-    """
-
-    value: np.ndarray
-    doubt: np.ndarray | None
-    notes: tuple[str, ...] = ()
-
-    def __mul__(self, factor: float) -> Slope:
-        """The derivative along a direction that is longer by this factor."""
-        doubt = None if self.doubt is None else self.doubt * abs(factor)
-        return Slope(self.value * factor, doubt, self.notes)
-
-
-class Differences:
-    """Finite differences as a linear map, one direction after another.
-
-    Args:
-        problem: What is differentiated.
-        slope: The derivative along a line, and its uncertainty when asked to judge.
-        starts: Whether f(x) itself belongs to the method, and is part of its cost.
-
-    Attributes:
-        judge: Whether uncertainties are estimated, at the price of evaluations that the textbook's
-            formula does not make. The ladder needs them for itself and always does.
-    """
-
-    def __init__(
-        self, problem: Problem, slope: Callable[[Point, Line, bool], Slope], *, starts: bool
-    ) -> None:
-        self._f = Primal(problem)
-        self._slope = slope
-        self._starts = starts
-        self._given: Arrays | None = None
-        self._point: Point | None = None
-        self.judge = True
-        self.width = chunk_width(problem.graph, 1 if problem.operator == "jvp" else problem.columns)
-        self.pads = False
-
-    def apply(self, point: Arrays, directions: Arrays) -> Images:
-        """See Map. What belongs to the point is computed once for each `point` object."""
-        if self._point is None or point is not self._given:
-            self._given, self._point = point, Point(self._f, point)
-        here = self._point
-        count = len(next(iter(directions.values())))
-        slopes = [self._along(here, {k: v[b] for k, v in directions.items()}) for b in range(count)]
-        doubts = [s.doubt for s in slopes if s.doubt is not None]
-        return Images(
-            self._f.outputs(np.stack([s.value for s in slopes])),
-            self._f.outputs(np.stack(doubts)) if doubts else {},
-            self._f.outputs(here.y) if self._starts or self.judge else {},
-            tuple(dict.fromkeys(note for s in slopes for note in s.notes)),
-        )
-
-    def _along(self, here: Point, direction: Arrays) -> Slope:
-        line = Line.through(here.x, self._f.join(direction))
-        if line.scale == 0:
-            size = sum(int(np.prod(self._f.problem.shape(name))) for name in self._f.problem.of)
-            return Slope(np.zeros(size), np.zeros(size))
-        return self._slope(here, line, self.judge) * (1.0 / line.scale)
-
-
 # ---- the textbooks' differences -----------------------------------------------------------------
 
 
-def _forward(step: float) -> Callable[[Point, Line, bool], Slope]:
-    def slope(here: Point, line: Line, judge: bool) -> Slope:
-        ahead, h = line.step(step)
-        value = (here.at(ahead) - here.y) / h
-        if not judge:
-            return Slope(value, None)
-        # The even part of the error is seen exactly; the odd one is the central difference's.
-        central, doubt, notes = _judged(here, line, step)
-        return Slope(value, _or_infinity(np.abs(value - central) + doubt), notes)
+class Differences:
+    """A finite difference of one step, as a linear map.
 
-    return slope
+    Args:
+        problem: What is differentiated.
+        step: Relative to max(1, |x|).
+        central: Whether both sides are looked at.
+
+    Attributes:
+        judge: Whether uncertainties are estimated, at the price of evaluations that the textbook's
+            formula does not make.
+    """
+
+    pads = False
+
+    def __init__(self, problem: Problem, step: float, *, central: bool) -> None:
+        self._f = Primal(problem)
+        self._step = step
+        self._central = central
+        self.judge = True
+        self.width = chunk_width(problem.graph, problem.columns) if self._f.is_wide else 1
+
+    def apply(self, point: Arrays, directions: Arrays) -> Images:
+        """See Map. f(x) is computed once for each `point` object."""
+        here = self._f.at(point)
+        lines = here.lines(directions)
+        values = self._differences(here, lines)
+        if not self.judge:
+            primal = {} if self._central else self._f.outputs(here.y)
+            return Images(self._f.outputs(_scaled(values, lines)), primal=primal)
+        doubts, notes = [], dict[str, None]()
+        for line, value in zip(lines, values, strict=True):
+            doubt, note = self._doubt(here, line, value)
+            doubts.append(np.where(np.isnan(doubt), np.inf, doubt))
+            notes[note] = None
+        return Images(
+            self._f.outputs(_scaled(values, lines)),
+            self._f.outputs(_scaled(np.stack(doubts), lines)),
+            self._f.outputs(here.y),
+            tuple(note for note in notes if note),
+        )
+
+    def _differences(self, here: Point, lines: Sequence[Line]) -> np.ndarray:
+        """Along every line, one a row."""
+        ahead, h = _moved(lines, self._step)
+        if not self._central:
+            return np.asarray((here.many(ahead) - here.y) / h)
+        behind, back = _moved(lines, -self._step)
+        y = here.many(np.concatenate([ahead, behind]))
+        return np.asarray((y[: len(lines)] - y[len(lines) :]) / (h - back))
+
+    def _doubt(self, here: Point, line: Line, value: np.ndarray) -> tuple[np.ndarray, str]:
+        """Truncation, as half the step shows it, and noise; and what to say of kinks."""
+        if line.scale == 0:
+            return np.zeros_like(value), ""
+        wide, narrow = _Rung(here, line, self._step), _Rung(here, line, self._step / 2)
+        # The even part of a forward difference's error is seen exactly, as its distance to the
+        # central one. Of the odd part this is 3/2 for short steps, and enough for long ones.
+        truncation = np.abs(value - wide.slope) + 2 * np.abs(wide.slope - narrow.slope)
+        doubt = truncation + here.noise / self._step
+        if wide.crossing > 1:
+            return doubt, ""
+        note = f"a step of {self._step:.1g} crosses a kink; the uncertainty allows for it"
+        return doubt + wide.swing, note
 
 
-def _central(step: float) -> Callable[[Point, Line, bool], Slope]:
-    def slope(here: Point, line: Line, judge: bool) -> Slope:
-        if not judge:
-            return Slope(_difference(here.at, line, step), None)
-        value, doubt, notes = _judged(here, line, step)
-        return Slope(value, _or_infinity(doubt), notes)
-
-    return slope
+def _moved(lines: Sequence[Line], t: float) -> tuple[np.ndarray, np.ndarray]:
+    """The points at t on every line, one a row, and how far they are really, as a column."""
+    steps = [line.step(t) for line in lines]
+    return np.stack([x for x, _ in steps]), np.array([[h] for _, h in steps])
 
 
-def _judged(here: Point, line: Line, step: float) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """The central difference and its uncertainty: truncation by half the step, and noise."""
-    wide, narrow = _Rung(here, line, step), _Rung(here, line, step / 2)
-    # For short steps the truncation is 4/3 of this; for long ones it may be more.
-    doubt = 2 * np.abs(wide.slope - narrow.slope) + here.noise / step
-    if wide.crossing > 1:
-        return wide.slope, doubt, ()
-    note = f"a step of {step:.1g} crosses a kink; the uncertainty allows for it"
-    return wide.slope, doubt + wide.swing, (note,)
-
-
-def _or_infinity(doubt: np.ndarray) -> np.ndarray:
-    return np.where(np.isnan(doubt), np.inf, doubt)
-
-
-def _difference(f: Callable[[np.ndarray], np.ndarray], line: Line, t: float) -> np.ndarray:
-    (ahead, h), (behind, back) = line.step(t), line.step(-t)
-    return np.asarray((f(ahead) - f(behind)) / (h - back))
+def _scaled(rows: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
+    """Slopes along lines as slopes along the directions that they were drawn through."""
+    return np.asarray(rows / np.array([[line.scale or 1.0] for line in lines]))
 
 
 class _Rung:
@@ -173,7 +138,7 @@ class _Rung:
 # ---- the ladder ---------------------------------------------------------------------------------
 
 
-class _Ladder:
+class _Tableau:
     """Differences at h, h/2, h/4, ...: of each output the most certain extrapolation is kept.
 
     The tableau is Neville's. An entry's uncertainty is its distance to the two entries that it was
@@ -229,7 +194,7 @@ def _rungs() -> Iterator[float]:
         t /= 2
 
 
-def _climb(ladder: _Ladder, rung: Callable[[float], tuple[np.ndarray, float]]) -> int:
+def _climb(ladder: _Tableau, rung: Callable[[float], tuple[np.ndarray, float]]) -> int:
     """Go down the ladder as long as it pays; the number of rungs that a kink cost."""
     dropped, below = 0, np.inf
     for t in _rungs():
@@ -247,9 +212,37 @@ def _climb(ladder: _Ladder, rung: Callable[[float], tuple[np.ndarray, float]]) -
     return dropped
 
 
-def _laddered(here: Point, line: Line, judge: bool = True) -> Slope:
-    del judge
-    ladder = _Ladder(here.noise, CENTRAL)
+class Ladder:
+    """The ladder as a linear map, one direction at a time.
+
+    Args:
+        problem: What is differentiated.
+    """
+
+    width = 1
+    pads = False
+
+    def __init__(self, problem: Problem) -> None:
+        self._f = Primal(problem)
+
+    def apply(self, point: Arrays, directions: Arrays) -> Images:
+        """See Map. What belongs to the point is computed once for each `point` object."""
+        here = self._f.at(point)
+        lines = here.lines(directions)
+        values, doubts, notes = zip(*(_slope(here, line) for line in lines), strict=True)
+        return Images(
+            self._f.outputs(_scaled(np.stack(values), lines)),
+            self._f.outputs(_scaled(np.stack(doubts), lines)),
+            self._f.outputs(here.y),
+            tuple(note for note in dict.fromkeys(notes) if note),
+        )
+
+
+def _slope(here: Point, line: Line) -> tuple[np.ndarray, np.ndarray, str]:
+    """The derivative along a line, its uncertainty, and what to say of kinks."""
+    if line.scale == 0:
+        return np.zeros_like(here.y), np.zeros_like(here.y), ""
+    ladder = _Tableau(here.noise, CENTRAL)
 
     def rung(t: float) -> tuple[np.ndarray, float]:
         at = _Rung(here, line, t)
@@ -257,11 +250,11 @@ def _laddered(here: Point, line: Line, judge: bool = True) -> Slope:
 
     dropped = _climb(ladder, rung)
     if ladder:
-        notes = (f"{_near(here)}: longer steps were dropped",) if dropped else ()
-        return Slope(ladder.value, ladder.doubt, notes)
+        note = f"{_near(here)}: longer steps were dropped" if dropped else ""
+        return ladder.value, ladder.doubt, note
     (left, _), (right, doubt) = _side(here, line, -1), _side(here, line, 1)
     note = f"{_near(here)}: every step crosses it, so the difference is one-sided"
-    return Slope(right, doubt + np.abs(right - left), (note,))
+    return right, doubt + np.abs(right - left), note
 
 
 def _near(here: Point) -> str:
@@ -274,7 +267,7 @@ def _near(here: Point) -> str:
 
 def _side(here: Point, line: Line, sign: int) -> tuple[np.ndarray, np.ndarray]:
     """The one-sided derivative along the line, ahead (1) or behind (-1), and its uncertainty."""
-    ladder = _Ladder(2 * here.noise, SIDED)
+    ladder = _Tableau(2 * here.noise, SIDED)
     piece = here.seen(line.step(sign * LAST)[0])[1]
 
     def rung(t: float) -> tuple[np.ndarray, float]:
@@ -286,7 +279,7 @@ def _side(here: Point, line: Line, sign: int) -> tuple[np.ndarray, np.ndarray]:
     if ladder:
         return ladder.value, ladder.doubt
     moved, h = line.step(sign * np.sqrt(EPS))
-    value = (here.at(moved) - here.y) / h
+    value = (here.seen(moved)[0] - here.y) / h
     return value, np.abs(value) + 2 * here.noise / abs(h)
 
 
@@ -319,18 +312,16 @@ def one_sided(problem: Problem, point: Arrays, direction: Arrays) -> tuple[Array
 
 
 def _prepare_forward(problem: Problem, options: Options) -> Differences:
-    step = options.step or float(np.sqrt(EPS))
-    return Differences(problem, _forward(step), starts=True)
+    return Differences(problem, options.step or float(np.sqrt(EPS)), central=False)
 
 
 def _prepare_central(problem: Problem, options: Options) -> Differences:
-    step = options.step or float(np.cbrt(EPS))
-    return Differences(problem, _central(step), starts=False)
+    return Differences(problem, options.step or float(np.cbrt(EPS)), central=True)
 
 
-def _prepare_ladder(problem: Problem, options: Options) -> Differences:
+def _prepare_ladder(problem: Problem, options: Options) -> Ladder:
     del options  # the ladder finds its steps itself
-    return Differences(problem, _laddered, starts=True)
+    return Ladder(problem)
 
 
 FORWARD = Engine(

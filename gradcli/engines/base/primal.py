@@ -9,6 +9,7 @@ import numpy as np
 
 from gradcli.engines.base.program import Arrays
 from gradcli.engines.base.rounding import shake, shaken, spread
+from gradcli.engines.base.rowwise import rowwise
 from gradcli.engines.base.watch import Watch
 from gradcli.interpret import Evaluator, Observe
 from gradcli.numbers import Numbers, real
@@ -34,6 +35,9 @@ class Primal:
         self._n = n
         table = problem.table if shaking is None else shaken(problem.table, shaking, EPS)
         self._evaluator = Evaluator(problem.exact, n, table)
+        wide = rowwise(problem.exact, problem.wrt, problem.table)
+        self._wide = None if wide is None else Evaluator(wide, n, table)
+        self._point: Point | None = None
         self._wrt = {name: problem.shape(name) for name in problem.wrt}
         self._of = {name: problem.shape(name) for name in problem.of}
 
@@ -41,6 +45,26 @@ class Primal:
         """f(x), a vector; what x does not cover is taken from the point."""
         out = self._evaluator.run({**point, **_cut(x, self._wrt)}, observe)
         return np.concatenate([np.reshape(out[name], -1) for name in self._of])
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether several x are evaluated at once."""
+        return self._wide is not None
+
+    def many(self, xs: np.ndarray, point: Arrays) -> np.ndarray:
+        """f of each row of xs, [B, M]: at once where the network proves to treat rows apart."""
+        count = len(xs)
+        if self._wide is None or count < 2:
+            return np.stack([self(x, point) for x in xs])
+        feeds = {k: x.reshape(-1, *x.shape[2:]) for k, x in _cut(xs, self._wrt).items()}
+        out = self._wide.run({**point, **feeds})
+        return np.concatenate([np.reshape(out[name], (count, -1)) for name in self._of], axis=1)
+
+    def at(self, point: Arrays) -> Point:
+        """A point of this primal; the same one as long as the same mapping is given."""
+        if self._point is None or self._point.arrays is not point:
+            self._point = Point(self, point)
+        return self._point
 
     def join(self, arrays: Arrays) -> np.ndarray:
         """One float64 vector of an array for each of `wrt`."""
@@ -87,9 +111,17 @@ class Point:
         """The kinks around x."""
         return self.seen(self.x)[1]
 
-    def at(self, x: np.ndarray) -> np.ndarray:
-        """f at another x."""
-        return self._f(x, self.arrays)
+    def lines(self, directions: Arrays) -> list[Line]:
+        """The lines through x along directions, given as [B, *shape] for each of `wrt`."""
+        count = len(next(iter(directions.values())))
+        return [
+            Line.through(self.x, self._f.join({name: v[b] for name, v in directions.items()}))
+            for b in range(count)
+        ]
+
+    def many(self, xs: np.ndarray) -> np.ndarray:
+        """f at each of several x, one a row."""
+        return self._f.many(xs, self.arrays)
 
     def seen(self, x: np.ndarray) -> tuple[np.ndarray, Watch]:
         """f at another x, and the kinks around it."""
@@ -132,4 +164,5 @@ class Line:
     def step(self, t: float) -> tuple[np.ndarray, float]:
         """x moved by t, and the t that the rounded coordinates have really moved by."""
         moved = self.x + t * self.v
-        return moved, float(np.dot(moved - self.x, self.v) / np.dot(self.v, self.v))
+        length = np.dot(self.v, self.v)
+        return moved, float(np.dot(moved - self.x, self.v) / length) if length else t
