@@ -1,10 +1,12 @@
-"""Symbolic: every operator against a witness, both levels against each other, tails, kinks, refusals."""
+"""Symbolic: every operator against a witness, levels against each other, tails, kinks, refusals."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import mpmath
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradcli.engines import ENGINES, Program, symbolic
-from gradcli.engines.base import Map, Options
+from gradcli.engines.base import Engine, Map, Options
 from gradcli.engines.symbolic.code import on_arrays, on_floats
 from gradcli.engines.symbolic.expanded import Expanded
 from gradcli.engines.symbolic.factored import Factored
@@ -114,6 +116,10 @@ def test_both_levels_agree_on_an_operator(row: Row) -> None:
         close(got[name], want[name], 1e-11)
 
 
+def ready(made: Map) -> Engine:
+    return replace(symbolic.ENGINE, prepare=lambda *_: made)
+
+
 # ---- networks ----------------------------------------------------------------------------------
 
 
@@ -126,7 +132,7 @@ def test_a_random_network_agrees_with_the_complex_step(trial: int) -> None:
     size = measure(p)
     assert size is not None
     for made in (Expanded(p, size), Factored(p, p.columns)):
-        program = Program(replace(symbolic.ENGINE, prepare=lambda p, o, made=made: made), p)
+        program = Program(ready(made), p)
         close(program.run().blocks["y", "x"], want, 1e-12)
 
 
@@ -134,7 +140,7 @@ def mlp(*widths: int, activation: str = "Tanh") -> Function:
     rng = np.random.default_rng(7)
     layers = [
         (rng.standard_normal((m, n)) / np.sqrt(m), rng.standard_normal(n))
-        for m, n in zip(widths, widths[1:], strict=False)
+        for m, n in itertools.pairwise(widths)
     ]
 
     def f(b: Builder, x: Var) -> Var:
@@ -180,7 +186,7 @@ def test_inputs_that_are_not_differentiated_are_read_at_each_run() -> None:
     size = measure(p)
     assert size is not None
     for made in (Expanded(p, size), Plain(p, size), Factored(p, 2)):
-        program = Program(replace(symbolic.ENGINE, prepare=lambda p, o, made=made: made), p)
+        program = Program(ready(made), p)
         blocks = program.run(point={"w": other}).blocks
         close(blocks["y", "x"], want, 1e-14)
         assert not blocks["z", "x"].any()
@@ -241,10 +247,12 @@ def test_a_softmax_of_large_numbers_is_shifted() -> None:
 def test_at_a_kink_the_piece_that_holds_there_counts(level: str, op: str, at_zero: float) -> None:
     p = problem(lambda b, x: b.op(op, x), np.zeros(1))
     size = Size(0, 0, 0)
-    made = {"expanded": lambda: Expanded(p, size), "plain": lambda: Plain(p, size)}.get(
-        level, lambda: Factored(p, 1)
-    )()
-    assert made.apply(p.point, {"x": np.ones((1, 1))}).values["y"] == at_zero
+    levels: dict[str, Callable[[], Map]] = {
+        "expanded": lambda: Expanded(p, size),
+        "plain": lambda: Plain(p, size),
+        "factored": lambda: Factored(p, 1),
+    }
+    assert levels[level]().apply(p.point, {"x": np.ones((1, 1))}).values["y"] == at_zero
 
 
 def test_a_square_is_flat_at_zero() -> None:
@@ -309,10 +317,11 @@ def test_sympy_waits_until_it_is_needed() -> None:
 
 def test_an_elementwise_operator_is_differentiated_once() -> None:
     known = Locals()
-    gelu = OPS["Gelu"]
-    first, _ = known.get("Gelu", gelu.impl, [np.zeros(3)], {"approximate": "none"})
-    again, _ = known.get("Gelu", gelu.impl, [np.ones((2, 2))], {"approximate": "none"})
-    other, _ = known.get("Gelu", gelu.impl, [np.zeros(3)], {"approximate": "tanh"})
+    gelu = OPS["Gelu"].impl
+    assert gelu is not None
+    first, _ = known.get("Gelu", gelu, [np.zeros(3)], {"approximate": "none"})
+    again, _ = known.get("Gelu", gelu, [np.ones((2, 2))], {"approximate": "none"})
+    other, _ = known.get("Gelu", gelu, [np.zeros(3)], {"approximate": "tanh"})
     assert first is again
     assert first is not other
     assert len(known) == 2

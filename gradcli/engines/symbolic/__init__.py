@@ -1,9 +1,10 @@
 """Symbolic differentiation by SymPy: of the whole network where it is tiny, else node by node.
 
-Both levels stand on the operators' `impl` alone. `expanded` writes the network as expressions over
-shared subexpressions and compiles their derivatives to one function of floats; `factored` finds each
-operator's local derivative and accumulates chains forward. `symbolic-plain` is what people try first:
-SymPy's `diff` on the one expression that the network is when everything is substituted.
+Both levels stand on the operators' `impl` alone. `expanded` writes the network as expressions
+over shared subexpressions and compiles their derivatives to one function of floats; `factored`
+finds each operator's local derivative and accumulates chains forward. `symbolic-plain` is what
+people try first: SymPy's `diff` on the one expression that the network is when everything is
+substituted.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ MOST_PLAIN = 300
 
 
 def _prepare(problem: Problem, options: Options) -> Map:
+    del options  # nothing to choose
     # SymPy takes a third of a second to import: only when it is needed.
     from gradcli.engines.symbolic.expanded import Expanded
     from gradcli.engines.symbolic.factored import Factored
@@ -39,6 +41,7 @@ def _prepare(problem: Problem, options: Options) -> Map:
 
 
 def _prepare_plain(problem: Problem, options: Options) -> Map:
+    del options  # nothing to choose
     from gradcli.engines.symbolic.plain import HINT, Plain
     from gradcli.engines.symbolic.size import measure
 

@@ -99,19 +99,19 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # sympy ships no types
     def _print_ITE(self, e: Any) -> str:
         return self._choice(*map(self._print, e.args))
 
-    def _print_Infinity(self, e: Any) -> str:
+    def _print_Infinity(self, _: Any) -> str:
         return "inf"
 
-    def _print_NegativeInfinity(self, e: Any) -> str:
+    def _print_NegativeInfinity(self, _: Any) -> str:
         return "(-inf)"
 
-    def _print_ComplexInfinity(self, e: Any) -> str:
+    def _print_ComplexInfinity(self, _: Any) -> str:
         return "nan"
 
-    def _print_NaN(self, e: Any) -> str:
+    def _print_NaN(self, _: Any) -> str:
         return "nan"
 
-    def _print_Exp1(self, e: Any) -> str:
+    def _print_Exp1(self, _: Any) -> str:
         return "E"
 
     def _print_Piecewise(self, e: Any) -> str:

@@ -1,4 +1,4 @@
-"""Symbolic differentiation of a tiny network as a whole: expressions, their derivatives, one function.
+"""Symbolic differentiation of a tiny network as a whole, compiled to one function.
 
 The network becomes assignments, each a short expression of inputs and of what was assigned before:
 shared subexpressions are shared before anything is differentiated, not looked for afterwards. SymPy
@@ -298,7 +298,7 @@ class Jacobian:
 def _times(directions: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
     """Each direction through the Jacobian; what is infinite counts only where a direction goes."""
     if np.all(np.isfinite(jacobian)):
-        return directions @ jacobian.T
+        return np.asarray(directions @ jacobian.T)
     along = directions[:, None, :]
     with np.errstate(all="ignore"):
         terms = np.where(along == 0, 0.0, along * jacobian)

@@ -66,7 +66,7 @@ class Factored:
 
 
 def _elementwise_whole(table: Table) -> Table:
-    """Cards whose elementwise operators are differentiated whole: Gelu as one expression, not as five."""
+    """Cards whose elementwise operators are differentiated whole: Gelu as one expression."""
     cards = (c for c in table.values() if c.kind == "elementwise" and c.impl is not None)
     return table.replace(*(replace(card, impl=_whole(card)) for card in cards))
 

@@ -15,7 +15,7 @@ from gradcli.engines.symbolic.stable import stable
 from gradcli.numbers.symbol import Symbol
 
 Key = tuple[Any, ...]
-"""What an expression hangs on: an operator's name, its attributes, and which operands are numbers."""
+"""What an expression hangs on: an operator's name, its attributes, and its fixed operands."""
 
 
 @functools.cache
@@ -28,7 +28,8 @@ def derivative(expression: Any, symbol: Any) -> Any:
     """The partial derivative as SymPy writes it.
 
     At a kink a Piecewise takes the derivative of the piece that holds at the point itself, as the
-    primal takes its value. So Relu, `where(x < 0, 0, x)`, has derivative 1 at 0. Steps are constant.
+    primal takes its value. So Relu, `where(x < 0, 0, x)`, has derivative 1 at 0. Steps are
+    constant.
     """
     # SymPy leaves the derivative of a floor undone.
     steps = {step: sympy.Dummy(real=True) for step in expression.atoms(sympy.floor)}
@@ -58,7 +59,7 @@ class Local:
         return {}
 
     def partial(self, k: int) -> float | Callable[..., np.ndarray]:
-        """The derivative in the k-th argument: a number, or a function of arrays for all arguments."""
+        """The derivative in the k-th argument: a number, or a function of all arguments."""
         if k not in self._partials:
             slope = partial(self.expression, self.arguments[k])
             self._partials[k] = (

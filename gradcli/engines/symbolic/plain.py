@@ -19,7 +19,7 @@ from gradcli.numbers.symbol import Symbol
 from gradcli.problem import Problem
 
 MOST_OPERATIONS = 20_000
-"""Of all derivatives, written out as trees of the primal's size: SymPy takes up to 5 s for these."""
+"""Of all derivatives, each counted as long as its primal: SymPy takes up to 5 s for these."""
 
 HINT = "use symbolic, which names shared subexpressions before it differentiates"
 
@@ -56,7 +56,7 @@ class Plain:
         n = Whole()
         written = _Written()
 
-        def observe(node: Node, operands: Sequence[Array], results: Sequence[Array]) -> None:
+        def observe(node: Node, _operands: Sequence[Array], results: Sequence[Array]) -> None:
             numbers = [y for x in results if n.is_number(x) for y in x.reshape(-1).tolist()]
             operations = max(map(written.of, numbers), default=0) * problem.columns
             if operations > MOST_OPERATIONS:
@@ -89,12 +89,13 @@ class Plain:
 
 
 class _Written:
-    """How many operations an expression has written out, shared parts counted wherever they stand."""
+    """How many operations expressions have, shared parts counted wherever they stand."""
 
     def __init__(self) -> None:
         self._known: dict[Any, int] = {}
 
     def of(self, expression: Any) -> int:
+        """Operations of one expression, itself counted."""
         if expression not in self._known:
             self._known[expression] = 1 + sum(map(self.of, expression.args))
         return self._known[expression]

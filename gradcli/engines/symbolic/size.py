@@ -58,7 +58,7 @@ def measure(problem: Problem) -> Size | None:
         return None
     n = _Counting()
 
-    def observe(node: Node, operands: Sequence[Array], results: Sequence[Array]) -> None:
+    def observe(node: Node, _operands: Sequence[Array], results: Sequence[Array]) -> None:
         made = (x for v, x in zip(node.outputs, results, strict=False) if v and v.dtype.is_float)
         n.operations += sum(np.size(x) for x in made)
 

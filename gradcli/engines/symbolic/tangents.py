@@ -50,32 +50,32 @@ class Dual:
         """Of the numbers."""
         return self.x.dtype
 
-    def __add__(self, other: Any) -> Dual:
-        return self.n.each("+", lambda n, a, b: a + b, self, other)
+    def __add__(self, other: Any) -> Array:
+        return self.n.each("+", lambda _, a, b: a + b, self, other)
 
-    def __radd__(self, other: Any) -> Dual:
-        return self.n.each("+", lambda n, a, b: a + b, other, self)
+    def __radd__(self, other: Any) -> Array:
+        return self.n.each("+", lambda _, a, b: a + b, other, self)
 
-    def __sub__(self, other: Any) -> Dual:
-        return self.n.each("-", lambda n, a, b: a - b, self, other)
+    def __sub__(self, other: Any) -> Array:
+        return self.n.each("-", lambda _, a, b: a - b, self, other)
 
-    def __rsub__(self, other: Any) -> Dual:
-        return self.n.each("-", lambda n, a, b: a - b, other, self)
+    def __rsub__(self, other: Any) -> Array:
+        return self.n.each("-", lambda _, a, b: a - b, other, self)
 
-    def __mul__(self, other: Any) -> Dual:
-        return self.n.each("*", lambda n, a, b: a * b, self, other)
+    def __mul__(self, other: Any) -> Array:
+        return self.n.each("*", lambda _, a, b: a * b, self, other)
 
-    def __rmul__(self, other: Any) -> Dual:
-        return self.n.each("*", lambda n, a, b: a * b, other, self)
+    def __rmul__(self, other: Any) -> Array:
+        return self.n.each("*", lambda _, a, b: a * b, other, self)
 
-    def __truediv__(self, other: Any) -> Dual:
-        return self.n.each("/", lambda n, a, b: a / b, self, other)
+    def __truediv__(self, other: Any) -> Array:
+        return self.n.each("/", lambda _, a, b: a / b, self, other)
 
-    def __rtruediv__(self, other: Any) -> Dual:
-        return self.n.each("/", lambda n, a, b: a / b, other, self)
+    def __rtruediv__(self, other: Any) -> Array:
+        return self.n.each("/", lambda _, a, b: a / b, other, self)
 
-    def __neg__(self) -> Dual:
-        return self.n.each("neg", lambda n, a: -a, self)
+    def __neg__(self) -> Array:
+        return self.n.each("neg", lambda _, a: -a, self)
 
 
 def primal(x: Any) -> Any:
@@ -112,7 +112,7 @@ class Tangents(Numbers):
     def to_integer(self, x: Array, dtype: np.dtype[Any]) -> np.ndarray:
         return real.to_integer(primal(x), dtype)
 
-    # ---- elementwise: SymPy's derivative ----------------------------------------------------------
+    # ---- elementwise: SymPy's derivative --------------------------------------------------------
 
     def each(self, name: str, impl: Callable[..., Any], *operands: Any, **attrs: Any) -> Any:
         """A function of each element alone: its tangents by the partials that SymPy finds."""
@@ -198,7 +198,7 @@ class Tangents(Numbers):
     def divide(self, x: Array, y: Array) -> Array:
         return x / y if isinstance(x, Dual) or isinstance(y, Dual) else real.divide(x, y)
 
-    # ---- comparisons and choice -------------------------------------------------------------------
+    # ---- comparisons and choice -----------------------------------------------------------------
 
     def less(self, x: Array, y: Array) -> Mask:
         return real.less(primal(x), primal(y))
@@ -225,7 +225,7 @@ class Tangents(Numbers):
     def mask_to_number(self, mask: Mask) -> Array:
         return real.mask_to_number(mask)
 
-    # ---- reductions and products ------------------------------------------------------------------
+    # ---- reductions and products ----------------------------------------------------------------
 
     def sum(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
         if not isinstance(x, Dual):
@@ -266,7 +266,7 @@ class Tangents(Numbers):
             y_dot = term if y_dot is None else y_dot + term
         return y if y_dot is None else self._dual(y, y_dot)
 
-    # ---- structure: the same on the numbers and on the tangents of each direction -----------------
+    # ---- structure: the same on the numbers and on the tangents of each direction ---------------
 
     def _moved(self, x: Array, move: Callable[[np.ndarray, int], np.ndarray]) -> Array:
         """A rearrangement, told how many axes stand before those that it means."""
@@ -349,17 +349,17 @@ class Tangents(Numbers):
             return super().scatter(x, places, updates, reduction)
         x, updates = self.with_tangents(x), self.with_tangents(updates)
         y = real.scatter(x.x, places, updates.x, reduction)
-        behind = (slice(None), *places)
+        behind: Any = (slice(None), *places)
         rank = np.ndim(y[places])
         return Dual(self, y, real.scatter(x.x_dot, behind, self.aligned(updates, rank), reduction))
 
 
 def _product(a_dot: np.ndarray, b: np.ndarray) -> np.ndarray:
     if b.ndim > 2:
-        return np.matmul(a_dot, b)
+        return np.asarray(np.matmul(a_dot, b))
     # One product of a tall matrix costs less than one for each direction.
     rows = a_dot.reshape(-1, a_dot.shape[-1])
-    return np.matmul(rows, b).reshape(*a_dot.shape[:-1], b.shape[-1])
+    return np.asarray(np.matmul(rows, b).reshape(*a_dot.shape[:-1], b.shape[-1]))
 
 
 def duals(
