@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -43,6 +44,11 @@ _UNSEEN: dict[DType, tuple[int, np.dtype[Any]]] = {
     DType.FLOAT8E5M2FNUZ: (20, np.dtype(np.uint8)),
 }
 """Element types that onnxruntime has but cannot exchange with NumPy: their numbers and carriers."""
+
+_RUNNING = re.compile(
+    r"Non-zero status code .* while running (\S+) node. Name:'(.*?)' Status Message: "
+)
+_PLACE = re.compile(r"\S+\.(?:cc|cpp|cu|h):\d+ ")
 
 
 class Session:
@@ -87,14 +93,16 @@ class Session:
         Raises:
             InputError: When names, dtypes or shapes do not fit the model, or the run fails.
         """
-        arrays = self._check(feeds)
         if self._bound_only:
-            return Bound(self, arrays).run()
-        named: dict[str, Any] = {self._feeds[name]: array for name, array in arrays.items()}
-        named.update(self._fixed)
+            return Bound(self, self._check(feeds)).run()
         try:
+            named: dict[str, Any] = {self._feeds[k]: np.asarray(x) for k, x in feeds.items()}
+            named.update(self._fixed)
             results = self._native.run(self._fetches, named)
         except Exception as error:
+            # onnxruntime looks at names, types and shapes itself; looking first would cost a tiny
+            # network as much as the run. What is wrong is found out when something is.
+            self._check(feeds)
             raise _failure(error) from error
         return dict(zip(self.outputs, results, strict=True))
 
@@ -397,6 +405,14 @@ def _failure(error: Exception) -> InputError:
 
 
 def _first_line(error: Exception) -> str:
+    """What onnxruntime says, without the places in its own source that it says it at."""
     line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     # The line starts with the library, the code and its name, each followed by " : ".
-    return onnxfile.printable(line.split(" : ", 3)[-1].strip())
+    line = line.split(" : ", 3)[-1].strip() if line.startswith("[ONNXRuntimeError]") else line
+    node = ""
+    if running := _RUNNING.search(line):
+        name = f" {running[2]!r}" if running[2] else ""
+        node, line = f"{running[1]} node{name}: ", line[running.end() :]
+    if _PLACE.match(line):
+        line = _PLACE.sub("", line.rpartition(" was false. ")[2], count=1)
+    return onnxfile.printable(node + line.strip())

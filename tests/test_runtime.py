@@ -160,12 +160,14 @@ def test_a_near_name_is_suggested():
 
 
 def test_a_failing_run_is_told_in_one_printable_line(capfd):
-    proto = model([node("Gather", ["t", "x"], ["y"])], [info("x", [1], 7)], constants={"t": ONES})
+    gather = node("Gather", ["t", "x"], ["y"], name="g")
+    proto = model([gather], [info("x", [1], 7)], constants={"t": ONES})
     session = runtime.prepare(read(proto))
     for attempt in (session.run, lambda feeds: session.bind(feeds).run()):
         with pytest.raises(InputError) as caught:
             attempt({"x": np.array([9])})
-        assert "out of" in caught.value.message
+        said = "Gather node 'g': indices element out of data bounds"
+        assert said in caught.value.message
         assert caught.value.message.isprintable()
     assert capfd.readouterr() == ("", "")
 
@@ -188,6 +190,12 @@ def test_providers_have_short_forms_and_near_names():
     assert caught.value.hint == "Did you mean CPUExecutionProvider?"
     with pytest.raises(UsageError, match="no execution provider 'zzz'"):
         runtime.prepare(chain(), provider="zzz")
+
+
+def test_a_provider_can_be_checked_before_anything_is_prepared():
+    runtime.check_provider("cpu")
+    with pytest.raises(UsageError, match="no execution provider"):
+        runtime.check_provider("gpu9")
 
 
 def test_options_that_make_no_sense_are_refused():

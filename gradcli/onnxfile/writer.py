@@ -26,6 +26,7 @@ IR_VERSION = 10
 
 _IR_BY_OPSET = {22: 10, 23: 11, 24: 12, 25: 13, 26: 13, 27: 14, 28: 14}
 _LEAST_MAPPED = 1024
+_FLOOR_MOD = 28
 
 
 def left_out(graph: Graph, embed: bool | int) -> tuple[Value, ...]:
@@ -135,6 +136,8 @@ def _versions(graph: Graph, opset: int) -> dict[str, int]:
             operands = tuple([None if v is None else v.dtype for v in node.inputs])
             results = tuple([None if v is None else v.dtype for v in node.outputs])
             versions[""] = schemas.needs(node.op, given, operands, results, versions[""])
+            if _is_floor_mod(node):
+                versions[""] = max(versions[""], _FLOOR_MOD)
         elif node.domain == "ai.onnx.ml":
             least = schemas.ml_version(node.op, given)
             versions[node.domain] = max(least, versions.get(node.domain, 1))
@@ -144,6 +147,12 @@ def _versions(graph: Graph, opset: int) -> dict[str, int]:
             for domain, version in _versions(body, versions[""]).items():
                 versions[domain] = max(version, versions.get(domain, 1))
     return versions
+
+
+def _is_floor_mod(node: Node) -> bool:
+    """Whether this is Mod on floats with the divisor's sign: the types alone do not tell."""
+    x = node.inputs[0] if node.op == "Mod" else None
+    return x is not None and x.dtype.is_float and not node.attrs.get("fmod")
 
 
 class _Writer:
