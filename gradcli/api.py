@@ -48,7 +48,7 @@ def load(source: Source, *, name: str = "<bytes>") -> Model:
     return source if isinstance(source, Model) else onnxfile.read(source, OPS, name=name)
 
 
-# ---- comparing ------------------------------------------------------------------------------------
+# ---- comparing -----------------------------------------------------------------------------------
 
 
 def compare(
@@ -192,7 +192,7 @@ def judged(
     return comparison.judge(evidence, rtol=rtol, atol=atol)
 
 
-# ---- derivatives ----------------------------------------------------------------------------------
+# ---- derivatives ---------------------------------------------------------------------------------
 
 
 def gradient(
@@ -320,9 +320,9 @@ def prepare(
 class Program:
     """A method made ready. Made by `prepare`.
 
-    Preparing depends on the shapes of the inputs, on the values of those that are not floats, and on
-    all of them where `wrt` names an intermediate tensor. A run at a point that differs in one of those
-    prepares anew. The first run after each preparing holds the program's own output against
+    Preparing depends on the shapes of the inputs, on the values of those that are not floats, and
+    on all of them where `wrt` names an intermediate tensor. A run at a point that differs in one of
+    those prepares anew. The first run after each preparing holds the program's own output against
     onnxruntime's on the model's original bytes.
     """
 
@@ -348,7 +348,7 @@ class Program:
     def run(
         self, inputs: Given = None, tangent: Given = None, cotangent: Given = None
     ) -> dict[str, np.ndarray]:
-        """The derivative at a point: arrays by name, as `gradient`, `jacobian`, `jvp` and `vjp` say.
+        """The derivative at a point, by name as `gradient`, `jacobian`, `jvp` and `vjp` say.
 
         Args:
             inputs: The point; default: that of the last run, or of `prepare`.
@@ -357,7 +357,8 @@ class Program:
 
         Raises:
             InputError: When an array is missing or does not fit.
-            CannotError: When the method is out of its depth, or the model's own output does not match.
+            CannotError: When the method is out of its depth, or the model's own output does not
+                match.
         """
         inputs = self._feeds if inputs is None else inputs
         program = self.settle(inputs)
@@ -425,8 +426,9 @@ def hold_primal(problem: Problem, estimate: Estimate, feeds: Mapping[str, np.nda
     if not primal.matches:
         where = f" of {primal.output}" if primal.output else ""
         raise CannotError(
-            f"the model's own output{where} does not match onnxruntime's, so its derivative would mean"
-            f" nothing: {primal.reason}, by {primal.max_abs_error:.2g} ({primal.max_rel_error:.2g} relative)",
+            f"the model's own output{where} does not match onnxruntime's, so its derivative would"
+            f" mean nothing: {primal.reason}, by {primal.max_abs_error:.2g}"
+            f" ({primal.max_rel_error:.2g} relative)",
             "gradcli compare shows more; please report it with the model",
         )
 
@@ -473,7 +475,7 @@ def engine(name: str) -> Engine:
     return ENGINES[name]
 
 
-# ---- what callers may leave out -------------------------------------------------------------------
+# ---- what callers may leave out ------------------------------------------------------------------
 
 
 def _names(given: str | Sequence[str] | None) -> list[str] | None:

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import gradcli
-from gradcli import api
+from gradcli import api, engines
 from gradcli.errors import CannotError, GradcliError, InputError, UsageError
 from tests.cli.support import save_model
 
@@ -28,7 +28,7 @@ def test_everything_promised_is_there():
         assert getattr(gradcli, name) is not None
     assert set(gradcli.__all__) <= set(dir(gradcli))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = gradcli.nothing  # type: ignore[attr-defined]
+        _ = gradcli.nothing
 
 
 def test_type_checkers_and_the_interpreter_see_the_same_names():
@@ -39,9 +39,13 @@ def test_type_checkers_and_the_interpreter_see_the_same_names():
 
 
 def test_compare():
-    progress = []
+    progress: list[str] = []
     comparison = gradcli.compare(
-        PHYSICS, point("physics"), methods=["forward", "complex-step"], runs=1, progress=progress.append
+        PHYSICS,
+        point("physics"),
+        methods=["forward", "complex-step"],
+        runs=1,
+        progress=progress.append,
     )
     assert [m.method for m in comparison.methods] == ["forward", "complex-step"]
     assert comparison.verdict == "AGREE"
@@ -87,7 +91,7 @@ def test_jvp_and_vjp_are_the_jacobian_applied():
     np.testing.assert_allclose(pulled["image"].reshape(-1), bar.reshape(-1) @ full, rtol=1e-10)
 
 
-# ---- programs -------------------------------------------------------------------------------------
+# ---- programs ------------------------------------------------------------------------------------
 
 
 def program(**how):
@@ -101,7 +105,7 @@ def at(x, **how):
 
 def test_a_program_runs_at_one_point_after_another_and_prepares_once(monkeypatch):
     made = []
-    real = api.EngineProgram
+    real = engines.Program
 
     def counted(*args):
         made.append(args)
@@ -169,7 +173,9 @@ def test_a_program_pushes_other_tangents():
     g = gradcli.gradient(PHYSICS, inputs, dtype="float64")
     for dx, dt in ((1.0, 0.0), (0.0, 1.0), (2.0, -3.0)):
         tangent = {"x": np.full((1, 1), dx), "t": np.full((1, 1), dt)}
-        np.testing.assert_allclose(p.run(tangent=tangent)["u"], dx * g["x"] + dt * g["t"], rtol=1e-12)
+        np.testing.assert_allclose(
+            p.run(tangent=tangent)["u"], dx * g["x"] + dt * g["t"], rtol=1e-12
+        )
 
 
 def test_the_primal_is_held_once_at_the_point_of_the_first_run(monkeypatch):
@@ -191,7 +197,7 @@ def test_the_primal_is_held_once_at_the_point_of_the_first_run(monkeypatch):
     np.testing.assert_array_equal(seen[0], (x * np.float32(1.01)).astype(np.float32))
 
 
-# ---- what is refused ------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 def test_a_program_without_a_point():
@@ -239,7 +245,7 @@ def test_every_refusal_is_a_gradcli_error():
 def test_no_derivative_of_a_primal_that_does_not_match(monkeypatch):
     from gradcli import measure
 
-    monkeypatch.setattr(measure, "file_primal", lambda problem: {"progression": np.zeros((1, 1))})
+    monkeypatch.setattr(measure, "file_primal", lambda _: {"progression": np.zeros((1, 1))})
     with pytest.raises(CannotError, match="does not match"):
         at(point("diabetes")["patient"])
 

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print, exit. No numerics; commands are imported when they are used."""
+"""The command line: parse, call, print, exit. Commands are imported on use."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ main = Shell(
     help=(
         "Differentiate saved ONNX networks by several methods, each with its measured error, its"
         " measured cost and a verdict.\n\n"
-        "Exit codes: 0 the methods agree, 1 one disagrees, 2 the command, the model or an input is in"
-        " error, 3 nothing could be decided, 70 an error inside gradcli, 130 interrupted."
+        "Exit codes: 0 the methods agree, 1 one disagrees, 2 the command, the model or an input is"
+        " in error, 3 nothing could be decided, 70 an error inside gradcli, 130 interrupted."
     ),
     commands_by_name={
         "compare": Command("gradcli.cli.compare", "Differentiate by every method, and judge each."),

@@ -24,9 +24,7 @@ from gradcli.cli.options import METHODS, Number, ask, question_options
     type=Number(0),
     help="Relative tolerance. [default: 3e-3 for methods in float32, 1e-6 in float64]",
 )
-@click.option(
-    "--atol", type=Number(0), default=0.0, show_default=True, help="Absolute tolerance."
-)
+@click.option("--atol", type=Number(0), default=0.0, show_default=True, help="Absolute tolerance.")
 @click.option(
     "--runs",
     type=click.IntRange(1),
@@ -70,9 +68,9 @@ def command(
 
     MODEL is an .onnx file, or '-' for stdin.
 
-    Exit codes: 0 the methods agree; 1 one disagrees; 2 an error in the command, the model or an input;
-    3 nothing could be decided.
-    """  # noqa: D205, D212 # click shows it as the help
+    Exit codes: 0 the methods agree; 1 one disagrees; 2 an error in the command, the model or an
+    input; 3 nothing could be decided.
+    """  # noqa: D205 # click shows it as the help
     from gradcli import api
     from gradcli.report import comparison_json, table
 
@@ -96,7 +94,9 @@ def command(
         finally:
             done()
         in_file = output not in (None, "-")
-        if (form or ("json" if in_file and str(output).lower().endswith(".json") else "table")) == "json":
+        if (
+            form or ("json" if in_file and str(output).lower().endswith(".json") else "table")
+        ) == "json":
             text = comparison_json(comparison)
         else:
             color = screen.colored() and not in_file

@@ -1,8 +1,8 @@
 """Arrays in, results out: nothing is executed, over-read or left half-written.
 
-Files come from strangers. A .npy header can claim 2**40 elements and a .npz of a megabyte can inflate
-to gigabytes, so headers are read first, and what they claim is held against what the model takes before
-any data are.
+Files come from strangers. A .npy header can claim 2**40 elements and a .npz of a megabyte can
+inflate to gigabytes, so headers are read first, and what they claim is held against what the model
+takes before any data are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 from numpy.lib import format as npy
@@ -39,7 +39,7 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 WANTED = "give a .npy file, or a .npz file with an array for each name (numpy.save, numpy.savez)"
 
 
-# ---- stdin ----------------------------------------------------------------------------------------
+# ---- stdin ---------------------------------------------------------------------------------------
 
 
 class Stdin:
@@ -65,11 +65,13 @@ class Stdin:
             raise InputError(f"{who}: there is no stdin", "give a file")
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise InputError(f"{who}: more than {MAX_BYTES:,} bytes on stdin", "write them to a file")
+            raise InputError(
+                f"{who}: more than {MAX_BYTES:,} bytes on stdin", "write them to a file"
+            )
         return data
 
 
-# ---- arrays ---------------------------------------------------------------------------------------
+# ---- arrays --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,9 @@ def _head(path: Path, where: str) -> bytes:
         if stat.S_ISDIR(mode):
             raise InputError(f"{where}: is a directory", "name the .npy or .npz file inside it")
         if not stat.S_ISREG(mode):
-            raise InputError(f"{where}: is not a regular file", "save it to one, or use '-' for stdin")
+            raise InputError(
+                f"{where}: is not a regular file", "save it to one, or use '-' for stdin"
+            )
         with path.open("rb") as file:
             return file.read(8)
     except FileNotFoundError as error:
@@ -194,7 +198,7 @@ def _stored_npy(source: Path | bytes, where: str) -> Stored:
         )
 
     def read() -> np.ndarray:
-        order = "F" if header.fortran else "C"
+        order: Literal["F", "C"] = "F" if header.fortran else "C"
         if not header.nbytes:
             return np.empty(header.shape, header.dtype)
         if isinstance(source, bytes):
@@ -258,7 +262,9 @@ def _member_reader(
 @contextmanager
 def _archive(source: Path | bytes, where: str) -> Iterator[zipfile.ZipFile]:
     try:
-        with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
+        with zipfile.ZipFile(
+            io.BytesIO(source) if isinstance(source, bytes) else source
+        ) as archive:
             yield archive
     except (
         zipfile.BadZipFile,
@@ -274,7 +280,7 @@ def _archive(source: Path | bytes, where: str) -> Iterator[zipfile.ZipFile]:
         ) from error
 
 
-# ---- results --------------------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------
 
 
 def npy_bytes(array: np.ndarray) -> bytes:

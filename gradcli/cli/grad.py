@@ -33,7 +33,7 @@ FORMS = {".npy": "npy", ".npz": "npz", ".json": "json", ".txt": "text"}
     "--format",
     "form",
     type=click.Choice(["npy", "npz", "json", "text"]),
-    help="[default: by the suffix of -o; text to a terminal; to a pipe .npz, or .npy for one array]",
+    help="[default: by the suffix of -o; text to a terminal; to a pipe .npz, or .npy if it is one]",
 )
 @click.option("-o", "--output", metavar="FILE", help="Write the derivative to a file.")
 def command(
@@ -46,9 +46,9 @@ def command(
 ) -> None:
     """Compute the derivative of MODEL's output with respect to its input, by one method.
 
-    MODEL is an .onnx file, or '-' for stdin. In a .npz, arrays are named by wrt for a gradient and a
-    vjp, by of for a jvp, and of/wrt for a Jacobian, whose arrays have the shape of of, then that of
-    wrt. The model's own output is checked against onnxruntime's first.
+    MODEL is an .onnx file, or '-' for stdin. In a .npz, arrays are named by wrt for a gradient and
+    a vjp, by of for a jvp, and of/wrt for a Jacobian, whose arrays have the shape of of, then
+    that of wrt. The model's own output is checked against onnxruntime's first.
 
     Exit codes: 0 done; 2 an error in the command, the model or an input; 3 the method cannot.
     """

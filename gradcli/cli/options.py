@@ -34,7 +34,7 @@ METHODS = (
 """Named here for the help, which must not import them; a test holds the two lists together."""
 
 
-class Number(click.ParamType):
+class Number(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
     """A finite number, of at least (or above) some bound.
 
     Args:
@@ -63,7 +63,7 @@ class Number(click.ParamType):
         return number
 
 
-class Shape(click.ParamType):
+class Shape(click.ParamType):  # type: ignore[type-arg] # likewise
     """NAME=1,15,64."""
 
     name = "shape"
@@ -90,8 +90,8 @@ _QUESTION = (
         "inputs",
         multiple=True,
         metavar="[NAME=]FILE",
-        help="The point: a .npy for the only input, NAME=x.npy (repeat it), or a .npz by name; '-' is"
-        " stdin. Float inputs that are missing are drawn at random.",
+        help="The point: a .npy for the only input, NAME=x.npy (repeat it), or a .npz by name; '-'"
+        " is stdin. Float inputs that are missing are drawn at random.",
     ),
     click.option(
         "--shape",
@@ -117,8 +117,8 @@ _QUESTION = (
     click.option(
         "--operator",
         type=click.Choice(["gradient", "jacobian", "jvp", "vjp"]),
-        help="[default: gradient of one output element, the Jacobian if it is small, else a vjp with"
-        " a random cotangent]",
+        help="[default: gradient of one output element, the Jacobian if it is small, else a vjp"
+        " with a random cotangent]",
     ),
     click.option(
         "--tangent",

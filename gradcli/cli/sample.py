@@ -37,7 +37,7 @@ def descriptions(place: Path) -> dict[str, str]:
     "-o",
     "--output",
     metavar="PATH",
-    help="A directory, or the .onnx file to write; the input goes beside it as .npz. [default: here]",
+    help="A directory, or the .onnx file to write; the .npz goes beside it. [default: here]",
 )
 def command(name: str | None, output: str | None) -> None:
     """List the bundled models, or write the model NAME and an input for it."""
@@ -64,9 +64,7 @@ def _listing(found: dict[str, str]) -> str:
 
     lines = []
     for name, what in sorted(found.items()):
-        lines += textwrap.wrap(
-            f"{name:<11}{what}", screen.width(), subsequent_indent=" " * 11
-        )
+        lines += textwrap.wrap(f"{name:<11}{what}", screen.width(), subsequent_indent=" " * 11)
     return "\n".join([*lines, "", "Write one out: gradcli sample NAME", ""])
 
 

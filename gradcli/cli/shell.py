@@ -1,10 +1,10 @@
-"""How every command starts and ends: lazily imported, and with an exit code that means something."""
+"""How every command starts and ends: imported on use, and with an exit code that has a meaning."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -47,11 +47,15 @@ class Shell(click.Group):
         super().__init__(**settings)
         self._lazy = commands_by_name
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 # click's signature
         """Names, without importing anything."""
         return list(self._lazy)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 # click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
         """Import a command."""
         if cmd_name not in self._lazy:
             return None
@@ -59,7 +63,11 @@ class Shell(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 # click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
         """The list in the help, without importing anything."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.summary) for name, command in self._lazy.items()])
@@ -74,12 +82,20 @@ class Shell(click.Group):
         with _closed_pipes_apart():
             return super().invoke(ctx)
 
-    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = "gradcli",
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run and exit; see `status` for the codes."""
-        kwargs.setdefault("prog_name", "gradcli")
 
         def run() -> Any:
-            return super(Shell, self).main(*args, standalone_mode=False, **kwargs)
+            return super(Shell, self).main(
+                args, prog_name, complete_var, standalone_mode=False, **extra
+            )
 
         if not standalone_mode:
             return run()

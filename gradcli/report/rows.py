@@ -96,7 +96,7 @@ def screen(comparison: Comparison) -> Screen:
     )
 
 
-# ---- numbers as text ------------------------------------------------------------------------------
+# ---- numbers as text -----------------------------------------------------------------------------
 
 
 def scientific(x: float | None) -> str:
@@ -144,7 +144,7 @@ def tensor(name: str, shape: Sequence[int]) -> str:
     return f"{name} ({'×'.join(map(str, shape))})" if shape else name
 
 
-# ---- the table ------------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------------------
 
 
 def row(judgement: Judgement) -> Row:
@@ -178,7 +178,7 @@ def _verdict_tone(verdict: Verdict) -> Tone:
     return tones.get(verdict, "odd")
 
 
-# ---- what was asked -------------------------------------------------------------------------------
+# ---- what was asked ------------------------------------------------------------------------------
 
 
 def _above(c: Comparison) -> Iterator[Fact]:
@@ -253,7 +253,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(every[:LISTED]) + (f" and {extra:,} more" if extra > 0 else "")
 
 
-# ---- what came of it ------------------------------------------------------------------------------
+# ---- what came of it -----------------------------------------------------------------------------
 
 
 def _below(c: Comparison) -> Iterator[Fact]:
@@ -262,7 +262,9 @@ def _below(c: Comparison) -> Iterator[Fact]:
     yield from _kinks(c.kinks)
     for advice in c.advice:
         yield Fact("advice", advice.text)
-    yield Fact("verdict", f"{c.verdict}: {tally(c.counts)} (exit {c.exit_code})", _verdict_tone(c.verdict))
+    yield Fact(
+        "verdict", f"{c.verdict}: {tally(c.counts)} (exit {c.exit_code})", _verdict_tone(c.verdict)
+    )
 
 
 def _remarks(j: Judgement) -> Iterator[Fact]:
@@ -285,18 +287,22 @@ def _why(j: Judgement) -> str:
     cause = f", cause: {j.cause}" if j.cause else ""
     detail = f" ({j.detail})" if j.detail else ""
     elements = "; ".join(
-        f"{count:,} element{'s' * (count != 1)} {verdict}" for verdict, count in j.counts.items() if count
+        f"{count:,} element{'s' * (count != 1)} {verdict}"
+        for verdict, count in j.counts.items()
+        if count
     )
     parts = [f"{j.method}{cause}{detail}"]
     if w := j.worst:
-        at = f"{w.name}[{', '.join(map(str, w.index))}]" if w.index else f"{w.name or 'a direction'}"
+        at = (
+            f"{w.name}[{', '.join(map(str, w.index))}]" if w.index else f"{w.name or 'a direction'}"
+        )
         node = f", node {w.node}" if w.node else ""
         parts.append(f"worst at {at}: {value(w.value)} against {value(w.reference)}{node}")
     return "; ".join([*parts, elements] if elements else parts)
 
 
 def _kinks(kinks: Sequence[KinkAt]) -> Iterator[Fact]:
-    """Those at the point, in full; of those further off only the nearest, which warns of its scale."""
+    """Those at the point, in full; of those further off only the nearest."""
     at = [k for k in kinks if k.margin <= NEAR]
     for kink in at[:LISTED]:
         yield Fact(kink.kind, kink_sentence(kink), "odd" if kink.active else "plain")
@@ -335,4 +341,6 @@ WORDS = {
 
 def tally(counts: Mapping[str, int]) -> str:
     """Methods by verdict, in words: 5 agree, 1 at a kink, 1 skipped."""
-    return ", ".join(f"{n} {WORDS.get(name, name)}" for name, n in counts.items() if n) or "no method"
+    return (
+        ", ".join(f"{n} {WORDS.get(name, name)}" for name, n in counts.items() if n) or "no method"
+    )

@@ -80,7 +80,7 @@ def _facts(facts: Sequence[Fact]) -> Table:
 def _methods(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     """The table of methods in the widest layout that fits without cutting anything.
 
-    One table with wide gaps, one with narrow gaps, a table of accuracy above one of cost, or a list.
+    One table with wide gaps, one with narrow gaps, one of accuracy above one of cost, or a list.
     """
     accuracy = [c for c in COLUMNS if c.side in ("both", "accuracy")]
     cost = [c for c in COLUMNS if c.side in ("both", "cost")]

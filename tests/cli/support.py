@@ -1,4 +1,4 @@
-"""What tests of the command line share: models, ways to run it, and what an error must look like."""
+"""What tests of the command line share: models, ways to run it, what an error looks like."""
 
 from __future__ import annotations
 

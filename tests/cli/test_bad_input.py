@@ -42,7 +42,7 @@ def command(request):
     return request.param
 
 
-# ---- arrays ---------------------------------------------------------------------------------------
+# ---- arrays --------------------------------------------------------------------------------------
 
 
 def test_wrong_shape(command, tmp_path):
@@ -116,7 +116,7 @@ def bomb(path, shape, inflated, name="patient"):
 
 def test_a_zip_bomb_is_refused_by_its_header(command, tmp_path):
     path = bomb(tmp_path / "x.npz", (1, 2**24), 2**26)
-    assert os.stat(path).st_size < 2**17
+    assert (tmp_path / "x.npz").stat().st_size < 2**17
     refused(cli(command, DIABETES, "--input", path), "'patient'", "[1, 16777216]", "[N, 10]")
 
 
@@ -204,7 +204,9 @@ def test_an_input_that_is_not_there(command):
 
 def test_an_unknown_input_name(command, tmp_path):
     path = saved(tmp_path, np.zeros((1, 10)))
-    refused(cli(command, DIABETES, "--input", f"patent={path}"), "'patent'", "did you mean patient?")
+    refused(
+        cli(command, DIABETES, "--input", f"patent={path}"), "'patent'", "did you mean patient?"
+    )
 
 
 def test_the_same_input_twice(command):
@@ -240,7 +242,7 @@ def test_an_unreadable_input(command, tmp_path):
     refused(cli(command, DIABETES, "--input", path), "may not read", "permissions")
 
 
-# ---- models ---------------------------------------------------------------------------------------
+# ---- models --------------------------------------------------------------------------------------
 
 
 def test_an_unreadable_model(command, tmp_path):
@@ -289,7 +291,7 @@ def test_operators_without_a_card_are_named_all_at_once(command, tmp_path):
     assert [name for name in names if name not in text] in ([], ["second"]), text
 
 
-# ---- the question ---------------------------------------------------------------------------------
+# ---- the question --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -369,7 +371,7 @@ def test_an_unknown_command():
     refused(cli("compar", PHYSICS), "No such command 'compar'")
 
 
-# ---- outputs --------------------------------------------------------------------------------------
+# ---- outputs -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -421,7 +423,7 @@ def test_one_npy_for_two_arrays(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# ---- as a real process ----------------------------------------------------------------------------
+# ---- as a real process ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

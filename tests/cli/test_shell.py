@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from types import ModuleType
+from unittest.mock import patch
 
 import click
 import pytest
@@ -23,9 +25,11 @@ def ending(error):
     def command():
         raise error
 
-    shell = Shell(name="gradcli", commands_by_name={"end": Command("nowhere", "Ends.")})
-    shell.get_command = lambda ctx, name: command
-    return CliRunner().invoke(shell, ["end"])
+    module = ModuleType("gradcli.cli.end")
+    module.command = command  # type: ignore[attr-defined] # made here
+    with patch.dict(sys.modules, {module.__name__: module}):
+        shell = Shell(name="gradcli", commands_by_name={"end": Command(module.__name__, "Ends.")})
+        return CliRunner().invoke(shell, ["end"])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +107,7 @@ def test_help_of_a_command_loads_nothing_heavy():
     assert result.stdout.splitlines()[-1] == "loaded:", result.stderr
 
 
-# ---- words ----------------------------------------------------------------------------------------
+# ---- words ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -149,7 +153,7 @@ def test_what_is_no_number_above_zero(text):
         Number(0, above=True).convert(text, None, None)
 
 
-# ---- screens --------------------------------------------------------------------------------------
+# ---- screens -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -189,10 +189,7 @@ def odd() -> Comparison:
             *(KinkAt(f"/many/{i}", "Relu", (i,), 0.0, False, "0 at 0") for i in range(7)),
         ),
         advice=(Advice("no method agrees with a witness: use none", "", {"methods": math.nan}),),
-        notes=(
-            "input image[1, 3, 224, 224] is random (standard normal, seed 7): give real data with"
-            " --input",
-        ),
+        notes=("input image[1, 3, 224, 224] is random: give real data with --input",),
         counts={"DISAGREE": 1, "KINK": 1, "INCONCLUSIVE": 1, "skipped": 1, "failed": 1},
         verdict=Verdict.DISAGREE,
         exit_code=1,

@@ -59,7 +59,10 @@ def a_derivative():
         operator="jacobian",
         method="reverse",
         dtype="float64",
-        blocks={("a/b", "c"): np.array([[1.5, np.nan], [np.inf, -np.inf]]), ("a", "b/c"): np.ones(1)},
+        blocks={
+            ("a/b", "c"): np.array([[1.5, np.nan], [np.inf, -np.inf]]),
+            ("a", "b/c"): np.ones(1),
+        },
         notes=["odd"],
     )
 

@@ -32,7 +32,14 @@ def test_seconds(t, text):
 
 @pytest.mark.parametrize(
     ("x", "text"),
-    [(None, "–"), (0.0, "0"), (1.25e-7, "1.2e-7"), (math.inf, "inf"), (math.nan, "nan"), (1, "1.0e0")],
+    [
+        (None, "–"),
+        (0.0, "0"),
+        (1.25e-7, "1.2e-7"),
+        (math.inf, "inf"),
+        (math.nan, "nan"),
+        (1, "1.0e0"),
+    ],
 )
 def test_scientific(x, text):
     assert scientific(x) == text
