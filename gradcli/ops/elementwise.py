@@ -22,6 +22,7 @@ from gradcli.ops.kinds import (
     same,
 )
 
+INPUT = ("input",)
 BINARY = ("A", "B")
 VARIADIC = ("data_0*",)
 
@@ -172,11 +173,12 @@ def _dx_tanh(s: Site) -> Var:
 
 
 ELEMENTARY = (
-    elementwise("Exp", lambda n, x: n.exp(x), lambda s: s.y),
+    elementwise("Exp", lambda n, x: n.exp(x), lambda s: s.y, inputs=INPUT),
     elementwise(
         "Log",
         lambda n, x: n.log(x),
         lambda s: 1.0 / s.x,
+        inputs=INPUT,
         edges=_distance_to_zero,
         edge="the logarithm of 0",
     ),
@@ -187,14 +189,15 @@ ELEMENTARY = (
         edges=_distance_to_zero,
         edge="the square root of 0",
     ),
-    elementwise("Sin", lambda n, x: n.sin(x), lambda s: s.b.op("Cos", s.x)),
-    elementwise("Cos", lambda n, x: n.cos(x), lambda s: -s.b.op("Sin", s.x)),
-    elementwise("Tanh", lambda n, x: n.tanh(x), _dx_tanh),
+    elementwise("Sin", lambda n, x: n.sin(x), lambda s: s.b.op("Cos", s.x), inputs=INPUT),
+    elementwise("Cos", lambda n, x: n.cos(x), lambda s: -s.b.op("Sin", s.x), inputs=INPUT),
+    elementwise("Tanh", lambda n, x: n.tanh(x), _dx_tanh, inputs=INPUT),
     elementwise("Sigmoid", lambda n, x: n.sigmoid(x), _dx_sigmoid),
     elementwise(
         "Erf",
         lambda n, x: n.erf(x),
         lambda s: s.b.op("Exp", -(s.x * s.x)) * (2.0 / math.sqrt(math.pi)),
+        inputs=INPUT,
     ),
 )
 
@@ -442,14 +445,14 @@ def _dropout_vjp(s: Site, bars: Vars) -> Vars:
 
 
 COPIES: tuple[Card, ...] = (
-    elementwise("Identity", lambda n, x: x, 1.0, inputs=("input",)),
+    elementwise("Identity", lambda n, x: x, 1.0, inputs=INPUT),
     # The derivative of a change between float types is a change between float types: the rounding
     # itself, a staircase, is not differentiated. Other types carry no derivative at all.
     linear(
         "Cast",
         _cast,
         lambda s, y_bar: s.b.cast(y_bar, s.x.dtype),
-        inputs=("input",),
+        inputs=INPUT,
         infer=lambda s: [(DType(s["to"]), s.x.shape)],
         batch=batch_elementwise,
         attrs={"to": REQUIRED, "saturate": 1},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import onnx
 import pytest
 
+from gradcli.graph import CANONICAL_OPSET
 from gradcli.numbers import Ball, Symbol, complex_
-from gradcli.ops import OPS
+from gradcli.ops import OPS, REQUIRED
 from gradcli.transform import jvp
 from tests.ops import checks
 from tests.ops.rows import ROWS, TABLE
@@ -48,7 +50,6 @@ def test_a_card_has_the_facets_of_its_kind(op):
     for facet in FACETS[card.kind]:
         assert getattr(card, facet), f"a card of kind {card.kind} needs {facet}"
     assert (card.impl is None) == (card.kind == "opaque")
-    assert card.inputs == () or card.inputs[0]
     assert set(card.flat) <= {name.rstrip("?*") for name in card.inputs}
     assert all(card.flat.values()), "an operand is flat for a reason"
     assert bool(card.edge) == (card.edges is not None)
@@ -57,6 +58,33 @@ def test_a_card_has_the_facets_of_its_kind(op):
     if card.kinks is not None:
         assert TABLE[op].kinks, "a kink that no row visits"
         assert card.convention or card.is_flat
+
+
+OPTIONS = onnx.defs.OpSchema.FormalParameterOption
+MARKS = {OPTIONS.Single: "", OPTIONS.Optional: "?", OPTIONS.Variadic: "*"}
+
+LEFT_OUT = {
+    "Constant": {"sparse_value"},  # the reader makes it dense
+}
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_card_has_the_form_that_the_standard_gives_the_operator(op):
+    card = OPS[op]
+    schema = onnx.defs.get_schema(op, max(CANONICAL_OPSET, card.since))
+    assert card.inputs == tuple(x.name + MARKS[x.option] for x in schema.inputs)
+    assert len(card.outputs) <= len(schema.outputs)
+    assert card.attrs.keys() == schema.attributes.keys() - LEFT_OUT.get(op, set())
+    required = {name: 0 for name, value in card.attrs.items() if value is REQUIRED}
+    defaults = OPS.attributes(op, required)
+    for name in card.attrs:
+        attribute = schema.attributes[name]
+        assert attribute.required == (name in required)
+        if not attribute.required:
+            given = attribute.default_value
+            wanted = onnx.helper.get_attribute_value(given) if given.name else None
+            wanted = wanted.decode() if isinstance(wanted, bytes) else wanted
+            assert defaults[name] == wanted, name
 
 
 # ---- the primal ---------------------------------------------------------------------------------
