@@ -89,7 +89,7 @@ def test_a_wide_ball_encloses_what_a_point_inside_gives(row, trial, radius):
             np.testing.assert_array_equal(found, true)
 
 
-@pytest.mark.parametrize(("row", "trial"), CASES)
+@pytest.mark.parametrize(("row", "trial"), CASES[::2])  # slow: the first of each operator
 def test_expressions_compute_what_floats_do(row, trial):
     _, case, varied = drawn(row, trial)
     operands = [
