@@ -110,12 +110,15 @@ class Reference:
 class Worst:
     """The element where a method is furthest off, in units of its band.
 
+    On a kink, the element where the derivative jumps most: the same one for every method.
+
     Attributes:
         name: The block: `x`, or `y/x` of a Jacobian.
         index: Within the block; empty for a sampled direction.
         value: The method's.
         reference: The reference's.
         node: The user's node to look at, where known.
+        sides: On a kink, the one-sided derivatives there, from below and from above.
     """
 
     name: str
@@ -123,6 +126,7 @@ class Worst:
     value: float
     reference: float
     node: str = ""
+    sides: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -388,7 +388,7 @@ def _summary(
             "correct_digits": _digits(error, norm),
             "uncertainty": float(np.max(u)),
         }
-    found["worst"] = _worst(evidence.problem, own, truth, verdicts, rtol, atol)
+    found["worst"] = _worst(evidence, own, truth, verdicts, rtol, atol)
     if verdict is Verdict.DISAGREE:
         cause, detail = _cause(evidence, outcome, own, truth, verdicts, rtol, atol)
         found |= {"cause": cause, "detail": detail}
@@ -409,11 +409,25 @@ def _method_verdict(counts: Mapping[str, int]) -> Verdict:
 
 
 def _worst(
-    problem: Problem, own: _Field, truth: _Field, verdicts: np.ndarray, rtol: float, atol: float
+    evidence: Evidence,
+    own: _Field,
+    truth: _Field,
+    verdicts: np.ndarray,
+    rtol: float,
+    atol: float,
 ) -> Worst | None:
+    problem = evidence.problem
     known = verdicts != _UNKNOWN
     if not np.any(known):
         return None
+    on_kink = verdicts == _CODES.index(Verdict.KINK)
+    sides = _sides(evidence)
+    if sides is not None and np.any(on_kink) and not np.any(verdicts == 1):
+        left, right = sides[0].value, sides[1].value
+        place = int(np.argmax(np.where(on_kink, np.nan_to_num(_gap(left, right)), -1.0)))
+        name, index = _place(problem, place)
+        both = float(left[place]), float(right[place])
+        return Worst(name, index, float(own.value[place]), float(truth.value[place]), sides=both)
     band = _band(own.value, truth.value, rtol, atol)
     gap = np.nan_to_num(_gap(own.value, truth.value), nan=np.inf)
     with np.errstate(invalid="ignore", divide="ignore"):
