@@ -136,6 +136,8 @@ class Card:
         edges: `edges(n, *inputs, **attrs) -> margin`: distance to where the function stops being
             finite or differentiable (log 0, sqrt 0, division by 0).
         edge: What lies at that edge, in words.
+        edge_of: The place of the operand that comes to the edge when it moves; while only others
+            move, the edge stays where it is.
         holomorphic: Whether the complex step may go through it.
         since: The opset whose form this is, when born after the canonical one; else 0.
     """
@@ -157,6 +159,7 @@ class Card:
     convention: str = ""
     edges: Callable[..., np.ndarray] | None = None
     edge: str = ""
+    edge_of: int = 0
     holomorphic: bool = True
     since: int = 0
 

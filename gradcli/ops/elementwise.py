@@ -101,6 +101,7 @@ ARITHMETIC = (
         inputs=BINARY,
         edges=lambda n, a, b: np.abs(b) + 0 * np.abs(a),
         edge="division by 0",
+        edge_of=1,
     ),
     elementwise(
         "Mod",
@@ -114,6 +115,7 @@ ARITHMETIC = (
         convention="the number of turns counts as constant where it jumps",
         edges=lambda n, a, b, fmod: np.abs(b) + 0 * np.abs(a),
         edge="division by 0",
+        edge_of=1,
     ),
     elementwise(
         "Pow",

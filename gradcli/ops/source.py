@@ -161,6 +161,7 @@ CARDS = (
         flat={"limit": "it only says how many elements there are, which is a whole number"},
         edges=lambda n, start, limit, delta: np.abs(delta),
         edge="a step of 0",
+        edge_of=2,
     ),
     flat(
         "EyeLike",

@@ -11,7 +11,7 @@ import numpy as np
 from gradcli.graph import Graph, Node, Value
 from gradcli.interpret import Evaluator
 from gradcli.numbers import Array, real
-from gradcli.ops import OPS, Table
+from gradcli.ops import OPS, Card, Table
 from gradcli.problem import Problem
 from gradcli.transform.rewrite import active_values
 
@@ -74,9 +74,7 @@ class Watch:
         moving = active_values(graph, [v for v in graph.inputs if v.name in set(wrt)], table)
         self._table = table
         self._kinked = {n for n in graph.nodes if _reached(n, moving) and table[n.key].kinks}
-        self._edged = {
-            n for n in graph.nodes if edges and _reached(n, moving) and table[n.key].edges
-        }
+        self._edged = {n for n in graph.nodes if edges and _approaches(n, table[n.key], moving)}
         self.margins: dict[Node, np.ndarray] = {}
         self.branches: dict[Node, np.ndarray] = {}
         self.distances: dict[Node, np.ndarray] = {}
@@ -121,7 +119,10 @@ class Watch:
             if not np.any(changed):
                 continue
             here, there = self.margins[node][changed], moved.margins[node][changed]
-            # Elements that tie before and after move together: whichever wins is rounding.
+            # From an exact tie, what wins next may tie again, with a third: the way there tells nothing.
+            if np.any(here == 0):
+                return 0.0
+            # Elements that all but tie before and after move together: whichever wins is rounding.
             apart = np.maximum(here, there) > SAME * _widest(self.margins[node])
             if np.any(apart):
                 here, there = here[apart], there[apart]
@@ -161,6 +162,11 @@ def survey(problem: Problem, count: int = 8) -> Survey:
 
 def _reached(node: Node, moving: set[Value]) -> bool:
     return any(v in moving for v in node.inputs)
+
+
+def _approaches(node: Node, card: Card, moving: set[Value]) -> bool:
+    """Whether the node has a domain edge that it may come nearer to."""
+    return card.edges is not None and node.inputs[card.edge_of] in moving
 
 
 def _widest(margin: np.ndarray) -> float:
