@@ -166,6 +166,7 @@ def _worst(w: Worst | None) -> dict[str, Any] | None:
         "value": w.value,
         "reference": w.reference,
         "node": w.node,
+        "sides": w.sides,
     }
 
 

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gradcli.comparison import Comparison, Judgement, KinkAt, Primal, Reference, Subject, Verdict
+from gradcli.comparison import (
+    Comparison,
+    Judgement,
+    KinkAt,
+    Primal,
+    Reference,
+    Subject,
+    Verdict,
+    Worst,
+)
 
 Tone = Literal["plain", "good", "bad", "odd", "faint"]
 """How a cell or a sentence should sound; formats without colour ignore it."""
@@ -257,14 +266,18 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _below(c: Comparison) -> Iterator[Fact]:
-    for j in c.methods:
-        yield from _remarks(j)
+    remarks = [fact for j in c.methods for fact in _remarks(j)]
+    yield from sorted(remarks, key=lambda fact: REMARKS.index(fact.label))
     yield from _kinks(c.kinks)
     for advice in c.advice:
         yield Fact("advice", advice.text)
     yield Fact(
         "verdict", f"{c.verdict}: {tally(c.counts)} (exit {c.exit_code})", _verdict_tone(c.verdict)
     )
+
+
+REMARKS = (*map(str, Verdict), "failed", "skipped", "zero", "sample", "way", "note")
+"""Labels of what is said of single methods, in order; under a label, methods keep theirs."""
 
 
 def _remarks(j: Judgement) -> Iterator[Fact]:
@@ -286,19 +299,23 @@ def _remarks(j: Judgement) -> Iterator[Fact]:
 def _why(j: Judgement) -> str:
     cause = f", cause: {j.cause}" if j.cause else ""
     detail = f" ({j.detail})" if j.detail else ""
-    elements = "; ".join(
+    elements = [
         f"{count:,} element{'s' * (count != 1)} {verdict}"
         for verdict, count in j.counts.items()
         if count
-    )
-    parts = [f"{j.method}{cause}{detail}"]
-    if w := j.worst:
-        at = (
-            f"{w.name}[{', '.join(map(str, w.index))}]" if w.index else f"{w.name or 'a direction'}"
-        )
-        node = f", node {w.node}" if w.node else ""
-        parts.append(f"worst at {at}: {value(w.value)} against {value(w.reference)}{node}")
-    return "; ".join([*parts, elements] if elements else parts)
+    ]
+    place = [_where(j.worst)] if j.worst else []
+    return "; ".join([f"{j.method}{cause}{detail}", *place, *elements])
+
+
+def _where(w: Worst) -> str:
+    """The worst element; on a kink, the convention that the method takes there."""
+    at = f"{w.name}[{', '.join(map(str, w.index))}]" if w.index else w.name or "a direction"
+    node = f", node {w.node}" if w.node else ""
+    if w.sides is None:
+        return f"worst at {at}: {value(w.value)} against {value(w.reference)}{node}"
+    left, right = map(value, w.sides)
+    return f"takes {value(w.value)} at {at}{node}, between one-sided {left} and {right}"
 
 
 def _kinks(kinks: Sequence[KinkAt]) -> Iterator[Fact]:

@@ -173,7 +173,7 @@ def odd() -> Comparison:
                 max_rel_error=1.0,
                 correct_digits=0.0,
                 uncertainty=1e-12,
-                worst=Worst("image", (0, 0, 0, 0), 0.5, 1.0, "/relu/Relu"),
+                worst=Worst("image", (0, 0, 0, 0), 0.5, 1.0, "/relu/Relu", (0.0, 1.0)),
                 counts={"AGREE": 39, "KINK": 1},
                 prepare=250.0,
                 run=Times((1234.5,)),

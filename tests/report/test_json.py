@@ -85,6 +85,7 @@ def test_numbers_are_raw_and_those_that_are_not_finite_are_strings():
         "value": "NaN",
         "reference": "-Infinity",
         "node": "",
+        "sides": None,
     }
     run = json.loads(comparison_json(examples.smooth()))["methods"][0]["run"]
     assert run["times"] == [1.83e-5, 1.83e-5 * 1.5, 1.83e-5 * 0.5]
