@@ -18,10 +18,11 @@ class Symbol(Boxed):
     """SymPy expressions over real symbols.
 
     Floats become SymPy floats of 53 bits, which hold every float64 exactly and fold as float64
-    does (exact rationals of float weights double their digits in every product), and small
-    whole floats become integers, so that 0, 1 and whole exponents simplify. Functions come
-    in forms whose derivatives, as SymPy writes them, neither overflow nor cancel in the tails;
-    choices are Piecewise, since the derivatives of Max, Abs and sign are Heaviside and DiracDelta.
+    does (exact rationals grow by a weight's 24 bits with every layer), and small whole floats
+    become integers, so that 0, 1 and whole exponents simplify. Sigmoid, softplus and erfc come in
+    forms whose derivatives, as SymPy writes them, neither overflow nor cancel in the tails
+    (that of tanh, 1 - tanh(x)^2, does cancel). Choices are Piecewise, since the derivatives of
+    Max, Abs and sign are Heaviside and DiracDelta.
     """
 
     name = "symbol"
