@@ -14,7 +14,7 @@ from gradcli.errors import CannotError, UnsupportedError
 from gradcli.problem import Problem
 
 MOST_WORK = 20_000
-"""Operations times passes through them that are expanded: about 5 s of SymPy's time."""
+"""Operations times passes through them that are expanded: one to two seconds of SymPy's time."""
 
 MOST_PARAMETERS = 1500
 """Parameters of a network that is expanded."""

@@ -83,6 +83,16 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # sympy ships no types
     def _print_Float(self, e: Any) -> str:
         return repr(float(e))
 
+    def _print_Add(self, expr: Any, order: Any = None) -> str:
+        # Most of what is printed is sums of products of atoms; SymPy takes pains over their looks.
+        return "(" + " + ".join(map(self._print, expr.args)) + ")"
+
+    def _print_Mul(self, expr: Any) -> str:
+        if all(a.is_Symbol or a.is_Number for a in expr.args):
+            return "*".join(map(self._print, expr.args))
+        made: str = super()._print_Mul(expr)
+        return made
+
     def _print_Relational(self, e: Any) -> str:
         return f"({self._print(e.lhs)} {e.rel_op} {self._print(e.rhs)})"
 

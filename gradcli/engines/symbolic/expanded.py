@@ -162,9 +162,9 @@ def _forward(lines: Lines, edges: Edges, xs: Sequence[Any], ys: Sequence[Any]) -
     for x in xs:
         dots = {x: sympy.S.One}
         for t, partials in edges:
-            terms = [d * dots[s] for s, d in partials.items() if s in dots]
+            terms = [_product(d, dots[s]) for s, d in partials.items() if s in dots]
             if terms:
-                dots[t] = lines.name(sympy.Add(*terms))
+                dots[t] = lines.name(_sum(terms))
         columns.append([_outer(y, dots) for y in ys])
     return [list(row) for row in zip(*columns, strict=True)]
 
@@ -178,11 +178,23 @@ def _backward(lines: Lines, edges: Edges, xs: Sequence[Any], ys: Sequence[Any]) 
         bars[symbol].append(coefficient)
         for t, partials in reversed(edges):
             if t in bars:
-                t_bar = lines.name(sympy.Add(*bars[t]))
+                t_bar = lines.name(_sum(bars[t]))
                 for s, d in partials.items():
-                    bars[s].append(d * t_bar)
-        rows.append([sympy.Add(*bars[x]) for x in xs])
+                    bars[s].append(_product(d, t_bar))
+        rows.append([_sum(bars[x]) for x in xs])
     return rows
+
+
+def _sum(terms: Sequence[Any]) -> Any:
+    """The sum of products as they stand: like terms are rare, and looking for them is slow."""
+    return sympy.Add(*terms, evaluate=False) if len(terms) > 1 else sympy.Add(*terms)
+
+
+def _product(a: Any, b: Any) -> Any:
+    """a * b; of a number or a symbol with a symbol there is nothing to simplify."""
+    if b.is_Symbol and a is not sympy.S.One and (a.is_Number or a.is_Symbol):
+        return sympy.Mul(a, b, evaluate=False)
+    return a * b
 
 
 def _outer(y: Any, dots: Mapping[Any, Any]) -> Any:
