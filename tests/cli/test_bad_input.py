@@ -360,7 +360,7 @@ def test_a_direction_for_another_operator(command, tmp_path):
 
 def test_a_direction_that_does_not_fit(command, tmp_path):
     path = saved(tmp_path, np.ones(3))
-    refused(cli(command, DIABETES, "--tangent", path), "--tangent", "'patient'", "(3,)", "(1, 10)")
+    refused(cli(command, DIABETES, "--tangent", path), "--tangent", "'patient'", "[3]", "[1, 10]")
 
 
 def test_no_model(command):
