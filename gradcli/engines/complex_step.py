@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -53,10 +54,14 @@ class ComplexStep:
         _refuse(problem.exact, problem.wrt, problem.table)
         self._real = Primal(problem)
         self._f = Primal(problem, complex_)
-        self._shaking = Primal(problem, complex_, np.random.default_rng(problem.seed))
         self.judge = True
         self.width = chunk_width(problem.graph, problem.columns) if self._f.is_wide else 1
         self.pads = False
+
+    @cached_property
+    def _shaking(self) -> Primal:
+        problem = self._f.problem
+        return Primal(problem, complex_, np.random.default_rng(problem.seed))
 
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map. What belongs to the point is computed once for each `point` object."""

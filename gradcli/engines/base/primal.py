@@ -26,6 +26,9 @@ class Primal:
         problem: What is differentiated.
         n: The number system.
         shaking: When given, every rounding is made at random by this generator: see `shaken`.
+
+    Attributes:
+        is_wide: Whether `many` evaluates several points at once.
     """
 
     def __init__(
@@ -34,9 +37,9 @@ class Primal:
         self.problem = problem
         self._n = n
         table = problem.table if shaking is None else shaken(problem.table, shaking, EPS)
-        self._evaluator = Evaluator(problem.exact, n, table)
         wide = rowwise(problem.exact, problem.wrt, problem.table)
-        self._wide = None if wide is None else Evaluator(wide, n, table)
+        self._evaluator = Evaluator(wide or problem.exact, n, table)
+        self.is_wide = wide is not None
         self._point: Point | None = None
         self._wrt = {name: problem.shape(name) for name in problem.wrt}
         self._of = {name: problem.shape(name) for name in problem.of}
@@ -46,18 +49,13 @@ class Primal:
         out = self._evaluator.run({**point, **_cut(x, self._wrt)}, observe)
         return np.concatenate([np.reshape(out[name], -1) for name in self._of])
 
-    @property
-    def is_wide(self) -> bool:
-        """Whether several x are evaluated at once."""
-        return self._wide is not None
-
     def many(self, xs: np.ndarray, point: Arrays) -> np.ndarray:
         """f of each row of xs, [B, M]: at once where the network proves to treat rows apart."""
         count = len(xs)
-        if self._wide is None or count < 2:
+        if not self.is_wide:
             return np.stack([self(x, point) for x in xs])
         feeds = {k: x.reshape(-1, *x.shape[2:]) for k, x in _cut(xs, self._wrt).items()}
-        out = self._wide.run({**point, **feeds})
+        out = self._evaluator.run({**point, **feeds})
         return np.concatenate([np.reshape(out[name], (count, -1)) for name in self._of], axis=1)
 
     def at(self, point: Arrays) -> Point:
