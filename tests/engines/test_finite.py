@@ -207,3 +207,19 @@ def test_a_float32_model_is_differenced_in_float64():
     truth = np.diag(1 / np.cosh(np.float64(narrow.point["x"])) ** 2)
     assert np.all(np.abs(found - truth) <= doubt)
     assert np.max(doubt) < 1e-11
+
+
+def test_a_kink_that_no_margin_shows_is_within_the_uncertainty():
+    # When the first of three equal ones falls, the others still tie: the margin stays 0.
+    asked = problem(lambda b, v: b.op("ReduceMax", v * v + v, keepdims=0), [0.0, 0.0, 0.0])
+    value, doubt = answer("finite", asked)
+    assert np.all(value + doubt >= 1)
+    assert np.all(value - doubt <= 0)
+
+
+def test_what_ties_and_moves_together_costs_nothing():
+    def f(b, v):
+        return b.op("ReduceMax", b.op("Exp", b.op("Concat", v, v, v, axis=0)) * 0.1, keepdims=0)
+
+    value, doubt = answer("finite", problem(f, [1.0]))
+    assert abs(value.item() - 0.1 * np.e) <= doubt.item() < 1e-10

@@ -119,10 +119,7 @@ class Watch:
             if not np.any(changed):
                 continue
             here, there = self.margins[node][changed], moved.margins[node][changed]
-            # From an exact tie, what wins next may tie again, with a third: the way there tells nothing.
-            if np.any(here == 0):
-                return 0.0
-            # Elements that all but tie before and after move together: whichever wins is rounding.
+            # Elements that tie before and after move together: whichever wins is rounding.
             apart = np.maximum(here, there) > SAME * _widest(self.margins[node])
             if np.any(apart):
                 here, there = here[apart], there[apart]
