@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -173,6 +173,8 @@ def pose(
         UnsupportedError: For operators without a card between `wrt` and `of`: all of them at once.
     """
     graph = model.graph
+    if given := {v: feeds[v.name] for v in graph.constants if v.name in feeds}:
+        graph = replace(graph, constants={**graph.constants, **given})
     wrt_names = _wrt(graph, wrt)
     elements = _of(graph, of)
     _refuse_unknown(graph, wrt_names, [e.tensor for e in elements], table)
@@ -464,8 +466,9 @@ def check_feeds(
     """
     inputs = {v.name: v for v in model.graph.inputs}
     shapes = dict(shapes or {})
+    known = declared(model)
     for name in (*given, *shapes):
-        if name not in inputs and name not in model.overridable:
+        if name not in known or (name in shapes and name not in inputs):
             near = difflib.get_close_matches(name, inputs, n=3, cutoff=0.4)
             raise InputError(
                 f"the model has no input called {name!r}",
@@ -486,12 +489,25 @@ def check_feeds(
                 f"input {name!r} holds {value.dtype.value} and cannot be drawn at random",
                 f"give it with --input {name}=FILE.npy",
             )
+    for name in given.keys() - inputs.keys():
+        if not known[name].dtype.is_float:
+            raise InputError(
+                f"input {name!r} holds {known[name].dtype.value} and has a value in the model",
+                "gradcli replaces such values where they are floats only: leave it out",
+            )
+        feeds[name] = _fit(name, np.asarray(given[name]), known[name])
     notes = []
     if drawn:
         notes.append(
             f"input {', '.join(drawn)} is random (standard normal, seed {seed}): give real data with --input"
         )
     return feeds, notes
+
+
+def declared(model: Model) -> dict[str, Value]:
+    """What a run may be given: the inputs, then the constants that are declared as inputs too."""
+    defaults = (v for v in model.graph.constants if v.name in set(model.overridable))
+    return {v.name: v for v in (*model.graph.inputs, *defaults)}
 
 
 def _drawn_shape(value: Value, asked: Sequence[int] | None) -> tuple[int, ...]:
