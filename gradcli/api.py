@@ -376,11 +376,14 @@ class Program:
 
     def _prepared_for(self, feeds: Mapping[str, np.ndarray]) -> tuple[Any, ...]:
         graph = self._model.graph
-        given = {v.name for v in graph.inputs} | {v.name for v in graph.constants}
-        inner = not set(_names(self._asked["wrt"]) or ()) <= given
+        inputs = {v.name for v in graph.inputs}
+        inner = not set(_names(self._asked["wrt"]) or ()) <= inputs | {
+            v.name for v in graph.constants
+        }
         return tuple(
-            (name, a.shape, a.tobytes() if inner or not DType.of(a).is_float else b"")
+            (name, a.shape, b"" if moves and name in inputs and not inner else a.tobytes())
             for name, a in feeds.items()
+            for moves in [DType.of(a).is_float]
         )
 
 

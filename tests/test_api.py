@@ -167,6 +167,26 @@ def test_a_program_with_respect_to_an_intermediate_tensor_sees_other_inputs(tmp_
         np.testing.assert_array_equal(found["picked"], [2 * x[1]])
 
 
+def test_an_input_with_a_default_takes_what_it_is_given_and_prepares_anew():
+    float32 = TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "w"], ["y"], name="product")],
+        "made",
+        [helper.make_tensor_value_info(name, float32, [1]) for name in ("x", "w")],
+        [helper.make_tensor_value_info("y", float32, [1])],
+        [helper.make_tensor("w", float32, [1], [2.0])],
+    )
+    opset = [helper.make_opsetid("", 21)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+    p = gradcli.prepare(model, operator="gradient", method="reverse")
+    for w in ({}, {"w": [5.0]}, {"w": [7.0]}, {}):
+        assert p.run({"x": [1.0], **w})["x"] == w.get("w", [2.0])
+    comparison = gradcli.compare(model, {"x": [1.0], "w": [5.0]}, methods="finite", runs=1)
+    assert comparison.primal.matches
+    assert comparison.methods[0].worst is not None
+    assert comparison.methods[0].worst.reference == 5.0
+
+
 def test_a_program_pushes_other_tangents():
     inputs = point("physics")
     p = gradcli.prepare(PHYSICS, operator="jvp", method="forward", inputs=inputs, dtype="float64")

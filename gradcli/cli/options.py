@@ -207,14 +207,14 @@ def ask(
 def _feeds(model: Model, given: Sequence[str], stdin: Any) -> dict[str, np.ndarray]:
     """Every --input, read after its header was held against the model."""
     from gradcli.cli.files import open_arrays
-    from gradcli.problem import check_shape
+    from gradcli.problem import check_shape, declared
 
-    values = {v.name: v for v in model.graph.inputs}
+    values = declared(model)
     feeds: dict[str, np.ndarray] = {}
     for text in given:
         name, path = split_input(text, values)
         stored = open_arrays(path, "--input", stdin)
-        for key, array in _named(name, stored, values).items():
+        for key, array in _named(name, stored, [v.name for v in model.graph.inputs]).items():
             if key in feeds:
                 raise UsageError(f"--input gives {key!r} twice", "give each input once")
             if key in values:
@@ -252,9 +252,7 @@ def split_input(text: str, names: Mapping[str, object]) -> tuple[str, str]:
     return "", text
 
 
-def _named(
-    name: str, stored: Mapping[str, Stored], inputs: Mapping[str, object]
-) -> dict[str, Stored]:
+def _named(name: str, stored: Mapping[str, Stored], inputs: Sequence[str]) -> dict[str, Stored]:
     """Arrays under the names of the inputs that they are for."""
     if not name and "" not in stored:
         return dict(stored)
@@ -264,7 +262,7 @@ def _named(
                 f"{stored[''].where}: the model has {len(inputs)} inputs",
                 f"say for which it is: --input NAME=FILE, of {', '.join(inputs)}",
             )
-        return {next(iter(inputs)): stored[""]}
+        return {inputs[0]: stored[""]}
     if name in stored or len(stored) == 1:
         return {name: stored.get(name) or next(iter(stored.values()))}
     raise InputError(
