@@ -181,6 +181,7 @@ class _Tableau:
         self._last = row
 
     def _keep(self, value: np.ndarray, doubt: np.ndarray) -> None:
+        doubt = doubt + 4 * EPS * np.abs(value)  # of the subtractions and divisions themselves
         better = np.isfinite(value) & (doubt < self.doubt)
         self.value = np.where(better, value, self.value)
         self.doubt = np.where(better, doubt, self.doubt)
@@ -209,7 +210,8 @@ def _climb(ladder: _Tableau, rung: Callable[[float], tuple[np.ndarray, float]]) 
         if crossing <= 1:
             dropped += 1
             ladder.restart()
-            below = crossing * t
+            # A tie that is left somewhere on the way may have stood still at first.
+            below = crossing * t if crossing > 0 else below
         else:
             ladder.add(slope, t)
     return dropped

@@ -114,7 +114,7 @@ def test_near_a_kink_the_uncertainty_still_covers(method, distance):
 def test_the_ladder_drops_the_steps_that_cross_a_kink():
     asked = problem(lambda b, v: b.op("Relu", v) + b.op("Sin", v), [1e-5])
     found, doubt = answer("finite", asked)
-    assert abs(found.item() - 1 - np.cos(1e-5)) <= doubt.item() < 1e-9
+    assert abs(found.item() - 1 - np.cos(1e-5)) <= doubt.item() < 1e-8
     (note,) = estimate("finite", asked).notes
     assert "Relu" in note
     assert "dropped" in note
@@ -134,7 +134,7 @@ def test_an_inactive_tie_is_smooth_for_the_ladder():
     asked = problem(lambda b, v: b.op("Relu", v) - b.op("Relu", -v), [0.0])
     found, doubt = answer("finite", asked)
     assert found.item() == pytest.approx(1.0)
-    assert doubt.item() < 1e-9
+    assert doubt.item() < 1e-8
 
 
 def test_a_tie_that_rounding_alone_decides_is_no_kink():
@@ -145,7 +145,7 @@ def test_a_tie_that_rounding_alone_decides_is_no_kink():
         return b.op("Max", (v + third) + 1e-1, v + (third + 1e-1))
 
     found, doubt = answer("finite", problem(f, [0.7]))
-    assert abs(found.item() - 1.0) <= doubt.item() < 1e-9
+    assert abs(found.item() - 1.0) <= doubt.item() < 1e-8
 
 
 def test_one_sided_derivatives():
@@ -155,7 +155,7 @@ def test_one_sided_derivatives():
     asked = problem(f, [0.0, 1.0])
     direction = {"x": np.array([3.0, 0.0])}
     left, right, doubt = one_sided(asked, asked.point, direction)
-    assert np.abs(left["y"] - [-3.0, 0.0])[0] <= doubt["y"][0] < 1e-9
+    assert np.abs(left["y"] - [-3.0, 0.0])[0] <= doubt["y"][0] < 1e-8
     assert np.abs(right["y"] - [9.0, 0.0])[0] <= doubt["y"][0]
     assert left["y"][1] == right["y"][1] == 0
 
@@ -223,3 +223,12 @@ def test_what_ties_and_moves_together_costs_nothing():
 
     value, doubt = answer("finite", problem(f, [1.0]))
     assert abs(value.item() - 0.1 * np.e) <= doubt.item() < 1e-10
+
+
+def test_a_tie_that_stands_still_at_first_costs_only_long_steps():
+    # Both are 0 until x passes 0.02; only then do they part.
+    def f(b, v):
+        return b.op("Max", b.op("Relu", v - 0.02), b.op("Relu", v - 0.05)) + b.op("Tanh", v)
+
+    value, doubt = answer("finite", problem(f, [0.0]))
+    assert abs(value.item() - 1.0) <= doubt.item() < 1e-8
