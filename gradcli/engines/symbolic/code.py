@@ -83,7 +83,7 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # sympy ships no types
     def _print_Float(self, e: Any) -> str:
         return repr(float(e))
 
-    def _print_Add(self, expr: Any, order: Any = None) -> str:
+    def _print_Add(self, expr: Any, order: Any = None) -> str:  # noqa: ARG002  # SymPy passes it
         # Most of what is printed is sums of products of atoms; SymPy takes pains over their looks.
         return "(" + " + ".join(map(self._print, expr.args)) + ")"
 

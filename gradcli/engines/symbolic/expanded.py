@@ -284,11 +284,25 @@ class Jacobian:
         self._shape = (problem.rows, problem.columns)
         self._floats = [v.name for v in problem.exact.inputs if v.dtype.is_float]
         self._fixed = [v.name for v in problem.exact.inputs if not v.dtype.is_float]
+        self._shapes = {name: problem.shape(name) for name in problem.of}
+        ends = np.cumsum([math.prod(shape) for shape in self._shapes.values()])[:-1]
+        self._ends: list[int] = ends.tolist()
+        self._given: Arrays | None = None
+        self._results = np.zeros(0)
 
     def __call__(self, point: Arrays, directions: Arrays) -> Images:
-        p = self._problem
+        if point is not self._given:
+            self._given, self._results = point, self._at(point)
+        cut = math.prod(self._shape)
+        jacobian, primal = self._results[:cut].reshape(self._shape), self._results[cut:]
+        flat = [np.reshape(directions[k], (len(directions[k]), -1)) for k in self._problem.wrt]
+        images = _times(flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1), jacobian)
+        return Images(self._split(images, (len(images),)), primal=self._split(primal.copy(), ()))
+
+    def _at(self, point: Arrays) -> np.ndarray:
+        """The Jacobian's elements, then the primal's."""
         for name in self._fixed:
-            if not np.array_equal(point[name], p.point[name]):
+            if not np.array_equal(point[name], self._problem.point[name]):
                 raise CannotError(
                     f"the expressions were made for another value of the input {name!r}",
                     "prepare the problem again at this point",
@@ -296,15 +310,16 @@ class Jacobian:
         values: list[float] = []
         for name in self._floats:
             values += np.asarray(point[name], np.float64).reshape(-1).tolist()
-        results = self._function(*values)
-        cut = math.prod(self._shape)
-        jacobian, primal = results[:cut].reshape(self._shape), results[cut:]
-        count = len(next(iter(directions.values())))
-        flat = [np.reshape(np.asarray(directions[name], np.float64), (count, -1)) for name in p.wrt]
-        images = _times(np.concatenate(flat, axis=1), jacobian)
-        return Images(
-            _split(p, images), primal={k: v[0] for k, v in _split(p, primal[None]).items()}
-        )
+        found: np.ndarray = self._function(*values)
+        return found
+
+    def _split(self, elements: np.ndarray, lead: tuple[int, ...]) -> dict[str, np.ndarray]:
+        """[..., all outputs] as one array for each output."""
+        parts = np.split(elements, self._ends, axis=-1) if self._ends else [elements]
+        return {
+            name: part.reshape((*lead, *shape))
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
+        }
 
 
 def _times(directions: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
@@ -315,16 +330,6 @@ def _times(directions: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         terms = np.where(along == 0, 0.0, along * jacobian)
         return np.asarray(terms.sum(axis=-1))
-
-
-def _split(problem: Problem, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """[B, all outputs] as one array for each output."""
-    sizes = [int(np.prod(problem.shape(name))) for name in problem.of]
-    parts = np.split(rows, np.cumsum(sizes)[:-1], axis=1)
-    return {
-        name: part.reshape(len(rows), *problem.shape(name))
-        for name, part in zip(problem.of, parts, strict=True)
-    }
 
 
 def alive(steps: Sequence[tuple[Any, Any]], results: Iterable[Any]) -> list[tuple[Any, Any]]:
