@@ -49,7 +49,8 @@ class Evaluator:
         """The outputs (and the values named in `keep`) by name, in numbers of `n`.
 
         Args:
-            feeds: An array for each graph input, by name; floats are lifted, numbers of `n` taken as they are.
+            feeds: An array for each graph input, by name; floats are lifted, numbers of `n` taken
+                as they are.
             observe: Called after each node.
             keep: Names of further values to return.
             captured: For a body: the outer values that it reads.
@@ -66,11 +67,11 @@ class Evaluator:
             for (node, impl), dying in zip(self._steps, self._dying, strict=True):
                 operands = [None if v is None else env[v] for v in node.inputs]
                 results = _apply(self.n, node, impl, operands)
-                for value, x in zip(node.outputs, results, strict=False):
-                    if value is not None:
-                        env[value] = x
-                        if value.name in wanted:
-                            kept[value.name] = x
+                for made, x in zip(node.outputs, results, strict=False):
+                    if made is not None:
+                        env[made] = x
+                        if made.name in wanted:
+                            kept[made.name] = x
                 if observe is not None:
                     observe(node, operands, results)
                 for value in dying:
@@ -78,7 +79,9 @@ class Evaluator:
         return {value.name: env[value] for value in self.graph.outputs} | kept
 
 
-def interpret(graph: Graph, feeds: Mapping[str, Any], n: Numbers = real, **how: Any) -> dict[str, Array]:
+def interpret(
+    graph: Graph, feeds: Mapping[str, Any], n: Numbers = real, **how: Any
+) -> dict[str, Array]:
     """Evaluate once. See Evaluator for the arguments and the result."""
     return Evaluator(graph, n).run(feeds, **how)
 
@@ -115,13 +118,16 @@ def _apply(
             for x, value in zip_longest(results, node.outputs[: len(results)])
         )
     except CannotError as error:
-        raise CannotError(f"node {node.name!r} ({node.key}): {error.message}", error.hint) from error
+        raise CannotError(
+            f"node {node.name!r} ({node.key}): {error.message}", error.hint
+        ) from error
     except (GradcliError, MemoryError, NotImplementedError):
         raise
     except (ValueError, TypeError, IndexError, ArithmeticError) as error:
         shapes = ", ".join("absent" if x is None else str(np.shape(x)) for x in operands)
         raise UnsupportedError(
-            f"node {node.name!r} ({node.key}) cannot be evaluated on operands of shape {shapes}: {error}"
+            f"node {node.name!r} ({node.key}) cannot be evaluated on operands of shape {shapes}:"
+            f" {error}"
         ) from error
 
 

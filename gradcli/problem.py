@@ -1,4 +1,4 @@
-"""What is differentiated, with respect to what, at which point: the question that every method gets."""
+"""What is differentiated, with respect to what, at which point: the question to every method."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class Problem:
         operator: `gradient`, `jacobian`, `jvp` or `vjp`.
         point: An array for each input of `graph`, in the file's own dtypes.
         tangents: For a jvp: an array of its shape for each of `wrt`, float64; else empty.
-        cotangents: For a vjp: an array of its shape for each of `of`, float64; for a gradient ones; else empty.
+        cotangents: For a vjp: an array of its shape for each of `of`, float64; for a gradient ones;
+            else empty.
         dtype: The width in which forward and reverse compute.
         threads: For onnxruntime.
         provider: onnxruntime's execution provider.
@@ -156,8 +157,8 @@ def pose(
         feeds: An array for each of the model's inputs, checked by `check_feeds`.
         wrt: Tensor names; default: the float inputs.
         of: Tensor names or elements such as `y[0,3]`; default: the float outputs.
-        operator: Default: one output element gives the gradient; a Jacobian of at most 1e6 entries and
-            1000 rows gives the Jacobian; anything else a vjp with a random cotangent.
+        operator: Default: one output element gives the gradient; a Jacobian of at most 1e6 entries
+            and 1000 rows gives the Jacobian; anything else a vjp with a random cotangent.
         dtype: float32 or float64; default: the file's own.
         tangents: For a jvp; default: random, by the seed, and said in the notes.
         cotangents: For a vjp; likewise.
@@ -195,16 +196,23 @@ def pose(
     operator = operator or _default_operator(
         sum(sizes[n] for n in names_of), sum(sizes[n] for n in wrt_names), tangents, cotangents
     )
-    if operator == "gradient" and sum(sizes[n] for n in names_of) != 1:
+    rows = sum(sizes[n] for n in names_of)
+    if operator == "gradient" and rows != 1:
         raise UsageError(
-            f"a gradient is of one number, and {', '.join(names_of)} has {sum(sizes[n] for n in names_of)}",
+            f"a gradient is of one number, and {', '.join(names_of)} has {rows}",
             f"choose one element with --of '{names_of[0]}[0,...]', or --operator jacobian or vjp",
         )
     rng = np.random.default_rng(seed)
-    given_dots = _directions(part.inputs, wrt_names, tangents, "tangent", operator == "jvp", rng, said)
-    given_bars = _directions(part.outputs, names_of, cotangents, "cotangent", operator == "vjp", rng, said)
+    given_dots = _directions(
+        part.inputs, wrt_names, tangents, "tangent", operator == "jvp", rng, said
+    )
+    given_bars = _directions(
+        part.outputs, names_of, cotangents, "cotangent", operator == "vjp", rng, said
+    )
     if operator == "gradient":
-        given_bars = {name: np.ones(static(v)) for name, v in zip(names_of, part.outputs, strict=True)}
+        given_bars = {
+            name: np.ones(static(v)) for name, v in zip(names_of, part.outputs, strict=True)
+        }
     return Problem(
         model,
         part,
@@ -322,8 +330,10 @@ def _known(name: str, by_name: Mapping[str, Value], option: str) -> None:
     value = by_name.get(name)
     if value is None:
         near = difflib.get_close_matches(name, by_name, n=4, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "the model's tensors include " + ", ".join(
-            list(by_name)[:5]
+        hint = (
+            f"did you mean {', '.join(near)}?"
+            if near
+            else "the model's tensors include " + ", ".join(list(by_name)[:5])
         )
         raise UsageError(f"{option}: the model has no tensor called {name!r}", hint)
     if not value.dtype.is_float:
@@ -348,7 +358,7 @@ def _refuse_unknown(graph: Graph, wrt: Sequence[str], of: Sequence[str], table: 
             unknown.setdefault(node.key, []).append(node.name)
     if unknown:
         listed = "; ".join(
-            f"{key} (node {', '.join(map(repr, names[::-1][:3]))}{', ...' if len(names) > 3 else ''})"
+            f"{key} (node {', '.join(map(repr, reversed(names)))})"
             for key, names in sorted(unknown.items())
         )
         raise UnsupportedError(
@@ -426,13 +436,16 @@ def _directions(
     for name in names:
         array = given.get(name, given.get("") if len(names) == 1 else None)
         if array is None:
-            raise InputError(f"--{what}: there is no array for {name!r}", f"add {name!r} to the .npz")
+            raise InputError(
+                f"--{what}: there is no array for {name!r}", f"add {name!r} to the .npz"
+            )
         array = np.asarray(array)
         if array.dtype.kind not in "fiu":
             raise InputError(f"--{what}: the array for {name!r} holds {array.dtype}, not floats")
         if array.shape != shapes[name]:
             raise InputError(
-                f"--{what}: the array for {name!r} has shape {array.shape}; the tensor has {shapes[name]}"
+                f"--{what}: the array for {name!r} has shape {list(array.shape)};"
+                f" the tensor has {list(shapes[name])}"
             )
         if not np.all(np.isfinite(array)):
             raise InputError(f"--{what}: the array for {name!r} holds NaN or infinity")
@@ -472,7 +485,9 @@ def check_feeds(
             near = difflib.get_close_matches(name, inputs, n=3, cutoff=0.4)
             raise InputError(
                 f"the model has no input called {name!r}",
-                f"did you mean {', '.join(near)}?" if near else f"its inputs are: {', '.join(inputs)}",
+                f"did you mean {', '.join(near)}?"
+                if near
+                else f"its inputs are: {', '.join(inputs)}",
             )
     feeds: dict[str, np.ndarray] = {}
     drawn: list[str] = []
@@ -499,7 +514,8 @@ def check_feeds(
     notes = []
     if drawn:
         notes.append(
-            f"input {', '.join(drawn)} is random (standard normal, seed {seed}): give real data with --input"
+            f"input {', '.join(drawn)} is random (standard normal, seed {seed}):"
+            " give real data with --input"
         )
     return feeds, notes
 
@@ -530,7 +546,9 @@ def _fit(name: str, array: np.ndarray, value: Value) -> np.ndarray:
         return array
     if want.is_float:
         if array.dtype.kind not in "fiuV":
-            raise InputError(f"input {name!r} must hold {want.value}; the array holds {array.dtype}")
+            raise InputError(
+                f"input {name!r} must hold {want.value}; the array holds {array.dtype}"
+            )
         with np.errstate(over="ignore"):
             fitted = array.astype(want.np)
         bad = np.argwhere(~np.isfinite(fitted.astype(np.float64)))
@@ -541,7 +559,11 @@ def _fit(name: str, array: np.ndarray, value: Value) -> np.ndarray:
             )
         return fitted
     if array.dtype != want.np:
-        if array.dtype.kind in "iu" and want.is_integer and np.array_equal(array.astype(want.np), array):
+        if (
+            array.dtype.kind in "iu"
+            and want.is_integer
+            and np.array_equal(array.astype(want.np), array)
+        ):
             return array.astype(want.np)
         raise InputError(
             f"input {name!r} must hold {want.value}; the array holds {array.dtype}",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -188,9 +187,10 @@ class Builder:
 
     def free(self, stem: str) -> str:
         """A name that nothing in the graph has yet, as near to the stem as that allows."""
-        if stem not in self._names:
-            return stem
-        return next(name for k in self._counter if (name := f"{stem}_{k}") not in self._names)
+        name = stem
+        while name in self._names:
+            name = f"{stem}_{next(self._counter)}"
+        return name
 
     def name(self, stem: str) -> str:
         """A free name near this stem, taken from now on."""
@@ -268,12 +268,12 @@ class Builder:
         """Emit a node of another graph on new operands: types are inferred anew, names stay."""
         given = [None if x is None else x.value for x in operands]
         types = self.table.infer(self, node.key, given, node.attrs)
-        made = tuple(
+        made = [
             None if old is None else Value(old.name, *types[k])
             for k, old in enumerate(node.outputs)
-        )
-        self.nodes.append(replace(node, inputs=tuple(given), outputs=made))
-        return tuple(None if value is None else Var(self, value) for value in made)
+        ]
+        self.nodes.append(node.on(given, made))
+        return tuple([None if value is None else Var(self, value) for value in made])
 
     def fresh(self, rank: int) -> Shape:
         """A shape of this rank of which nothing else is known."""

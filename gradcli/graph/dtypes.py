@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from functools import cached_property
+from typing import Any
 
-import numpy as np
+from numpy import dtype, ndarray
 
 Dim = int | str
 """A dimension: a size, or a symbol that stands for one unknown size wherever it appears."""
@@ -48,17 +49,18 @@ class DType(enum.Enum):
     STRING = "str"
 
     @cached_property
-    def np(self) -> np.dtype:
+    def np(self) -> dtype[Any]:
         """The NumPy dtype that stores this element type."""
         if self is DType.STRING:
-            return np.dtype(object)
+            return dtype(object)
         try:
-            return np.dtype(self.value)
+            native: dtype[Any] = dtype(self.value)
         except TypeError:
             # bfloat16, the float8s and the 4-bit types live in ml_dtypes, which comes with onnx.
             import ml_dtypes
 
-            return np.dtype(getattr(ml_dtypes, self.value))
+            native = dtype(getattr(ml_dtypes, self.value))
+        return native
 
     @property
     def is_float(self) -> bool:
@@ -84,7 +86,7 @@ class DType(enum.Enum):
         ]
 
     @classmethod
-    def of(cls, array: np.ndarray) -> DType:
+    def of(cls, array: ndarray) -> DType:
         """The element type of a NumPy array.
 
         Raises:
@@ -105,14 +107,13 @@ def broadcast(*shapes: Shape | None) -> Shape | None:
     Raises:
         ValueError: When two known dimensions differ and neither is 1.
     """
+    if len(set(shapes)) == 1:
+        return shapes[0]
     known = [s for s in shapes if s is not None]
     if len(known) < len(shapes):
         return None
     if not known:
         return ()
-    first = known[0]
-    if all(s == first for s in known):
-        return first
     rank = max(map(len, known))
     out: list[Dim] = []
     for axis in range(-rank, 0):

@@ -13,7 +13,7 @@ derivative graph holds the very nodes of its primal. A Node is one ONNX operator
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -70,21 +70,33 @@ class Node:
         """The operator's full name: `Conv`, or `com.microsoft::FusedConv`."""
         return f"{self.domain}::{self.op}" if self.domain else self.op
 
-    def reads(self) -> Iterator[Value]:
+    def reads(self) -> list[Value]:
         """Every value this node needs: its operands, and what its subgraphs capture."""
-        for value in self.inputs:
-            if value is not None:
-                yield value
+        values = [value for value in self.inputs if value is not None]
         for graph in self.subgraphs():
-            yield from graph.captures
+            values += graph.captures
+        return values
 
-    def makes(self) -> Iterator[Value]:
+    def makes(self) -> list[Value]:
         """Every value this node defines."""
-        return (value for value in self.outputs if value is not None)
+        return [value for value in self.outputs if value is not None]
 
-    def subgraphs(self) -> Iterator[Graph]:
+    def subgraphs(self) -> list[Graph]:
         """The bodies that this node carries (If, Loop, Scan)."""
-        return (a for a in self.attrs.values() if isinstance(a, Graph))
+        return [a for a in self.attrs.values() if isinstance(a, Graph)] if self.attrs else []
+
+    def on(self, inputs: Sequence[Value | None], outputs: Sequence[Value | None]) -> Node:
+        """The same operator, under the same names, from other operands to other results."""
+        # Not dataclasses.replace, which takes longer than all else that a pass does with a node.
+        return Node(
+            self.op,
+            tuple(inputs),
+            tuple(outputs),
+            self.attrs,
+            self.domain,
+            self.name,
+            self.origin,
+        )
 
     def __repr__(self) -> str:
         return f"{list(self.outputs)} = {self.key}{list(self.inputs)}"

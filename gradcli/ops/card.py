@@ -11,6 +11,7 @@ import numpy as np
 
 from gradcli.errors import InternalError, UnsupportedError
 from gradcli.graph import Builder, Type, Value, Var
+from gradcli.graph.ir import NO_ATTRS
 
 
 class _Required:
@@ -217,6 +218,8 @@ class Table(Mapping[str, Card]):
             UnsupportedError: When an attribute is unknown, or a required one is absent.
         """
         declared = self._cards[key].attrs
+        if not declared and not given:
+            return NO_ATTRS
         if unknown := given.keys() - declared.keys():
             raise UnsupportedError(f"{key} has no attribute {', '.join(sorted(unknown))}")
         full = {**declared, **given}

@@ -45,7 +45,11 @@ def _cast_node(r: Rewriter, node: Node, dtype: DType) -> None:
     if source is None or target is None:
         return
     x = r.env[source]
-    narrows = source.dtype.is_float and target.dtype.is_float and target.dtype.np.itemsize < source.dtype.np.itemsize
+    narrows = (
+        source.dtype.is_float
+        and target.dtype.is_float
+        and target.dtype.np.itemsize < source.dtype.np.itemsize
+    )
     if narrows:
         x = r.b.op("Cast", x, to=target.dtype.value)
     to = dtype if target.dtype.is_float else target.dtype

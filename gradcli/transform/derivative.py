@@ -14,8 +14,8 @@ from gradcli.ops import Card, Table
 class Derivative:
     """A primal graph together with its derivative, as one ordinary graph.
 
-    The graph's inputs are the primal's, then the directions; its outputs are the primal's `of`, then
-    the results. Applying jvp or vjp to it again gives higher derivatives.
+    The graph's inputs are the primal's, then the directions; its outputs are the primal's `of`,
+    then the results. Applying jvp or vjp to it again gives higher derivatives.
 
     Attributes:
         graph: The graph.

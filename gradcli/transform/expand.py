@@ -12,7 +12,7 @@ from gradcli.transform.rewrite import Rewriter, site
 
 def expand(
     graph: Graph,
-    which: Callable[[Node, Card], bool] = lambda node, card: card.kind == "composite",
+    which: Callable[[Node, Card], bool] = lambda _, card: card.kind == "composite",
     table: Table = OPS,
 ) -> Graph:
     """The graph with certain nodes replaced by their cards' expansions, to any depth.

@@ -51,7 +51,7 @@ def expose(
     anchors: Mapping[str, np.ndarray] | None = None,
     table: Table = OPS,
 ) -> Graph:
-    """The part of the graph from `wrt` to `of`, with exactly these outputs and those inputs it needs.
+    """The part of the graph from `wrt` to `of`, with just these outputs and those inputs it needs.
 
     A constant or an intermediate value in `wrt` becomes an input; what computed it falls away. An
     intermediate value that itself depends on another of `wrt` needs its value at the point in
@@ -82,7 +82,10 @@ def expose(
         for value in cut:
             r.env[value] = r.b.adopt_input(value)
         if any(v in needed for v in node.makes()):
-            _carry(r, node, cut, anchors)
+            if cut:
+                _carry(r, node, cut, anchors)
+            else:
+                r.copy(node)
     return r.b.graph([_part(r, _find(graph, e.tensor), e) for e in of], graph.name)
 
 
@@ -95,13 +98,15 @@ def _needed(graph: Graph, cut: set[str], ends: set[str]) -> set[Value]:
     return needed
 
 
-def _carry(r: Rewriter, node: Node, cut: Sequence[Value], anchors: Mapping[str, np.ndarray]) -> None:
-    """Copy a node; where an output is cut, the input stands for it, or is added as an offset."""
-    renamed = tuple(
-        Value(r.b.name(f"{v.name}_computed"), v.dtype, v.shape) if v in cut else v  # type: ignore[union-attr] # cut holds values
+def _carry(
+    r: Rewriter, node: Node, cut: Sequence[Value], anchors: Mapping[str, np.ndarray]
+) -> None:
+    """Copy a node with outputs that are cut: the input stands for each, or is added as an offset."""
+    renamed = [
+        Value(r.b.name(f"{v.name}_computed"), v.dtype, v.shape) if v and v in cut else v
         for v in node.outputs
-    )
-    made = r.b.copy(replace(node, outputs=renamed), r.operands(node))
+    ]
+    made = r.b.copy(r.rebound(node.on(node.inputs, renamed)), r.operands(node))
     for old, new in zip(node.outputs, made, strict=True):
         if old is None or new is None:
             continue
@@ -134,4 +139,8 @@ def _part(r: Rewriter, value: Value, element: Element) -> Var:
             starts.append(0 if i.start is None else i.start)
             ends.append(np.iinfo(np.int64).max if i.stop is None else i.stop)
     x = b.op("Slice", x, b.ints(starts), b.ints(ends), b.ints(range(len(starts))))
-    return b.op("Squeeze", x, b.ints(dropped), name=element.name) if dropped else b.rename(x, element.name)
+    return (
+        b.op("Squeeze", x, b.ints(dropped), name=element.name)
+        if dropped
+        else b.rename(x, element.name)
+    )

@@ -57,11 +57,14 @@ def fold(
     """
     if node.key in ("Shape", "Size"):
         return _of_shape(node, operands[0])
+    known = []
+    for x in operands:
+        array = None if x is None else x.const
+        if x is not None and array is None:
+            return None
+        known.append(array)
     card = table.get(node.key)
-    if card is None or card.impl is None or node.key in NEVER or any(node.subgraphs()):
-        return None
-    known = [None if x is None else x.const for x in operands]
-    if any(x is not None and a is None for x, a in zip(operands, known, strict=True)):
+    if card is None or card.impl is None or node.key in NEVER or node.subgraphs():
         return None
     taken = sum(a.nbytes for a in known if a is not None)
     room = max(limit, taken) if grown else limit

@@ -53,9 +53,8 @@ def jvp(
         tangents = [None if v is None else dots.get(v) for v in node.inputs]
         with b.serving(node.origin or node.name):
             made = card.jvp(site(b, node), tangents)
-        for y, y_dot in zip(node.outputs, made, strict=False):
-            if y is not None and y_dot is not None:
-                dots[y] = y_dot
+        pairs = zip(node.outputs, made, strict=False)
+        dots.update((y, y_dot) for y, y_dot in pairs if y is not None and y_dot is not None)
 
     results: dict[str, str] = {}
     ends: list[Var] = []
@@ -65,4 +64,3 @@ def jvp(
             results[y.name] = end.value.name
             ends.append(end)
     return Derivative(b.graph([*map(b.var, outputs), *ends], graph.name), directions, results)
-

@@ -46,11 +46,19 @@ class Rewriter:
         return [None if v is None else self.env[v] for v in node.inputs]
 
     def copy(self, node: Node) -> None:
-        """Carry a node over, types inferred anew; those of an unknown operator stay."""
+        """Carry a node over; the types of an unknown operator stay."""
         if node.key not in self.table:
             self.carry(node)
         else:
-            self.become(node, self.b.copy(self.rebound(node), self.operands(node)))
+            self.become(node, self.place(node, self.operands(node)))
+
+    def place(self, node: Node, operands: Vars) -> Vars:
+        """Put a node on these operands: the very node, if they are its own; else with new types."""
+        given = [None if x is None else x.value for x in operands]
+        if not node.subgraphs() and given == list(node.inputs):
+            self.b.nodes.append(node)
+            return [None if v is None else self.b.var(v) for v in node.outputs]
+        return self.b.copy(self.rebound(node), operands)
 
     def carry(self, node: Node, shapes: bool = True) -> None:
         """Carry a node over with the types that it has, or with its dtypes alone."""

@@ -83,7 +83,7 @@ class _Simplifier(Rewriter):
         if node.key not in self.table:
             self.carry(node)
             return
-        results = self.b.copy(self.rebound(node), given)
+        results = self.place(node, given)
         self.become(node, results)
         if results and results[0] is not None:
             self._made[results[0].value] = self.b.nodes[-1]
@@ -194,7 +194,7 @@ def _joined(first: Node, second: Node) -> tuple[int, ...]:
 
 def _key(node: Node, operands: Sequence[Var | None]) -> Any:
     """Equal for two nodes that compute the same; None for a node that must not be merged."""
-    if node.op in NEVER or any(node.subgraphs()):
+    if node.op in NEVER or node.subgraphs():
         return None
     values = tuple(None if x is None else x.value for x in operands)
     return node.key, values, _frozen(node.attrs)

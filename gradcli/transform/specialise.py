@@ -95,7 +95,7 @@ class _Specialiser(Rewriter):
     def _infer(self, node: Node) -> None:
         operands = self.operands(node)
         try:
-            self.copy(node)
+            self.become(node, self.b.copy(self.rebound(node), operands))
         except InternalError:
             if all(x is None or x.shape is not None for x in operands):
                 raise

@@ -24,8 +24,8 @@ def vjp(
         graph: The primal.
         wrt: Names of the graph inputs whose cotangents are wanted (default: all float ones); they
             come out as `<name>_bar`.
-        of: Names of the graph outputs that carry a cotangent (default: all float ones). Each gets an
-            input of its own shape called `<name>_bar`.
+        of: Names of the graph outputs that carry a cotangent (default: all float ones). Each gets
+            an input of its own shape called `<name>_bar`.
         table: Cards with the rules.
 
     Raises:

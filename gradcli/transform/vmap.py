@@ -20,7 +20,8 @@ def vmap(
 
     Args:
         graph: A derivative graph.
-        batched: Names of the inputs that get a leading axis: directions, in which the graph is linear.
+        batched: Names of the inputs that get a leading axis: directions, in which the graph is
+            linear.
         size: The size of that axis, or a symbol.
         table: Cards with the batching rules.
 
@@ -43,7 +44,9 @@ def vmap(
             continue
         card = table.get(node.key)
         if card is None or card.batch is None:
-            raise CannotError(f"node {node.name!r}: {node.key} cannot carry several directions at once")
+            raise CannotError(
+                f"node {node.name!r}: {node.key} cannot carry several directions at once"
+            )
         s = site(r.b, node)
         s.inputs = tuple(r.operands(node))
         marks = [v is not None and v in carrying for v in node.inputs]
@@ -56,5 +59,3 @@ def vmap(
         if not card.is_flat:  # the shape of a batched value is that of one direction's share
             carrying.update(node.makes())
     return r.finish()
-
-

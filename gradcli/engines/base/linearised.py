@@ -24,7 +24,9 @@ class Linearised:
         self._derivative = derivative
         self._dtype = problem.dtype.np
         graph = derivative.graph
-        self._inputs = [v.name for v in graph.inputs if v.name not in derivative.directions.values()]
+        self._inputs = [
+            v.name for v in graph.inputs if v.name not in derivative.directions.values()
+        ]
         self._outputs = [v.name for v in graph.outputs if v.name not in derivative.results.values()]
         self.width = chunk_width(graph, directions)
         if self.width > 1:
@@ -41,7 +43,10 @@ class Linearised:
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map."""
         count = len(next(iter(directions.values())))
-        feeds = {name: np.asarray(point[name]).astype(self._casts[name], copy=False) for name in self._inputs}
+        feeds = {
+            name: np.asarray(point[name]).astype(self._casts[name], copy=False)
+            for name in self._inputs
+        }
         for name, given in self._derivative.directions.items():
             feeds[given] = self._fit(np.asarray(directions[name], self._dtype))
         out = self._run(feeds)
@@ -54,10 +59,10 @@ class Linearised:
     def _fit(self, x: np.ndarray) -> np.ndarray:
         """Directions as the graph takes them: without the axis, or filled up to the width."""
         if self.width == 1:
-            return x[0]
+            only: np.ndarray = x[0]
+            return only
         missing = self.width - len(x)
         return np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) if missing else x
 
     def _images(self, y: np.ndarray, count: int) -> np.ndarray:
         return y[None] if self.width == 1 else y[:count]
-

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from gradcli import runtime
-from gradcli.graph import DType, Graph
+from gradcli.graph import DType, Graph, is_static, size
 from gradcli.interpret import Evaluator
 from gradcli.problem import Key, Problem
 from gradcli.transform import simplify, tune
@@ -49,8 +49,8 @@ class Probes:
     Attributes:
         wrt: For each of `wrt`: the flat indices of the elements sampled.
         of: For each of `of`: likewise, for a jvp taken row by row.
-        along: For a gradient or vjp: random directions, one array [K, *shape] for each of `wrt`; the
-            answer's inner product with each is sampled too.
+        along: For a gradient or vjp: random directions, one array [K, *shape] for each of `wrt`;
+            the answer's inner product with each is sampled too.
     """
 
     wrt: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class Map(Protocol):
     """Whether fewer cost as much as `width`."""
 
     def apply(self, point: Arrays, directions: Arrays) -> Images:
-        """Tangents of `wrt` to tangents of `of` (push), or cotangents of `of` to those of `wrt` (pull)."""
+        """Tangents of `wrt` to those of `of` (push); cotangents of `of` to those of `wrt` (pull)."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Program:
         self.evaluations = 0
 
     def judging(self, on: bool) -> None:
-        """Whether a method that estimates its own error does so, at extra evaluations; on at first."""
+        """Whether a method that estimates its own error does so, at extra cost; on at first."""
         if hasattr(self.map, "judge"):
             self.map.judge = on
 
@@ -201,7 +201,7 @@ class Program:
             return self._pulled(at, bars, probes)
         return self._rows(at, dots, probes, deadline)
 
-    # ---- one direction ----------------------------------------------------------------------------
+    # ---- one direction --------------------------------------------------------------------------
 
     def _one(
         self, at: Arrays, directions: Arrays, names: Sequence[str], key: Callable[[str], Key]
@@ -211,7 +211,9 @@ class Program:
         return Estimate(
             {key(n): _first(images.values, n, shapes[n]) for n in names},
             uncertainty={
-                key(n): _first(images.uncertainty, n, shapes[n]) for n in names if images.uncertainty
+                key(n): _first(images.uncertainty, n, shapes[n])
+                for n in names
+                if images.uncertainty
             },
             primal=images.primal,
             notes=images.notes,
@@ -230,7 +232,7 @@ class Program:
         )
         return Estimate(whole.blocks, None, along, primal=whole.primal, notes=whole.notes)
 
-    # ---- many directions --------------------------------------------------------------------------
+    # ---- many directions ------------------------------------------------------------------------
 
     def _columns(
         self, at: Arrays, bars: Arrays, probes: Probes | None, deadline: float
@@ -251,7 +253,9 @@ class Program:
                     image = _contract(images.values, bars, rows)
                     filler.put(("", name), indices, image)
                     if images.uncertainty:
-                        filler.doubt(("", name), indices, _contract(images.uncertainty, weights, rows))
+                        filler.doubt(
+                            ("", name), indices, _contract(images.uncertainty, weights, rows)
+                        )
                     continue
                 for of in p.of:
                     filler.put((of, name), indices, _rows_of(images.values, of, rows))
@@ -275,9 +279,7 @@ class Program:
             doubts.append(_contract(images.uncertainty, weights, rows))
         return np.concatenate(values), np.concatenate(doubts)
 
-    def _rows(
-        self, at: Arrays, dots: Arrays, probes: Probes | None, deadline: float
-    ) -> Estimate:
+    def _rows(self, at: Arrays, dots: Arrays, probes: Probes | None, deadline: float) -> Estimate:
         """Jacobian or jvp, from cotangents along the coordinates of `of`."""
         p = self.problem
         contracted = p.operator == "jvp"
@@ -397,7 +399,7 @@ def _first(values: Arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _rows_of(values: Arrays, name: str, rows: slice) -> np.ndarray | None:
-    """Some directions' images in one tensor; None where the derivative is zero for structural reasons."""
+    """Some directions' images in one tensor; None where the derivative is structurally zero."""
     return values[name][rows] if name in values else None
 
 
@@ -415,7 +417,7 @@ def _sampled(indices: Mapping[str, np.ndarray]) -> int:
     return sum(len(i) for i in indices.values())
 
 
-# ---- running a graph ------------------------------------------------------------------------------
+# ---- running a graph ----------------------------------------------------------------------------
 
 Run = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
 
@@ -436,10 +438,7 @@ def compile_graph(problem: Problem, graph: Graph) -> Run:
 
 
 def chunk_width(graph: Graph, directions: int) -> int:
-    """How many directions to carry at once through a graph without its tensors growing too heavy."""
-    heaviest = max(
-        (int(np.prod(v.shape)) * 8 for v in graph.values() if v.shape and all(isinstance(d, int) for d in v.shape)),
-        default=8,
-    )
+    """How many directions to carry at once through a graph before its tensors grow too heavy."""
+    shapes = (v.shape for v in graph.values())
+    heaviest = max((size(s) * 8 for s in shapes if s is not None and is_static(s)), default=8)
     return max(1, min(directions, CHUNK, CHUNK_BYTES // max(heaviest, 1)))
-
