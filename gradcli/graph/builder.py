@@ -260,6 +260,20 @@ class Builder:
         self.nodes.append(Node(op, tuple(operands), made, full, domain, made[0].name, self._origin))
         return tuple(Var(self, value) for value in made)
 
+    def foreign(self, op: str, *inputs: Var | None, like: Type, **attrs: Any) -> Var:
+        """Emit an operator that the table need not know, for whoever only writes graphs out.
+
+        Args:
+            op: Operator name in ai.onnx.
+            *inputs: Operands.
+            like: The result's dtype and shape.
+            **attrs: All attributes that are not at their default.
+        """
+        made = Value(self.name(op.lower()), *like)
+        given = tuple(None if x is None else x.value for x in inputs)
+        self.nodes.append(Node(op, given, (made,), attrs, "", made.name, self._origin))
+        return Var(self, made)
+
     def reserve(self, graph: Graph) -> None:
         """Keep every name of a graph free for its own values, which `copy` will bring."""
         self._take(graph.values())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradcli.errors import InternalError
 from gradcli.graph import DType, Graph, Node, Value, Var, is_static
 from gradcli.ops import OPS, Table
 from gradcli.transform.rewrite import Rewriter
@@ -109,6 +110,22 @@ def _relu_mask(t: _Tuner, node: Node) -> Var | None:
     return t.env[d] * step
 
 
+def _pooled_relu_mask(t: _Tuner, node: Node) -> Var | None:
+    """The same mask behind a MaxPool of y: applied to what the pool sends back, unspread."""
+    mask, d, zero = node.inputs
+    compare, sent = t.made_by(mask, "Greater"), _sent_back(t, d)
+    if compare is None or sent is None or not t.is_number(zero, 0.0):
+        return None
+    top = sent.pool.outputs[0]
+    if top is None or not t.is_number(compare.inputs[1], 0.0):
+        return None
+    if sent.pool.inputs[0] is not t.relus.get(compare.inputs[0]):
+        return None
+    step = t.b.op("HardSigmoid", t.env[top], alpha=STEP_SLOPE, beta=0.0)
+    kept = t.env[sent.y_bar] * t.b.reshape_like(step, t.env[sent.y_bar])
+    return sent.spread(t, kept)
+
+
 def _mask(t: _Tuner, node: Node) -> Var | None:
     """Where(mask, d, 0): d * Cast(mask)."""
     mask, d, zero = node.inputs
@@ -117,6 +134,74 @@ def _mask(t: _Tuner, node: Node) -> Var | None:
     if d.dtype is not DType.FLOAT32 or d.shape != node.outputs[0].shape:  # type: ignore[union-attr] # Where has an output
         return None
     return t.env[d] * t.b.cast(t.env[mask], d.dtype)
+
+
+# ---- max pooling ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What a MaxPool sends back: cotangents added up at the places of the greatest elements.
+
+    Attributes:
+        pool: The MaxPool, its places among its outputs.
+        scatter: The ScatterElements(add) of the flat cotangents into zeros.
+        y_bar: Those cotangents, flat.
+        x_bar: The result, in the shape of the pool's operand.
+    """
+
+    pool: Node
+    scatter: Node
+    y_bar: Value
+    x_bar: Value
+
+    def spread(self, t: _Tuner, y_bar: Var) -> Var:
+        """The result for other cotangents: by MaxUnpool where no two windows overlap."""
+        x, places = self.pool.inputs[0], self.pool.outputs[1]
+        if x is None or places is None:
+            raise InternalError("a MaxPool without its operand or places")
+        if _apart(self.pool):
+            shaped = t.b.reshape_like(y_bar, t.env[places])
+            how = {k: self.pool.attrs[k] for k in ("kernel_shape", "strides")}
+            size = t.b.shape_of(t.env[x])
+            like = (y_bar.dtype, self.x_bar.shape)
+            return t.b.foreign("MaxUnpool", shaped, t.env[places], size, like=like, **how)
+        zeros, flat = (t.env[v] if v is not None else None for v in self.scatter.inputs[:2])
+        added = t.b.op("ScatterElements", zeros, flat, y_bar, **self.scatter.attrs)
+        return t.b.reshape_like(added, t.env[x])
+
+
+def _sent_back(t: _Tuner, x_bar: Value | None) -> _Sent | None:
+    """How a value came back through a MaxPool, if it did."""
+    shaped = t.made_by(x_bar, "Reshape")
+    scatter = None if shaped is None else t.made_by(shaped.inputs[0], "ScatterElements")
+    flat = None if scatter is None else t.made_by(scatter.inputs[1], "Reshape")
+    pool = None if flat is None else t.made_by(flat.inputs[0], "MaxPool")
+    if scatter is None or flat is None or pool is None or x_bar is None:
+        return None
+    zeros, _, y_bar = scatter.inputs
+    whole = flat.inputs[0] is pool.outputs[1] and x_bar.shape == pool.inputs[0].shape  # type: ignore[union-attr] # a MaxPool has an operand
+    if not whole or y_bar is None or x_bar.dtype is not DType.FLOAT32:
+        return None
+    added = scatter.attrs["reduction"] == "add" and t.is_number(zeros, 0.0)
+    return _Sent(pool, scatter, y_bar, x_bar) if added and len(y_bar.shape or ()) == 1 else None
+
+
+def _apart(pool: Node) -> bool:
+    """Whether a pool's windows have no element in common."""
+    kernel = pool.attrs["kernel_shape"]
+    strides = pool.attrs["strides"] or (1,) * len(kernel)
+    dilated = any(d != 1 for d in pool.attrs["dilations"] or ())
+    padded = any(pool.attrs["pads"] or ()) or pool.attrs["auto_pad"] != "NOTSET"
+    return not dilated and not padded and all(k <= s for k, s in zip(kernel, strides, strict=True))
+
+
+def _max_unpool(t: _Tuner, node: Node) -> Var | None:
+    """What a MaxPool without overlaps sends back: MaxUnpool."""
+    sent = _sent_back(t, node.outputs[0])
+    if sent is None or not _apart(sent.pool):
+        return None
+    return sent.spread(t, t.env[sent.y_bar])
 
 
 # ---- slopes of smooth functions ------------------------------------------------------------------
@@ -232,18 +317,19 @@ def _unpool(t: _Tuner, node: Node) -> Var | None:
         return None
     y = t.env[x] * float(weight.flat[0])
     scales = t.b.constant(np.array([1.0, 1.0, *kernel], np.float32))
-    return t.b.op(
+    return t.b.foreign(
         "Resize",
         y,
         None,
         scales,
+        like=(out.dtype, out.shape),
         mode="nearest",
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
     )
 
 
-# ---- faults of onnxruntime that a rewrite goes around ----------------------------------------------
+# ---- faults of onnxruntime that a rewrite goes around --------------------------------------------
 
 
 def _pad_axes(t: _Tuner, node: Node) -> Var | None:
@@ -264,6 +350,12 @@ def _pad_axes(t: _Tuner, node: Node) -> Var | None:
 
 ROWS: dict[str, Sequence[Row]] = {
     "Where": (
+        Row(
+            "ReLU mask before a MaxPool",
+            "a mask of the pooled size: 1 ms less for 64x112x112",
+            "0 * infinity and NaN give NaN; 0 may be -0; a subnormal x passes only in part",
+            _pooled_relu_mask,
+        ),
         Row(
             "ReLU mask as a step",
             "0.38 ms against 4.7 for Where (64x112x112)",
@@ -291,11 +383,19 @@ ROWS: dict[str, Sequence[Row]] = {
             _tanh_slope,
         ),
     ),
+    "Reshape": (
+        Row(
+            "what a MaxPool sends back, where windows do not overlap",
+            "0.37 ms for MaxUnpool against 1.03 (64x112x112)",
+            "nothing",
+            _max_unpool,
+        ),
+    ),
     "Pad": (
         Row(
             "padding given for all axes",
-            "none: onnxruntime 1.32 moves a Transpose through Pad as if `axes` were not there, and then "
-            "reads out of bounds",
+            "none: onnxruntime 1.32 moves a Transpose through Pad as if `axes` were not there, and"
+            " then reads out of bounds",
             "nothing",
             _pad_axes,
         ),
