@@ -100,7 +100,7 @@ class Differences:
         # The even part of a forward difference's error is seen exactly, as its distance to the
         # central one. Of the odd part this is 3/2 for short steps, and enough for long ones.
         truncation = np.abs(value - wide.slope) + 2 * np.abs(wide.slope - narrow.slope)
-        doubt = truncation + here.noise / self._step
+        doubt = truncation + here.noise / self._step + here.drift
         if wide.crossing > 1:
             return doubt, ""
         note = f"a step of {self._step:.1g} crosses a kink; the uncertainty allows for it"
@@ -150,11 +150,12 @@ class _Tableau:
 
     Args:
         noise: [M], of one evaluation of f, times what the difference makes of it at h = 1.
+        drift: [M], by how much that grows with h.
         powers: Of h, in the error of the difference, in order.
     """
 
-    def __init__(self, noise: np.ndarray, powers: Sequence[int]) -> None:
-        self._noise = noise
+    def __init__(self, noise: np.ndarray, drift: np.ndarray, powers: Sequence[int]) -> None:
+        self._noise, self._drift = noise, drift
         self._ratios = [2.0**p for p in powers[: COLUMNS - 1]]
         self.restart()
 
@@ -171,12 +172,12 @@ class _Tableau:
     def add(self, slope: np.ndarray, h: float) -> None:
         """One rung, half as long as the one before."""
         row, gain = [slope], 1.0
-        self._keep(slope, np.abs(slope) + self._noise / h)
+        self._keep(slope, np.abs(slope) + self._noise / h + self._drift)
         for ratio, above in zip(self._ratios, self._last, strict=False):
             entry = (ratio * row[-1] - above) / (ratio - 1)
             gain *= (ratio + 0.5) / (ratio - 1)
             doubt = np.maximum(np.abs(entry - row[-1]), np.abs(entry - above))
-            self._keep(entry, doubt + gain * self._noise / h)
+            self._keep(entry, doubt + gain * (self._noise / h + self._drift))
             row.append(entry)
         self._last = row
 
@@ -188,7 +189,7 @@ class _Tableau:
 
     def done(self, h: float) -> bool:
         """Whether noise alone makes every rung from h on worse than what there is."""
-        return bool(self) and bool(np.all(self._noise / h >= self.doubt))
+        return bool(self) and bool(np.all(self._noise / h + self._drift >= self.doubt))
 
 
 def _rungs() -> Iterator[float]:
@@ -247,7 +248,8 @@ def _slope(here: Point, line: Line) -> tuple[np.ndarray, np.ndarray, str]:
     """The derivative along a line, its uncertainty, and what to say of kinks."""
     if line.scale == 0:
         return np.zeros_like(here.y), np.zeros_like(here.y), ""
-    ladder, jump = _Tableau(here.noise, CENTRAL), _Tableau(4 * here.noise, SECOND)
+    ladder = _Tableau(here.noise, here.drift, CENTRAL)
+    jump = _Tableau(4 * here.noise, here.drift, SECOND)
 
     def rung(t: float) -> tuple[np.ndarray, float]:
         at = _Rung(here, line, t)
@@ -260,7 +262,7 @@ def _slope(here: Point, line: Line) -> tuple[np.ndarray, np.ndarray, str]:
     dropped = _climb(ladder, rung)
     if ladder:
         note = f"{_near(here)}: longer steps were dropped" if dropped else ""
-        # Margins miss a tie of several that is left for another tie; the slopes on both sides do not.
+        # Margins miss a tie of several that is left for another; the slopes on both sides do not.
         hidden = np.maximum(np.abs(jump.value) - jump.doubt, 0.0)
         return ladder.value, ladder.doubt + hidden, note
     (left, _), (right, doubt) = _side(here, line, -1), _side(here, line, 1)
@@ -278,7 +280,7 @@ def _near(here: Point) -> str:
 
 def _side(here: Point, line: Line, sign: int) -> tuple[np.ndarray, np.ndarray]:
     """The one-sided derivative along the line, ahead (1) or behind (-1), and its uncertainty."""
-    ladder = _Tableau(2 * here.noise, SIDED)
+    ladder = _Tableau(2 * here.noise, here.drift, SIDED)
     piece = here.seen(line.step(sign * LAST)[0])[1]
 
     def rung(t: float) -> tuple[np.ndarray, float]:

@@ -232,3 +232,12 @@ def test_a_tie_that_stands_still_at_first_costs_only_long_steps():
 
     value, doubt = answer("finite", problem(f, [0.0]))
     assert abs(value.item() - 1.0) <= doubt.item() < 1e-8
+
+
+@pytest.mark.parametrize("method", FINITE)
+def test_there_is_rounding_around_zero_though_not_at_it(method):
+    """At 0 every product is 0; beside it, 1e8 x - (1e8 - 1) x loses eight digits."""
+    asked = problem(lambda _, v: v * 1e8 / 3.0 - v * (1e8 - 1.0) / 3.0, [0.0, 0.7])
+    found, doubt = answer(method, asked)
+    assert np.all(np.abs(np.diag(found) - 1 / 3) <= np.diag(doubt))
+    assert np.all(np.diag(doubt) > 1e-9)

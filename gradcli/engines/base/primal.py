@@ -18,6 +18,9 @@ from gradcli.problem import Problem
 EPS = 2.0**-52
 """The spacing of float64 at 1."""
 
+AWAY = 2.0**-4
+"""How far from x, relative to max(1, |x|), rounding is measured as well."""
+
 
 class Primal:
     """`problem.exact` in one number system, as a function of vectors: `wrt` joined to `of` joined.
@@ -54,7 +57,8 @@ class Primal:
         count = len(xs)
         if not self.is_wide:
             return np.stack([self(x, point) for x in xs])
-        feeds = {k: x.reshape(-1, *x.shape[2:]) for k, x in _cut(xs, self._wrt).items()}
+        parts = _cut(xs, self._wrt).items()
+        feeds = {k: x.reshape(count * x.shape[1], *x.shape[2:]) for k, x in parts}
         out = self._evaluator.run({**point, **feeds})
         return np.concatenate([np.reshape(out[name], (count, -1)) for name in self._of], axis=1)
 
@@ -129,11 +133,26 @@ class Point:
     @cached_property
     def noise(self) -> np.ndarray:
         """The rounding error of f(x), elementwise: three deviations, at least half a spacing."""
+        return self._noise(self.x, self.y)
+
+    @cached_property
+    def drift(self) -> np.ndarray:
+        """By how much that error may grow for each unit of t along a line.
+
+        At 0 there is no rounding; everywhere around it there is.
+        """
+        rng = np.random.default_rng(self._f.problem.seed)
+        reach = AWAY * np.maximum(1.0, np.abs(self.x))
+        x = self.x + rng.choice((-1.0, 1.0), self.x.shape) * reach
+        noise = self._noise(x, self._f(x, self.arrays)) / AWAY
+        return np.where(np.isfinite(noise), noise, 0.0)
+
+    def _noise(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         rng = np.random.default_rng(self._f.problem.seed)
         f = Primal(self._f.problem, real, rng)
         # x moves too: the coordinates of x + h v are rounded.
-        runs = (f(shake(self.x, rng, EPS), self.arrays) for _ in range(4))
-        return np.asarray(np.maximum(spread(runs, self.y), 0.5 * EPS * np.abs(self.y)))
+        runs = (f(shake(x, rng, EPS), self.arrays) for _ in range(4))
+        return np.asarray(np.maximum(spread(runs, y), 0.5 * EPS * np.abs(y)))
 
 
 @dataclass(frozen=True)
@@ -159,8 +178,17 @@ class Line:
         scale = float(np.min(np.maximum(1.0, np.abs(x[moves])) / np.abs(direction[moves])))
         return cls(x, direction * scale, scale)
 
+    @cached_property
+    def _axis(self) -> int | None:
+        """The only coordinate that moves, if it is the only one."""
+        (moves,) = np.nonzero(self.v)
+        return int(moves[0]) if len(moves) == 1 else None
+
     def step(self, t: float) -> tuple[np.ndarray, float]:
-        """x moved by t, and the t that the rounded coordinates have really moved by."""
+        """x moved by t, and the t by which the only coordinate to move has really moved.
+
+        Several coordinates are rounded each in its own way; that is part of the noise.
+        """
         moved = self.x + t * self.v
-        length = np.dot(self.v, self.v)
-        return moved, float(np.dot(moved - self.x, self.v) / length) if length else t
+        k = self._axis
+        return moved, t if k is None else float((moved[k] - self.x[k]) / self.v[k])

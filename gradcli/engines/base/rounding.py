@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +12,19 @@ import numpy as np
 
 from gradcli.numbers import Array, Numbers
 from gradcli.ops import Card, Table
+
+ROUNDED = (
+    *("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sigmoid", "erf", "erfc", "sin", "cos"),
+    *("softplus", "power", "divide", "sum", "matmul"),
+)
+"""What an operator may round inside itself, where only the number system sees it."""
+
+
+CHOOSING = (
+    *("Relu", "Abs", "Max", "Min", "Clip", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"),
+    *("TopK", "Where", "Gather", "GatherElements", "GatherND", "Concat", "Split", "Pad"),
+)
+"""Operators that only choose or move elements, and round nothing."""
 
 
 def shaken(table: Table, rng: np.random.Generator, eps: float = 2.0**-52) -> Table:
@@ -25,20 +40,40 @@ def shaken(table: Table, rng: np.random.Generator, eps: float = 2.0**-52) -> Tab
 
 
 def _rounds(card: Card) -> bool:
-    return card.impl is not None and card.kinks is None and card.kind != "flat"
+    return card.impl is not None and card.kind != "flat" and card.op not in CHOOSING
 
 
 def _shake(card: Card, rng: np.random.Generator, eps: float) -> Card:
     impl = card.impl
     assert impl is not None
 
+    @functools.cache
+    def restless(n: Numbers) -> Numbers:
+        return _shake_numbers(n, rng, eps)
+
     def shaken_impl(n: Numbers, *operands: Any, **attrs: Any) -> Any:
-        made = impl(n, *_shake_operands(card, n, operands, rng, eps), **attrs)
+        made = impl(restless(n), *_shake_operands(card, n, operands, rng, eps), **attrs)
         if isinstance(made, tuple):
             return tuple(_shake_result(n, x, operands, rng, eps) for x in made)
         return _shake_result(n, made, operands, rng, eps)
 
     return replace(card, impl=shaken_impl)
+
+
+def _shake_numbers(n: Numbers, rng: np.random.Generator, eps: float) -> Numbers:
+    """The same number system with roundings at random."""
+    other = copy.copy(n)
+
+    def shake_result(operation: Callable[..., Array]) -> Callable[..., Array]:
+        def shaken_operation(*operands: Any, **how: Any) -> Array:
+            made = operation(*operands, **how)
+            return shake(made, rng, eps) if n.is_number(made) else made
+
+        return shaken_operation
+
+    for name in ROUNDED:
+        setattr(other, name, shake_result(getattr(n, name)))
+    return other
 
 
 def _shake_operands(

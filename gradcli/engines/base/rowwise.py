@@ -180,8 +180,7 @@ _RULES: dict[str, Rule] = {
     "Concat": _concat,
     "Reshape": _reshape,
     "Flatten": lambda node, rows, constants: (
-        _only_first(node, rows, constants)
-        and axis_of(node.attrs["axis"], _rank(node.inputs[0])) == 1
+        _only_first(node, rows, constants) and node.attrs["axis"] == 1
     ),
     "Transpose": lambda node, rows, constants: (
         _only_first(node, rows, constants) and (node.attrs["perm"] or [-1])[0] == 0
