@@ -38,7 +38,7 @@ def contenders(network: Network, threads: int) -> dict[str, Contender]:
     problem = pose(model, network.inputs, operator="vjp", cotangents=bars, threads=threads)
     program = Program(ENGINES["reverse"], problem)
     found: dict[str, Contender] = {
-        "forward": session.bind(network.inputs).execute,
+        "forward": lambda: session.run(network.inputs),
         "reverse": lambda: program.run().blocks["", "x"],
     }
     if (peer := _torch(network, bars[outputs[0]], threads)) is not None:
@@ -80,11 +80,15 @@ def race(found: dict[str, Contender], repeats: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    print(f"{'network':32} {'forward':>9} {'reverse':>9} {'torch':>9} {'÷ forward':>10} {'÷ torch':>8}")
+    print(
+        f"{'network':32} {'forward':>9} {'reverse':>9} {'torch':>9} {'÷ forward':>10} {'÷ torch':>8}"
+    )
     for network in (mlp(1), mlp(32), resnet18(1), resnet18(8)):
         times = race(contenders(network, args.threads), args.repeats)
         m = {name: statistics.median(t) * 1e3 for name, t in times.items()}
