@@ -5,6 +5,7 @@ Weights are random (He), inputs are standard normal; what is timed does not depe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,7 @@ def mlp(batch: int) -> Network:
     sizes = (784, 512, 512, 10)
     h = "x"
     layers = []
-    for k, (m, n) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for k, (m, n) in enumerate(itertools.pairwise(sizes)):
         w, b = file.weight(n, m), file.weight(n, scale=0.01)
         layers.append((w, b))
         h = file.node("Gemm", h, w, b, transB=1)
@@ -90,7 +91,7 @@ def mlp(batch: int) -> Network:
 
 
 def resnet18(batch: int, size: int = 224) -> Network:
-    """ResNet-18's convolutions, pools, additions and head; normalisation folded into the weights."""
+    """ResNet-18: convolutions with their normalisation folded in, pools, additions and head."""
     file = _File()
     steps: list[tuple[Any, ...]] = []
 

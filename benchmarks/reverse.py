@@ -2,8 +2,9 @@
 
     python benchmarks/reverse.py [--repeats 30] [--threads 1]
 
-All contenders get the same input and number of threads, their results are compared first, then they
-run in turn, A B C A B C ..., and the medians are divided. Torch (extra `peers`) is left out when absent.
+All contenders get the same input and number of threads, their results are compared first, then
+they run in turn, A B C A B C ..., and the medians are divided. Torch (extra `peers`) is left out
+when absent.
 """
 
 from __future__ import annotations
@@ -86,16 +87,21 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    print(
-        f"{'network':32} {'forward':>9} {'reverse':>9} {'torch':>9} {'÷ forward':>10} {'÷ torch':>8}"
-    )
+    columns = ("forward", "reverse", "torch", "÷ forward", "÷ torch")
+    print(f"{'network':32}" + "".join(f"{name:>11}" for name in columns))
     for network in (mlp(1), mlp(32), resnet18(1), resnet18(8)):
         times = race(contenders(network, args.threads), args.repeats)
         m = {name: statistics.median(t) * 1e3 for name, t in times.items()}
-        torch = f"{m['torch']:9.3f} {m['reverse'] / m['forward']:10.2f} {m['reverse'] / m['torch']:8.2f}"
-        alone = f"{'absent':>9} {m['reverse'] / m['forward']:10.2f}"
-        row = torch if "torch" in m else alone
-        print(f"{network.name:32} {m['forward']:9.3f} {m['reverse']:9.3f} {row}", flush=True)
+        cells = [
+            f"{m['forward']:11.3f}{m['reverse']:11.3f}",
+            f"{m['reverse'] / m['forward']:11.2f}",
+        ]
+        if "torch" in m:
+            cells.insert(1, f"{m['torch']:11.3f}")
+            cells.append(f"{m['reverse'] / m['torch']:11.2f}")
+        else:
+            cells.insert(1, f"{'absent':>11}")
+        print(f"{network.name:32}" + "".join(cells), flush=True)
     print("medians in ms")
 
 
