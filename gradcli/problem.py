@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcli.errors import InputError, InternalError, UnsupportedError, UsageError
-from gradcli.graph import DType, Graph, Shape, Value, is_static
+from gradcli import runtime
+from gradcli.errors import InputError, UnsupportedError, UsageError
+from gradcli.graph import DType, Graph, Node, Shape, Value, is_static
 from gradcli.interpret import Evaluator
 from gradcli.ops import OPS, Table
 from gradcli.transform import Element, cast, depends, expose
+from gradcli.transform.expose import needed_values
+from gradcli.transform.rewrite import felt_values
 from gradcli.transform.specialise import specialise
 
 if TYPE_CHECKING:
@@ -84,12 +87,13 @@ class Problem:
         widths = {v.dtype for v in self.graph.values() if v.dtype.is_float}
         return self.graph if widths <= {self.dtype} else cast(self.graph, self.dtype, self.table)
 
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {v.name: static(v) for v in (*self.graph.inputs, *self.graph.outputs)}
+
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor in `wrt` or `of`."""
-        for value in (*self.graph.inputs, *self.graph.outputs):
-            if value.name == name:
-                return static(value)
-        raise InternalError(f"{name!r} is neither differentiated nor asked for")
+        return self._shapes[name]
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
@@ -178,21 +182,25 @@ def pose(
         graph = replace(graph, constants={**graph.constants, **given})
     wrt_names = _wrt(graph, wrt)
     elements = _of(graph, of)
-    _refuse_unknown(graph, wrt_names, [e.tensor for e in elements], table)
+    late = depends(graph, wrt_names, table)
+    _refuse_unknown(graph, set(wrt_names) - late, {e.tensor for e in elements}, table)
     shapes = {name: array.shape for name, array in feeds.items()}
     fixed = {
         v.name: feeds[v.name] for v in graph.inputs if not v.dtype.is_float and v.name in feeds
     }
     whole = specialise(graph, shapes, fixed, table, keep=wrt_names)
+    point = _point(model, whole, wrt_names, feeds, table, threads, provider)
+    if not all(is_static(v.shape) for v in whole.values() if v.name in wrt_names):
+        shapes |= {name: array.shape for name, array in point.items()}
+        whole = specialise(graph, shapes, fixed, table, keep=wrt_names)
     for element in elements:
         _check_index(whole, element)
-    point, anchors = _point(whole, wrt_names, feeds, table)
-    part = expose(whole, wrt_names, elements, anchors, table)
-    for value in part.outputs:
-        static(value)
+    part = expose(whole, wrt_names, elements, {name: point[name] for name in late}, table)
     names_of = tuple(v.name for v in part.outputs)
     sizes = {v.name: int(np.prod(static(v))) for v in (*part.inputs, *part.outputs)}
-    said = list(notes)
+    said = [*notes, *_without_effect(part, wrt_names, table)]
+    if operator is not None and operator not in OPERATORS:
+        raise UsageError(f"there is no operator {operator!r}", f"choose {', '.join(OPERATORS)}")
     operator = operator or _default_operator(
         sum(sizes[n] for n in names_of), sum(sizes[n] for n in wrt_names), tangents, cotangents
     )
@@ -234,9 +242,24 @@ def pose(
 
 
 def _own_dtype(graph: Graph) -> DType:
-    """The width of the file: that of its float inputs, the widest when they differ."""
-    widths = [v.dtype for v in (*graph.inputs, *graph.outputs) if v.dtype.is_float]
-    return max(widths, key=lambda d: d.np.itemsize, default=DType.FLOAT32)
+    """The width of the file: that of its float inputs, the widest when they differ.
+
+    bfloat16 and narrower, in which runtimes store more than they compute, count as float32.
+    """
+    widths = {v.dtype for v in (*graph.inputs, *graph.outputs)}
+    computed = (DType.FLOAT64, DType.FLOAT32, DType.FLOAT16)
+    return next((d for d in computed if d in widths), DType.FLOAT32)
+
+
+def _without_effect(graph: Graph, wrt: Sequence[str], table: Table) -> list[str]:
+    """A note on those of `wrt` from which no derivative reaches the outputs."""
+    felt = felt_values(graph, graph.outputs, table)
+    none = [v.name for v in graph.inputs if v.name in set(wrt) and v not in felt]
+    if not none:
+        return []
+    of = ", ".join(v.name for v in graph.outputs)
+    why = "there is no way between them, or only one by steps and indices"
+    return [f"the derivative of {of} with respect to {', '.join(none)} is 0: {why}"]
 
 
 def _default_operator(rows: int, columns: int, tangents: object, cotangents: object) -> str:
@@ -268,7 +291,7 @@ def _wrt(graph: Graph, names: Sequence[str] | None) -> list[str]:
     return found
 
 
-_ELEMENT = re.compile(r"^(?P<tensor>.*?)\[(?P<index>[-0-9:, ]*)\]$", re.DOTALL)
+_ELEMENT = re.compile(r"^(?P<tensor>.*)\[(?P<index>[^\[\]]*)\]$", re.DOTALL)
 
 
 def _of(graph: Graph, names: Sequence[str] | None) -> list[Element]:
@@ -295,27 +318,36 @@ def _of(graph: Graph, names: Sequence[str] | None) -> list[Element]:
 
 def _index(text: str, whole: str) -> tuple[int | slice, ...]:
     try:
-        return tuple(
-            slice(*(int(p) if p.strip() else None for p in part.split(":")))
-            if ":" in part
-            else int(part)
-            for part in text.split(",")
-        )
+        return tuple(_one_index(part) for part in text.split(","))
     except ValueError:
         raise UsageError(
-            f"--of {whole!r}: the index is not a list of integers", "write it as 'NAME[0,3]'"
+            f"--of {whole!r}: the index is not a list of integers and slices",
+            "write it as 'NAME[0,3]' or 'NAME[:,2]'",
         ) from None
 
 
+def _one_index(text: str) -> int | slice:
+    if ":" not in text:
+        return int(text)
+    parts = [int(p) if p.strip() else None for p in text.split(":")]
+    if len(parts) > 3 or parts[2:] == [0]:
+        raise ValueError(text)
+    return slice(*parts)
+
+
 def _check_index(graph: Graph, element: Element) -> None:
-    """Refuse an element that the tensor does not have; where the shape is unknown, the run will."""
+    """Refuse an element that the tensor does not have.
+
+    Raises:
+        UsageError: Naming the tensor's shape.
+        UnsupportedError: When that is not known before the run.
+    """
     value = graph.value(element.tensor)
-    if value is None or value.shape is None:
+    if value is None or not element.index:
         return
-    shape = value.shape
+    shape = static(value)
     fits = len(element.index) <= len(shape) and all(
-        not isinstance(size, int)
-        or (len(range(size)[at]) > 0 if isinstance(at, slice) else -size <= at < size)
+        len(range(size)[at]) > 0 if isinstance(at, slice) else -size <= at < size
         for at, size in zip(element.index, shape, strict=False)
     )
     if not fits:
@@ -329,12 +361,13 @@ def _check_index(graph: Graph, element: Element) -> None:
 def _known(name: str, by_name: Mapping[str, Value], option: str) -> None:
     value = by_name.get(name)
     if value is None:
-        near = difflib.get_close_matches(name, by_name, n=4, cutoff=0.5)
-        hint = (
-            f"did you mean {', '.join(near)}?"
-            if near
-            else "the model's tensors include " + ", ".join(list(by_name)[:5])
-        )
+        match = _ELEMENT.match(name)
+        if option == "--wrt" and match is not None and match["tensor"] in by_name:
+            raise UsageError(
+                f"--wrt {name!r}: a derivative is with respect to whole tensors",
+                f"choose --wrt {match['tensor']!r} and read the result at the element's index",
+            )
+        hint = _near(name, by_name) or "the model's tensors include " + ", ".join(list(by_name)[:5])
         raise UsageError(f"{option}: the model has no tensor called {name!r}", hint)
     if not value.dtype.is_float:
         raise UsageError(
@@ -343,23 +376,23 @@ def _known(name: str, by_name: Mapping[str, Value], option: str) -> None:
         )
 
 
-def _refuse_unknown(graph: Graph, wrt: Sequence[str], of: Sequence[str], table: Table) -> None:
+def _near(name: str, names: Iterable[str]) -> str:
+    """A question with the names that look like this one, or nothing."""
+    folded = {other.casefold(): other for other in names}
+    near = difflib.get_close_matches(name.casefold(), folded, n=4, cutoff=0.5)
+    return f"did you mean {', '.join(folded[n] for n in near)}?" if near else ""
+
+
+def _refuse_unknown(graph: Graph, cut: set[str], of: set[str], table: Table) -> None:
     """All nodes without a card that are needed for `of`, in one error."""
-    cut = set(wrt)
-    needed = {v for v in graph.values() if v.name in set(of)}
+    needed = needed_values(graph, cut, of)
     unknown: dict[str, list[str]] = {}
-    for node in reversed(graph.nodes):
-        if not any(v in needed for v in node.makes()):
-            continue
-        if all(v.name in cut for v in node.makes()):
-            continue
-        needed.update(node.reads())
-        if node.key not in table or table[node.key].impl is None:
+    for node in graph.nodes:
+        if any(v in needed for v in node.makes()) and not _has_card(node, table):
             unknown.setdefault(node.key, []).append(node.name)
     if unknown:
         listed = "; ".join(
-            f"{key} (node {', '.join(map(repr, reversed(names)))})"
-            for key, names in sorted(unknown.items())
+            f"{key} (node {', '.join(map(repr, names))})" for key, names in sorted(unknown.items())
         )
         raise UnsupportedError(
             f"gradcli has no card for: {listed}",
@@ -367,23 +400,41 @@ def _refuse_unknown(graph: Graph, wrt: Sequence[str], of: Sequence[str], table: 
         )
 
 
+def _has_card(node: Node, table: Table) -> bool:
+    return node.key in table and table[node.key].impl is not None
+
+
 def _point(
-    graph: Graph, wrt: Sequence[str], feeds: Mapping[str, np.ndarray], table: Table
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The value of every tensor that may become an input, and of those that depend on other wrt."""
+    model: Model,
+    graph: Graph,
+    wrt: Sequence[str],
+    feeds: Mapping[str, np.ndarray],
+    table: Table,
+    threads: int,
+    provider: str,
+) -> dict[str, np.ndarray]:
+    """The value of every tensor that may become an input.
+
+    A value inside the graph is the interpreter's, or onnxruntime's where it takes an operator that
+    has no card.
+    """
     point = dict(feeds)
-    inner = []
-    for value in graph.values():
-        if value in graph.constants and value.name in wrt:
-            point[value.name] = np.asarray(graph.constants[value])
-        elif value.name in wrt and value.name not in point:
-            inner.append(value)
-    if inner:
-        exact = cast(graph, DType.FLOAT64, table)
-        values = Evaluator(exact, table=table).run(feeds, keep=[v.name for v in inner])
-        point.update({v.name: values[v.name].astype(v.dtype.np) for v in inner})
-    late = depends(graph, wrt, table) if len(wrt) > 1 else set()
-    return point, {name: point[name] for name in late}
+    inner = {v.name: v for v in graph.values() if v.name in set(wrt) - feeds.keys()}
+    for value in [v for v in inner.values() if v in graph.constants]:
+        point[value.name] = graph.constants[inner.pop(value.name)]
+    if not inner:
+        return point
+    before = expose(graph, (), [Element(name) for name in inner], table=table)
+    if all(_has_card(node, table) for node in before.nodes):
+        values = Evaluator(cast(before, DType.FLOAT64, table), table=table).run(point)
+    else:
+        session = runtime.prepare(
+            model, threads=threads, provider=provider, extra_outputs=sorted(inner)
+        )
+        values = session.run(feeds)
+    for name, value in inner.items():
+        point[name] = np.asarray(values[name]).astype(value.dtype.np)
+    return point
 
 
 def check_directions(
@@ -437,7 +488,8 @@ def _directions(
         array = given.get(name, given.get("") if len(names) == 1 else None)
         if array is None:
             raise InputError(
-                f"--{what}: there is no array for {name!r}", f"add {name!r} to the .npz"
+                f"--{what}: there is no array for {name!r}",
+                f"give a .npz with an array for each of: {', '.join(names)}",
             )
         array = np.asarray(array)
         if array.dtype.kind not in "fiu":
@@ -482,12 +534,9 @@ def check_feeds(
     known = declared(model)
     for name in (*given, *shapes):
         if name not in known or (name in shapes and name not in inputs):
-            near = difflib.get_close_matches(name, inputs, n=3, cutoff=0.4)
             raise InputError(
                 f"the model has no input called {name!r}",
-                f"did you mean {', '.join(near)}?"
-                if near
-                else f"its inputs are: {', '.join(inputs)}",
+                _near(name, inputs) or f"its inputs are: {', '.join(inputs)}",
             )
     feeds: dict[str, np.ndarray] = {}
     drawn: list[str] = []

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradcli.errors import InternalError
-from gradcli.graph import Graph, Node, Value, Var
+from gradcli.errors import InternalError, UnsupportedError
+from gradcli.graph import Dim, Graph, Node, Value, Var
 from gradcli.ops import OPS, Table
-from gradcli.transform.rewrite import Rewriter, active_values
+from gradcli.transform.rewrite import Rewriter, active_values, carriers
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Element:
 
 def depends(graph: Graph, wrt: Sequence[str], table: Table = OPS) -> set[str]:
     """Those of `wrt` that are computed from another of them."""
-    named = {v.name: v for v in graph.values() if v.name in set(wrt)}
-    out = set()
-    for name, value in named.items():
-        others = [v for v in named.values() if v is not value]
-        if value in active_values(graph, others, table) and value not in others:
-            out.add(name)
+    names = set(wrt)
+    active = active_values(graph, [v for v in graph.values() if v.name in names], table)
+    out: set[str] = set()
+    for node in graph.nodes:
+        if any(v in active for v in carriers(node, table.get(node.key))):
+            out.update(v.name for v in node.makes() if v.name in names)
     return out
 
 
@@ -68,7 +68,7 @@ def expose(
     anchors = anchors or {}
     targets = set(wrt)
     r = Rewriter(graph, table)
-    needed = _needed(graph, targets - anchors.keys(), {e.tensor for e in of})
+    needed = needed_values(graph, targets - anchors.keys(), {e.tensor for e in of})
     for value in graph.inputs:
         if value in needed or value.name in targets:
             r.env[value] = r.b.adopt_input(value)
@@ -89,7 +89,7 @@ def expose(
     return r.b.graph([_part(r, _find(graph, e.tensor), e) for e in of], graph.name)
 
 
-def _needed(graph: Graph, cut: set[str], ends: set[str]) -> set[Value]:
+def needed_values(graph: Graph, cut: set[str], ends: set[str]) -> set[Value]:
     """The values that must be computed for `ends`, when those named in `cut` are given."""
     needed = {v for v in graph.values() if v.name in ends and v.name not in cut}
     for node in reversed(graph.nodes):
@@ -101,7 +101,7 @@ def _needed(graph: Graph, cut: set[str], ends: set[str]) -> set[Value]:
 def _carry(
     r: Rewriter, node: Node, cut: Sequence[Value], anchors: Mapping[str, np.ndarray]
 ) -> None:
-    """Copy a node with outputs that are cut: the input stands for each, or is added as an offset."""
+    """Copy a node with outputs that are cut: an input stands for each, or is added as an offset."""
     renamed = [
         Value(r.b.name(f"{v.name}_computed"), v.dtype, v.shape) if v and v in cut else v
         for v in node.outputs
@@ -128,19 +128,29 @@ def _part(r: Rewriter, value: Value, element: Element) -> Var:
     x = r.env[value]
     if not element.index:
         return x if x.value.name == element.name else r.b.rename(x, r.b.free(element.name))
-    b = r.b
-    starts, ends, dropped = [], [], []
-    for axis, i in enumerate(element.index):
-        if isinstance(i, int):
-            starts.append(i)
-            ends.append(i + 1 if i != -1 else np.iinfo(np.int64).max)
-            dropped.append(axis)
-        else:
-            starts.append(0 if i.start is None else i.start)
-            ends.append(np.iinfo(np.int64).max if i.stop is None else i.stop)
-    x = b.op("Slice", x, b.ints(starts), b.ints(ends), b.ints(range(len(starts))))
-    return (
-        b.op("Squeeze", x, b.ints(dropped), name=element.name)
-        if dropped
-        else b.rename(x, element.name)
-    )
+    b, shape = r.b, x.shape
+    if shape is None:
+        raise UnsupportedError(f"the rank of {element.tensor!r} is not known before the run")
+    cuts = [_cut(at, dim) for at, dim in zip(element.index, shape, strict=False)]
+    starts, ends, steps = (b.ints(c[k] for c in cuts) for k in range(3))
+    x = b.op("Slice", x, starts, ends, b.ints(range(len(cuts))), steps)
+    dropped = [axis for axis, at in enumerate(element.index) if isinstance(at, int)]
+    if not dropped:
+        return b.rename(x, b.free(element.name))
+    return b.op("Squeeze", x, b.ints(dropped), name=element.name)
+
+
+END = int(np.iinfo(np.int64).max)
+
+
+def _cut(at: int | slice, dim: Dim) -> tuple[int, int, int]:
+    """An index, as NumPy means it, as Slice's start, end and step."""
+    if isinstance(at, int):
+        return at, (at + 1 or END), 1
+    if isinstance(dim, int):
+        start, stop, step = at.indices(dim)
+        return start, (-END if stop < 0 else stop), step
+    step = 1 if at.step is None else at.step
+    first, last = (0, END) if step > 0 else (END, -END)
+    start, stop = (first if at.start is None else at.start), (last if at.stop is None else at.stop)
+    return max(-END, min(END, start)), max(-END, min(END, stop)), max(-END, min(END, step))

@@ -62,12 +62,12 @@ class Rewriter:
 
     def carry(self, node: Node, shapes: bool = True) -> None:
         """Carry a node over with the types that it has, or with its dtypes alone."""
-        made = tuple(
+        made = [
             None if v is None else Value(v.name, v.dtype, v.shape if shapes else None)
             for v in node.outputs
-        )
-        given = tuple(None if x is None else x.value for x in self.operands(node))
-        self.b.emit(replace(self.rebound(node), inputs=given, outputs=made))
+        ]
+        given = [None if x is None else x.value for x in self.operands(node)]
+        self.b.emit(self.rebound(node).on(given, made))
         self.become(node, [None if v is None else self.b.var(v) for v in made])
 
     def rebound(self, node: Node) -> Node:
@@ -140,18 +140,26 @@ def active_values(graph: Graph, wrt: Sequence[Value], table: Table) -> set[Value
     """The values that a change of `wrt` can reach along operands that carry a derivative."""
     active = set(wrt)
     for node in graph.nodes:
-        card = table.get(node.key)
-        if card is not None and card.is_flat:
-            continue
-        if any(v in active for v in _carriers(node, card)):
+        if any(v in active for v in carriers(node, table.get(node.key))):
             active.update(v for v in node.makes() if v.dtype.is_float)
     return active
 
 
-def _carriers(node: Node, card: Card | None) -> Sequence[Value]:
-    """Operands (and captures) through which a derivative can flow."""
+def felt_values(graph: Graph, of: Sequence[Value], table: Table) -> set[Value]:
+    """The values whose change can reach `of` along operands that carry a derivative."""
+    felt = set(of)
+    for node in reversed(graph.nodes):
+        if any(v in felt and v.dtype.is_float for v in node.makes()):
+            felt.update(carriers(node, table.get(node.key)))
+    return felt
+
+
+def carriers(node: Node, card: Card | None) -> Sequence[Value]:
+    """Operands (and captures) of a node through which a derivative can flow."""
     if card is None:
         return [v for v in node.reads() if v.dtype.is_float]
+    if card.is_flat:
+        return []
     names = card.inputs
     out = []
     for k, value in enumerate(node.inputs):

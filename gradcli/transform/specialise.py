@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcli.errors import InternalError, ModelError
 from gradcli.graph import Graph, Node, Value, Var
-from gradcli.graph.dtypes import DType, Shape
+from gradcli.graph.dtypes import DType, Shape, is_static
 from gradcli.ops import OPS, Table
 from gradcli.transform.fold import ALWAYS, fold
 from gradcli.transform.rewrite import Rewriter, identity
@@ -33,7 +33,8 @@ def specialise(
 
     Args:
         graph: The graph as read.
-        shapes: By input name.
+        shapes: By name: those of inputs, and those of further tensors as far as they are known from
+            elsewhere, which count where the cards cannot tell.
         values: Inputs that become constants: integers that structure may hang on.
         table: Cards. A node without one is carried over as it is.
         keep: Names of tensors that will be varied: nothing is computed from their values, although
@@ -43,7 +44,7 @@ def specialise(
         ModelError: When shapes do not fit together; it names the node.
     """
     values = values or {}
-    s = _Specialiser(graph, table, frozenset(keep))
+    s = _Specialiser(graph, table, frozenset(keep), shapes)
 
     def retype(v: Value) -> tuple[DType, Shape | None]:
         return v.dtype, shapes.get(v.name, v.shape)
@@ -59,9 +60,16 @@ def specialise(
 
 
 class _Specialiser(Rewriter):
-    def __init__(self, graph: Graph, table: Table, keep: frozenset[str]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        table: Table,
+        keep: frozenset[str],
+        shapes: Mapping[str, tuple[int, ...]],
+    ) -> None:
         super().__init__(graph, table)
         self.keep = keep
+        self.shapes = shapes
 
     def visit(self, node: Node) -> None:
         """Compute the node, or its types."""
@@ -77,6 +85,17 @@ class _Specialiser(Rewriter):
             self._infer(node)
         else:
             self.carry(node, shapes=False)
+        for value in node.makes():
+            if value.name in self.shapes and not is_static(self.env[value].shape):
+                self._declare(value)
+
+    def _declare(self, value: Value) -> None:
+        """Give what the last node made under this name the shape that is known of it."""
+        node, old = self.b.nodes[-1], self.env[value].value
+        new = Value(old.name, old.dtype, self.shapes[value.name])
+        outputs = [new if v is old else v for v in node.outputs]
+        self.b.nodes[-1] = node.on(node.inputs, outputs)
+        self.env[value] = self.b.var(new)
 
     def constant(self, name: str, array: np.ndarray) -> Var:
         """A constant under exactly this name, so that it can still be found."""

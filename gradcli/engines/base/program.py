@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from gradcli import runtime
+from gradcli.errors import CannotError, ModelError
 from gradcli.graph import DType, Graph, is_static, size
 from gradcli.interpret import Evaluator
 from gradcli.problem import Key, Problem
@@ -114,7 +115,7 @@ class Map(Protocol):
     """Whether fewer cost as much as `width`."""
 
     def apply(self, point: Arrays, directions: Arrays) -> Images:
-        """Tangents of `wrt` to those of `of` (push); cotangents of `of` to those of `wrt` (pull)."""
+        """From tangents of `wrt` to those of `of`, or from cotangents of `of` to those of `wrt`."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,8 @@ class Program:
         Args:
             probes: What to sample; None computes the whole. A method that gets the whole for the
                 price of one direction gives it anyway.
-            point: Other inputs than the problem's, of the same shapes.
+            point: Other inputs than the problem's, of the same shapes. None is the problem's own
+                point, about which a method may remember what it found out.
             tangents: For a jvp: other tangents.
             cotangents: For a vjp: other cotangents.
             deadline: The reading of `time.perf_counter` after which no further directions are
@@ -190,7 +192,8 @@ class Program:
         """
         p = self.problem
         self.evaluations = 0
-        at = dict(p.point) if point is None else {**p.point, **point}
+        # The same object again lets a method keep what it found out about the point.
+        at = p.point if point is None else {**p.point, **point}
         dots = p.tangents if tangents is None else tangents
         bars = p.cotangents if cotangents is None else cotangents
         if self.engine.mode == "push":
@@ -431,9 +434,15 @@ def compile_graph(problem: Problem, graph: Graph) -> Run:
     graph = simplify(graph, problem.table)
     if problem.dtype is DType.FLOAT64:
         return Evaluator(graph, table=problem.table).run
-    session = runtime.prepare(
-        tune(graph, problem.table), threads=problem.threads, provider=problem.provider
-    )
+    try:
+        session = runtime.prepare(
+            tune(graph, problem.table), threads=problem.threads, provider=problem.provider
+        )
+    except ModelError as error:
+        raise CannotError(
+            f"onnxruntime has no {problem.dtype.value} kernel for the derivative: {error.message}",
+            "--dtype float64 computes without it",
+        ) from error
     return session.run
 
 
