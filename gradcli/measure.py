@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,9 @@ WARMUP = 1
 
 SAMPLE = 64
 """Coordinates of each tensor in a sample."""
+
+SMALLEST = 2
+"""Directions below which a sample says nothing: one coordinate and one random direction."""
 
 ALONG = 8
 """Random directions in a sample."""
@@ -91,7 +95,9 @@ def measure(
     tell("primal")
     file_primal, forward, reason = _file_primal(problem, clock, runs, warmup)
     exact = Evaluator(problem.exact, table=problem.table)
+    start = time.perf_counter()
     exact_primal = exact.run(problem.point)
+    noise = _primal_noise(problem, exact_primal, time.perf_counter() - start, clock)
     found = survey(problem)
 
     tell("reference")
@@ -107,7 +113,16 @@ def measure(
     for k, name in enumerate(names):
         tell(name)
         share = clock.left() / (len(names) - k)
-        outcome = _outcome(ENGINES[name], problem, options, base, share, runs, warmup)
+        if (
+            name == witness.method
+            and witness.status == "computed"
+            and options.step is None
+            and (_seconds(witness) > REPEATING)
+        ):
+            # It has been run, on as much as the budget allows; once is enough at this price.
+            outcome = witness
+        else:
+            outcome = _outcome(ENGINES[name], problem, options, base, share, runs, warmup)
         outcomes.append(outcome)
         if not ENGINES[name].exact and problem.dtype is not DType.FLOAT64:
             twin = _twin(ENGINES[name], in_double, options, base, outcome, reference, clock)
@@ -128,6 +143,7 @@ def measure(
         found,
         sides,
         base if sampled else None,
+        primal_noise=noise,
     )
 
 
@@ -155,9 +171,7 @@ def _file_primal(
         return {}, None, error.message
 
 
-def file_primal(
-    problem: Problem, session: runtime.Session | None = None
-) -> dict[str, np.ndarray]:
+def file_primal(problem: Problem, session: runtime.Session | None = None) -> dict[str, np.ndarray]:
     """What onnxruntime gives for each of `of`, on the file's original bytes at `problem.feeds`.
 
     Args:
@@ -176,6 +190,19 @@ def file_primal(
         )
     out = session.run(problem.feeds)
     return {e.name: np.asarray(out[e.tensor])[e.index] for e in problem.elements}
+
+
+def _primal_noise(
+    problem: Problem, exact: Arrays, took: float, clock: _Clock
+) -> dict[str, np.ndarray] | None:
+    """The rounding errors of the primal in the file's widths; None when there is no time for it."""
+    if SHAKES * took > clock.left() * 0.05:
+        return None
+    eps = max(v.dtype.eps for v in problem.graph.values() if v.dtype.is_float)
+    rng = np.random.default_rng(problem.seed)
+    f = Evaluator(problem.exact, table=shaken(problem.table, rng, eps))
+    runs = [f.run(problem.point) for _ in range(SHAKES)]
+    return {name: spread((run[name] for run in runs), y) for name, y in exact.items()}
 
 
 def _probes(problem: Problem) -> Probes:
@@ -208,9 +235,7 @@ def _fewer(probes: Probes, count: int) -> Probes:
 # ---- the reference -------------------------------------------------------------------------------
 
 
-def _reference(
-    in_double: Problem, base: Probes, clock: _Clock
-) -> tuple[Outcome, Estimate | None]:
+def _reference(in_double: Problem, base: Probes, clock: _Clock) -> tuple[Outcome, Estimate | None]:
     """The float64 reverse graph, and the same with float32 roundings."""
     engine = ENGINES["reverse"]
     start = time.perf_counter()
@@ -232,7 +257,9 @@ def _reference(
         evaluations=program.evaluations,
         sampled=estimate.known is not None,
     )
-    return outcome, _rounding(engine, in_double, estimate, probes) if took < clock.left() * 0.05 else None
+    return outcome, _rounding(
+        engine, in_double, estimate, probes
+    ) if took < clock.left() * 0.05 else None
 
 
 def _rounding(
@@ -287,7 +314,9 @@ def _witness(
     return last, None
 
 
-def _affordable(program: Program, base: Probes, share: float, most: int | None = None) -> Probes | None:
+def _affordable(
+    program: Program, base: Probes, share: float, most: int | None = None
+) -> Probes | None:
     """None when the whole answer fits into `share` seconds, else the sample that does.
 
     Raises:
@@ -298,21 +327,24 @@ def _affordable(program: Program, base: Probes, share: float, most: int | None =
     if count <= sample:
         return None
     chunk = program.map.width if program.map.pads else 1
-    unit = _unit_seconds(program, base)
+    unit = _unit_seconds(program, base, share)
     if math.ceil(count / chunk) * unit <= share and (most is None or count <= most):
         return None
     fitting = chunk * int(share / unit) if unit > 0 else sample
-    if fitting < 4:
+    if fitting < SMALLEST:
         raise CannotError(
-            f"one direction takes {unit:.2g} s, so not even a sample of the {count} directions of the "
-            f"answer fits into its share of the budget, {share:.2g} s",
+            f"one direction takes {unit:.2g} s, so not even {SMALLEST} of the {count} directions of "
+            f"the answer fit into its share of the budget, {share:.2g} s",
             "raise --budget",
         )
     return base if sample <= fitting else _fewer(base, fitting)
 
 
-def _unit_seconds(program: Program, base: Probes) -> float:
-    """The time of one direction, or of one chunk of them."""
+def _unit_seconds(program: Program, base: Probes, share: float) -> float:
+    """The time of one direction, or of one chunk of them.
+
+    The second run counts: what a method does once for a point is done then.
+    """
     name = program.problem.wrt[0]
     of = program.problem.of[0]
     small = Probes({name: base.wrt[name][:1]}, {of: base.of[of][:1]})
@@ -321,7 +353,7 @@ def _unit_seconds(program: Program, base: Probes) -> float:
         start = time.perf_counter()
         program.run(small)
         taken.append(time.perf_counter() - start)
-        if taken[0] > 0.05:
+        if taken[0] > share:
             break
     return min(taken)
 
@@ -383,6 +415,8 @@ def _outcome(
     warmup: int,
 ) -> Outcome:
     """One method, prepared, run and timed within its share of the budget."""
+    for library in engine.imports:
+        importlib.import_module(library)
     start = time.perf_counter()
     try:
         program = Program(engine, problem, options)
@@ -393,7 +427,7 @@ def _outcome(
         evaluations = program.evaluations
         program.judging(False)
         left = min(REPEATING, share - (time.perf_counter() - start))
-        times = timed(lambda: program.run(probes), left, runs, warmup)
+        times = timed(lambda: program.run(probes, point={}), left, runs, warmup)
     except GradcliError as error:
         return _not_computed(engine.name, error)
     except MemoryError:
@@ -448,6 +482,10 @@ def timed(call: Callable[[], object], seconds: float, runs: int, warmup: int) ->
         if stop + times[-1] > end:
             break
     return Times(tuple(times))
+
+
+def _seconds(outcome: Outcome) -> float:
+    return outcome.run.median if outcome.run else 0.0
 
 
 def _not_computed(name: str, error: GradcliError) -> Outcome:

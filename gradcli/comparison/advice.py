@@ -29,7 +29,10 @@ def advise(methods: Sequence[Judgement], forward: Times | None) -> tuple[Advice,
     for name, horizons in grouped.items():
         best = next(m for m in trusted if m.method == name)
         out.append(_cheap(best, horizons))
-    out.append(_accurate(max(trusted, key=lambda m: (m.correct_digits or 0.0, -_cost(m, 1)))))
+    # On an active kink a value is a convention: it has no digits that could be right.
+    known = [m for m in trusted if m.correct_digits is not None]
+    if known:
+        out.append(_accurate(max(known, key=lambda m: (m.correct_digits or 0.0, -_cost(m, 1)))))
     return tuple(out)
 
 

@@ -6,6 +6,10 @@ it disagrees when it lies outside by more than the uncertainty of the two; else 
     band = rtol * max(|a|, |r|, floor * |r|_inf) + atol       u = u_method + u_reference
     DISAGREE  |a - r| > band + u        AGREE  |a - r| <= band and u <= band        else INCONCLUSIVE
 
+|r|_inf is taken over the block (of one output with respect to one input) that the element is in. A
+value that is not finite where the reference is disagrees; where the reference is NaN, nothing can be
+said.
+
 On an active kink, where the one-sided derivatives of the requested quantity differ, any value between
 them is accepted as a convention, and one outside disagrees.
 """
@@ -51,8 +55,14 @@ CONFIRM = 1e-7
 ROUNDING_FACTOR = 4.0
 """How far rounding errors may exceed three standard deviations of their model."""
 
+RESOLVED = 1e-3
+"""A witness less certain of an element than this, relative, does not confirm it."""
+
 PRIMAL_TOLERANCE = 10.0
 """Of the primal, in square roots of its type's epsilon: half of the digits, less one."""
+
+PRIMAL_NOISE = 16.0
+"""Of the primal, in three standard deviations of its rounding errors, where those were measured."""
 
 EPS = 2.0**-52
 
@@ -65,11 +75,13 @@ class _Field:
         value: Elements; NaN where not known, or where NaN is what a method says.
         u: Their uncertainties.
         known: Which elements were computed.
+        blocks: Where each block of the answer lies, and last the sampled directions.
     """
 
     value: np.ndarray
     u: np.ndarray
     known: np.ndarray
+    blocks: tuple[slice, ...]
 
 
 def judge(evidence: Evidence, rtol: float | None = None, atol: float = 0.0) -> Comparison:
@@ -88,9 +100,11 @@ def judge(evidence: Evidence, rtol: float | None = None, atol: float = 0.0) -> C
         _judgement(evidence, outcome, primal, truth, rtol, atol) for outcome in evidence.outcomes
     )
     counts = _counts(methods)
-    decided = truth is not None and evidence.witness.status == "computed" and primal.matches
-    verdict, exit_code = _overall(counts, decided)
-    tolerances = {d.value: rtol if rtol is not None else RTOL[d] for d in (problem.dtype, DType.FLOAT64)}
+    decided = truth is not None and primal.matches and (reference.confirmed or not truth.value.size)
+    verdict, exit_code = _overall(counts, bool(decided))
+    tolerances = {
+        d.value: rtol if rtol is not None else RTOL[d] for d in (problem.dtype, DType.FLOAT64)
+    }
     return Comparison(
         _subject(problem, tolerances, atol),
         primal,
@@ -112,21 +126,24 @@ def _primal(evidence: Evidence) -> Primal:
     """Whether onnxruntime's outputs of the original bytes are those of the float64 interpreter."""
     if evidence.primal_reason:
         return Primal(False, math.inf, math.inf, "", None, evidence.primal_reason)
-    held = hold_primal(evidence.file_primal, evidence.exact_primal)
+    held = hold_primal(evidence.file_primal, evidence.exact_primal, evidence.primal_noise)
     return replace(held, forward=evidence.forward)
 
 
-def hold_primal(file_primal: Arrays, our_primal: Arrays) -> Primal:
+def hold_primal(file_primal: Arrays, our_primal: Arrays, noise: Arrays | None = None) -> Primal:
     """Hold outputs that gradcli computed against onnxruntime's, on the file's original bytes.
 
     Args:
         file_primal: onnxruntime's, by name of `of`, in the file's own widths.
         our_primal: gradcli's, likewise.
+        noise: Three standard deviations of the rounding errors in the file's own width, where
+            known. They tell a slightly wrong operator from rounding; without them only half of the
+            digits are held against each other.
     """
     worst = Primal(True, 0.0, 0.0)
     for name, our in our_primal.items():
         if name not in file_primal:
-            continue
+            return Primal(False, math.inf, math.inf, name, None, "onnxruntime gave no such output")
         ours = np.asarray(our, np.float64)
         given = np.asarray(file_primal[name])
         theirs = given.astype(np.float64)
@@ -139,9 +156,16 @@ def hold_primal(file_primal: Arrays, our_primal: Arrays) -> Primal:
         size = float(np.max(np.abs(ours[np.isfinite(ours)]), initial=0.0))
         relative = largest / size if size else (0.0 if largest == 0.0 else math.inf)
         bound = PRIMAL_TOLERANCE * math.sqrt(eps) * size + 1e-30
+        if noise is not None and np.all(np.isfinite(noise[name])):
+            rounding = PRIMAL_NOISE * float(np.max(noise[name], initial=0.0))
+            bound = rounding + 64 * eps * size + 1e-30
         if not largest <= bound:
             return Primal(
-                False, largest, relative, name, None,
+                False,
+                largest,
+                relative,
+                name,
+                None,
                 "onnxruntime on the file and gradcli give different outputs",
             )
         if relative >= worst.max_rel_error:
@@ -154,72 +178,102 @@ def hold_primal(file_primal: Arrays, our_primal: Arrays) -> Primal:
 
 def _flatten(problem: Problem, estimate: Estimate, directions: int) -> _Field:
     """An estimate's elements in the one order that all of them share."""
-    values, doubts, known = [], [], []
+    values, doubts, known, blocks, start = [], [], [], [], 0
     for key in problem.keys:
         block = np.asarray(estimate.blocks[key], np.float64).reshape(-1)
-        here = np.ones(block.size, bool) if estimate.known is None else estimate.known[key].reshape(-1)
+        here = (
+            np.ones(block.size, bool) if estimate.known is None else estimate.known[key].reshape(-1)
+        )
         values.append(np.where(here, block, np.nan))
         doubt = estimate.uncertainty.get(key)
         doubts.append(np.zeros(block.size) if doubt is None else np.reshape(doubt, -1))
         known.append(here)
+        blocks.append(slice(start, start + block.size))
+        start += block.size
     missing = directions - len(estimate.along)
     doubt = estimate.along_uncertainty if len(estimate.along_uncertainty) else 0 * estimate.along
     return _Field(
         np.concatenate([*values, estimate.along, np.full(missing, np.nan)]),
-        np.concatenate([*doubts, doubt, np.zeros(missing)]),
+        np.nan_to_num(np.concatenate([*doubts, doubt, np.zeros(missing)]), nan=np.inf),
         np.concatenate([*known, np.ones(len(estimate.along), bool), np.zeros(missing, bool)]),
+        (*blocks, slice(start, start + directions)),
     )
 
 
-def _along(evidence: Evidence, estimate: Estimate) -> Estimate:
+def _along(evidence: Evidence, estimate: Estimate, *, signed: bool = True) -> Estimate:
     """The estimate with its inner products along the sampled directions, where it is whole."""
     problem, probes = evidence.problem, evidence.probes
     whole = estimate.known is None and problem.operator in ("gradient", "vjp")
     if probes is None or not probes.directions or not whole or len(estimate.along):
         return estimate
-    along = np.zeros(probes.directions)
-    for (_, wrt), block in estimate.blocks.items():
-        along += np.reshape(probes.along[wrt], (probes.directions, -1)) @ np.reshape(block, -1)
-    return Estimate(estimate.blocks, None, along, estimate.uncertainty, primal=estimate.primal)
+    along, doubt = np.zeros(probes.directions), np.zeros(probes.directions)
+    for (of, wrt), block in estimate.blocks.items():
+        weights = np.reshape(probes.along[wrt], (probes.directions, -1))
+        along += (weights if signed else np.abs(weights)) @ np.reshape(block, -1)
+        if (of, wrt) in estimate.uncertainty:
+            doubt += np.abs(weights) @ np.reshape(estimate.uncertainty[of, wrt], -1)
+    return replace(estimate, along=along, along_uncertainty=doubt)
 
 
-def _field(evidence: Evidence, estimate: Estimate) -> _Field:
+def _field(evidence: Evidence, estimate: Estimate, *, signed: bool = True) -> _Field:
     directions = evidence.probes.directions if evidence.probes else 0
-    return _flatten(evidence.problem, _along(evidence, estimate), directions)
+    return _flatten(evidence.problem, _along(evidence, estimate, signed=signed), directions)
 
 
-def _band(a: np.ndarray, r: np.ndarray, rtol: float, atol: float) -> np.ndarray:
-    largest = np.nanmax(np.abs(r), initial=0.0) if r.size else 0.0
-    return rtol * np.fmax(np.fmax(np.abs(a), np.abs(r)), FLOOR * largest) + atol
+def _largest(r: np.ndarray) -> float:
+    """The largest finite size among some numbers; 0 when there is none."""
+    return float(np.max(np.abs(r), where=np.isfinite(r), initial=0.0))
+
+
+def _size(a: np.ndarray, truth: _Field) -> np.ndarray:
+    """What an element's error is relative to: it, or a part of the largest of its block."""
+    r = truth.value
+    floor = np.zeros(len(r))
+    for block in truth.blocks:
+        floor[block] = FLOOR * _largest(r[block])
+    return np.fmax(np.fmax(_finite(a), _finite(r)), floor)
+
+
+def _finite(x: np.ndarray) -> np.ndarray:
+    """Sizes; 0 for what has none."""
+    return np.where(np.isfinite(x), np.abs(x), 0.0)
+
+
+def _band(a: np.ndarray, truth: _Field, rtol: float, atol: float) -> np.ndarray:
+    return rtol * _size(a, truth) + atol
 
 
 def _truth(evidence: Evidence) -> tuple[_Field | None, Reference]:
     """The reference's elements with their uncertainties, and what to say of it."""
     elements = sum(int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys)
     reverse, witness = evidence.reference, evidence.witness
-    seen = None if witness.estimate is None else _field(evidence, witness.estimate)
-    if seen is None:
+    if witness.estimate is None:
         return None, Reference("none", witness.method, 0, elements, witness.reason)
-    looked = int(np.sum(seen.known))
-    withdrawn = Reference(witness.method, witness.method, looked, elements)
+    seen = _field(evidence, witness.estimate)
+    # What is no number, or may be anything, was looked at in vain.
+    seen = replace(seen, known=seen.known & ~np.isnan(seen.value) & np.isfinite(seen.u))
+    active = _active(evidence)
+    sure = seen.known & ((seen.u <= _band(seen.value, seen, RESOLVED, 0.0)) | active)
+    withdrawn = Reference(witness.method, witness.method, int(np.sum(sure)), elements)
     if reverse.estimate is None:
         return seen, _because(withdrawn, f"there is no float64 reverse graph: {reverse.reason}")
     exact = _field(evidence, reverse.estimate)
-    both = seen.known & exact.known
-    smooth = both & ~_active(evidence)
+    smooth = seen.known & exact.known & ~active
     gap = _gap(seen.value, exact.value)
-    off = smooth & ~(gap <= _band(seen.value, exact.value, CONFIRM, 0.0) + seen.u)
+    off = smooth & ~(gap <= _band(seen.value, exact, CONFIRM, 0.0) + seen.u)
     if np.any(off):
         return seen, _because(
             withdrawn,
             f"the float64 reverse graph and {witness.method} differ in {int(off.sum())} of "
             f"{int(smooth.sum())} elements",
         )
-    if not np.any(both) and exact.value.size:
-        return seen, _because(withdrawn, f"{witness.method} saw none of its elements")
+    if not np.any(sure & exact.known) and exact.value.size:
+        return seen, _because(withdrawn, f"{witness.method} is certain of none of its elements")
+    rounding = _rounding(evidence, exact)
+    unsure = seen.known & ~sure
     return (
-        replace(exact, u=_rounding(evidence, exact)),
-        Reference("float64-reverse", witness.method, looked, elements),
+        replace(exact, u=np.where(unsure, np.fmax(rounding, seen.u), rounding)),
+        Reference("float64-reverse", witness.method, int(np.sum(sure & exact.known)), elements),
     )
 
 
@@ -233,8 +287,8 @@ def _rounding(evidence: Evidence, exact: _Field) -> np.ndarray:
     """The uncertainty of a float64 AD result: its float32 rounding errors, scaled to float64."""
     own = 8 * EPS * np.nan_to_num(np.abs(exact.value))
     if evidence.rounding is None:
-        return own + 64 * EPS * np.nanmax(np.abs(exact.value), initial=0.0)
-    coarse = _field(evidence, evidence.rounding).value
+        return own + 64 * EPS * _largest(exact.value)
+    coarse = _field(evidence, evidence.rounding, signed=False).value
     known = np.isfinite(coarse)
     typical = float(np.sqrt(np.mean(np.square(coarse[known])))) if np.any(known) else 0.0
     scale = ROUNDING_FACTOR * EPS / DType.FLOAT32.eps
@@ -264,9 +318,11 @@ def _active(evidence: Evidence) -> np.ndarray:
     left, right = sides
     gap = np.nan_to_num(_gap(left.value, right.value))
     doubt = np.nan_to_num(left.u + right.u)
-    active: np.ndarray = gap > _band(left.value, right.value, RTOL[DType.FLOAT64], 0.0) + doubt
+    active: np.ndarray = gap > _band(left.value, right, RTOL[DType.FLOAT64], 0.0) + doubt
     # A sampled direction crosses every kink that a coordinate crosses; no side was taken along it.
-    tail = len(active) - sum(int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys)
+    tail = len(active) - sum(
+        int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys
+    )
     if tail and np.any(active):
         active[-tail:] = True
     return active
@@ -318,7 +374,9 @@ def _judgement(
         base = _with(base, times_forward=outcome.run.median / primal.forward.median)
     base = _with(base, notes=outcome.estimate.notes)
     if not primal.matches:
-        return _with(base, verdict=Verdict.INCONCLUSIVE, detail="the primal does not match the file")
+        return _with(
+            base, verdict=Verdict.INCONCLUSIVE, detail="the primal does not match the file"
+        )
     if truth is None:
         return _with(base, verdict=Verdict.INCONCLUSIVE, detail="there is no reference")
     own = _field(evidence, outcome.estimate)
@@ -337,18 +395,22 @@ def _elements(
     """The verdict of every element, as an index of _CODES; -1 where either side is not known."""
     a, r = own.value, truth.value
     u = own.u + truth.u
-    band = _band(a, r, rtol, atol)
+    band = _band(a, truth, rtol, atol)
     known = own.known & truth.known
     gap = _gap(a, r)
     agree = (gap <= band) & (u <= band)
-    disagree = ~(gap <= band + u)
+    # A method that does not know, or a truth that nobody knows, is contradicted by nothing.
+    disagree = ~(gap <= band + u) & np.isfinite(u) & ~np.isnan(r)
     verdicts = np.where(disagree, 1, np.where(agree, 0, 3))
     sides = _sides(evidence)
     if sides is not None:
         left, right = sides
         active = _active(evidence)
         slack = band + u + np.nan_to_num(left.u + right.u)
-        low, high = np.fmin(left.value, right.value) - slack, np.fmax(left.value, right.value) + slack
+        low, high = (
+            np.fmin(left.value, right.value) - slack,
+            np.fmax(left.value, right.value) + slack,
+        )
         taken = ~np.isnan(low)
         between = np.where((a >= low) & (a <= high), 2, 1)
         verdicts = np.where(active, np.where(taken, between, 3), verdicts)
@@ -357,10 +419,10 @@ def _elements(
 
 
 def _gap(a: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """|a - r|, 0 where both are the same infinity or both NaN, NaN where only one is NaN."""
+    """|a - r|; 0 where both are the same infinity, NaN where either is no number or only one is infinite."""
     with np.errstate(invalid="ignore"):
-        same = (a == r) | (np.isnan(a) & np.isnan(r))
-        return np.where(same, 0.0, np.abs(a - r))
+        gap = np.where(a == r, 0.0, np.abs(a - r))
+    return np.where(np.isinf(gap), np.nan, gap)
 
 
 def _summary(
@@ -379,13 +441,12 @@ def _summary(
     gap = np.nan_to_num(_gap(a, r), nan=np.inf)
     found: dict[str, object] = {"verdict": verdict, "counts": counts}
     if gap.size:
-        sizable = np.abs(r) > u
-        norm = float(np.max(np.abs(r)))
-        error = float(np.max(gap))
+        sizable = (np.abs(r) > u) & np.isfinite(r)
+        relative = gap[sizable] / np.abs(r[sizable])
         found |= {
-            "max_abs_error": error,
-            "max_rel_error": float(np.max(gap[sizable] / np.abs(r[sizable]))) if np.any(sizable) else None,
-            "correct_digits": _digits(error, norm),
+            "max_abs_error": float(np.max(gap)),
+            "max_rel_error": float(np.max(relative)) if np.any(sizable) else None,
+            "correct_digits": _worst_digits(own, truth, smooth),
             "uncertainty": float(np.max(u)),
         }
     found["worst"] = _worst(evidence, own, truth, verdicts, rtol, atol)
@@ -395,8 +456,21 @@ def _summary(
     return found
 
 
+def _worst_digits(own: _Field, truth: _Field, which: np.ndarray) -> float | None:
+    """The correct digits of the block that has the fewest, its errors relative to its largest element."""
+    gap = np.nan_to_num(_gap(own.value, truth.value), nan=np.inf)
+    digits = [
+        _digits(float(np.max(gap[block][which[block]])), _largest(truth.value[block][which[block]]))
+        for block in truth.blocks
+        if np.any(which[block])
+    ]
+    return min((d for d in digits if d is not None), default=None)
+
+
 def _digits(error: float, norm: float) -> float | None:
-    if norm == 0.0 or not math.isfinite(error):
+    if not math.isfinite(error):
+        return 0.0
+    if norm == 0.0:
         return None if error else 17.0
     return min(17.0, max(0.0, -math.log10(error / norm))) if error else 17.0
 
@@ -428,7 +502,7 @@ def _worst(
         name, index = _place(problem, place)
         both = float(left[place]), float(right[place])
         return Worst(name, index, float(own.value[place]), float(truth.value[place]), sides=both)
-    band = _band(own.value, truth.value, rtol, atol)
+    band = _band(own.value, truth, rtol, atol)
     gap = np.nan_to_num(_gap(own.value, truth.value), nan=np.inf)
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.where(gap == 0, 0.0, gap / band)
@@ -463,7 +537,7 @@ def _cause(
     verdicts: np.ndarray,
     rtol: float,
     atol: float,
-) -> tuple[Cause, str]:
+) -> tuple[Cause | None, str]:
     """Why a method disagrees: its float64 twin tells a rule from the arithmetic."""
     if outcome.method.startswith("finite"):
         return Cause.STEP, "the step is too long or too short for this function"
@@ -472,18 +546,29 @@ def _cause(
         return Cause.RULE, "its derivative is wrong in float64 too"
     exact = _field(evidence, twin)
     bad = (verdicts == 1) & exact.known
+    if not np.any(bad):
+        return None, "the same graph in float64 was not run on these elements"
     again = _elements(evidence, exact, truth, RTOL[DType.FLOAT64], atol)
     if np.any(bad & (again == 1)):
         return Cause.RULE, "the same graph in float64 is wrong too"
-    if evidence.rounding is not None:
-        model = _field(evidence, evidence.rounding).value
-        typical = float(np.nanmax(model, initial=0.0))
-        gap = np.nan_to_num(_gap(own.value, truth.value), nan=np.inf)[bad]
-        allowed = ROUNDING_FACTOR * np.fmax(np.nan_to_num(model[bad]), 0.1 * typical)
-        if np.all(gap <= allowed + _band(own.value, truth.value, rtol, atol)[bad]):
-            return Cause.ROUNDING, f"the same graph in float64 agrees; {outcome.dtype.value} is too coarse here"
-        return Cause.RUNTIME, "the same graph in float64 agrees, and rounding does not explain the difference"
-    return Cause.ROUNDING, f"the same graph in float64 agrees; {outcome.dtype.value} is too coarse here"
+    coarse = f"the same graph in float64 agrees; {outcome.dtype.value} is too coarse here"
+    if evidence.rounding is None:
+        return Cause.ROUNDING, coarse
+    model = _field(evidence, evidence.rounding, signed=False).value
+    allowed = np.empty(len(model))
+    for block in truth.blocks:
+        allowed[block] = ROUNDING_FACTOR * np.fmax(
+            np.nan_to_num(model[block], posinf=np.inf), 0.1 * _largest(model[block])
+        )
+    # A spread that is no number has shown that anything may come of rounding.
+    allowed = np.where(np.isinf(model), np.inf, allowed)
+    gap = np.nan_to_num(_gap(own.value, truth.value), nan=np.inf)
+    if np.all((gap <= allowed + _band(own.value, truth, rtol, atol))[bad]):
+        return Cause.ROUNDING, coarse
+    return (
+        Cause.RUNTIME,
+        "the same graph in float64 agrees, and rounding does not explain the difference",
+    )
 
 
 def _with(judgement: Judgement, **changes: object) -> Judgement:

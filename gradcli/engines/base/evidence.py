@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -48,6 +48,8 @@ class Evidence:
         sides: One-sided derivatives, where the point lies on a kink.
         probes: The sample, when the witness or any method was not computed whole.
         notes: What did not fit.
+        primal_noise: Three standard deviations of the rounding errors of `file_primal`; None when not
+            measured.
     """
 
     problem: Problem
@@ -63,4 +65,5 @@ class Evidence:
     survey: Survey
     sides: Sides | None
     probes: Probes | None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    primal_noise: Arrays | None = None
