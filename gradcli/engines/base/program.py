@@ -129,6 +129,7 @@ class Engine:
         prepare: Makes its Map ready for a problem; raises CannotError when out of its depth.
         uses: What of a card it stands on: `jvp`, `vjp` or `impl`.
         exact: Whether it computes in float64 whatever the model's width.
+        imports: Libraries that it loads when first used, for whoever times its preparation.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Engine:
     prepare: Callable[[Problem, Options], Map]
     uses: str
     exact: bool = True
+    imports: tuple[str, ...] = ()
 
 
 class Program:

@@ -68,6 +68,7 @@ ENGINE = Engine(
     mode="push",
     prepare=_prepare,
     uses="impl",
+    imports=("sympy",),
 )
 
 PLAIN = Engine(
@@ -76,4 +77,5 @@ PLAIN = Engine(
     mode="push",
     prepare=_prepare_plain,
     uses="impl",
+    imports=("sympy",),
 )
