@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradcli.comparison.facts import Advice, Judgement, Verdict
-from gradcli.engines.base import Times
 
 HORIZONS = (1, 1000, 1_000_000)
 """Numbers of evaluations that people have in mind."""
@@ -13,10 +12,10 @@ HORIZONS = (1, 1000, 1_000_000)
 _TRUSTED = (Verdict.AGREE, Verdict.KINK)
 
 
-def advise(methods: Sequence[Judgement], forward: Times | None) -> tuple[Advice, ...]:
+def advise(methods: Sequence[Judgement]) -> tuple[Advice, ...]:
     """The cheapest trusted method for 1, 1000 and 1 000 000 evaluations, and the most accurate.
 
-    A method is trusted when it agrees (or takes a convention on a kink) and computed the whole answer.
+    A method is trusted when it agrees, or takes a convention on a kink, and computed the whole.
     """
     trusted = [m for m in methods if m.verdict in _TRUSTED and m.run is not None and not m.sampled]
     if not trusted:
@@ -53,9 +52,11 @@ def _cheap(m: Judgement, horizons: Sequence[int]) -> Advice:
     }
     if m.times_forward is not None:
         evidence["times_forward"] = m.times_forward
+    agrees = "keeps within the kink" if m.verdict is Verdict.KINK else "agrees"
     return Advice(
-        f"for {counts} {noun} of the derivative of the output with respect to the input, {m.method} is the "
-        f"cheapest that agrees: {seconds(m.prepare or 0.0)} to prepare, {seconds(m.run.median)} each{times}",
+        f"for {counts} {noun} of the derivative of the output with respect to the input, "
+        f"{m.method} is the cheapest that {agrees}: {seconds(m.prepare or 0.0)} to prepare, "
+        f"{seconds(m.run.median)} each{times}",
         m.method,
         evidence,
     )

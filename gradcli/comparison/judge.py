@@ -1,17 +1,17 @@
 """The verdict: Evidence in, Comparison out.
 
-An element of a method agrees when it lies within a band around the reference and that can be known;
+An element of a method agrees when it lies within a band around the reference and that is certain;
 it disagrees when it lies outside by more than the uncertainty of the two; else nothing is claimed.
 
-    band = rtol * max(|a|, |r|, floor * |r|_inf) + atol       u = u_method + u_reference
-    DISAGREE  |a - r| > band + u        AGREE  |a - r| <= band and u <= band        else INCONCLUSIVE
+    band = rtol * max(|a|, |r|, floor * |r|_inf) + atol     u = u_method + u_reference
+    DISAGREE  |a - r| > band + u       AGREE  |a - r| <= band and u <= band       else INCONCLUSIVE
 
-|r|_inf is taken over the block (of one output with respect to one input) that the element is in. A
-value that is not finite where the reference is disagrees; where the reference is NaN, nothing can be
-said.
+|r|_inf is taken over the block that the element is in, of one output with respect to one input. A
+value that is not finite disagrees where the reference is; of a reference that is no number nothing
+can be said.
 
-On an active kink, where the one-sided derivatives of the requested quantity differ, any value between
-them is accepted as a convention, and one outside disagrees.
+On an active kink, where the one-sided derivatives of the requested quantity differ, any value
+between them is accepted as a convention, and one outside disagrees.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def judge(evidence: Evidence, rtol: float | None = None, atol: float = 0.0) -> C
         reference,
         methods,
         kinks,
-        advise(methods, primal.forward),
+        advise(methods),
         (*problem.notes, *_sample_notes(evidence), *evidence.notes),
         counts,
         verdict,
@@ -419,7 +419,7 @@ def _elements(
 
 
 def _gap(a: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """|a - r|; 0 where both are the same infinity, NaN where either is no number or only one is infinite."""
+    """|a - r|; 0 for the same infinity twice, NaN where it would not be finite."""
     with np.errstate(invalid="ignore"):
         gap = np.where(a == r, 0.0, np.abs(a - r))
     return np.where(np.isinf(gap), np.nan, gap)
@@ -457,7 +457,7 @@ def _summary(
 
 
 def _worst_digits(own: _Field, truth: _Field, which: np.ndarray) -> float | None:
-    """The correct digits of the block that has the fewest, its errors relative to its largest element."""
+    """The correct digits of the block that has the fewest, relative to its largest element."""
     gap = np.nan_to_num(_gap(own.value, truth.value), nan=np.inf)
     digits = [
         _digits(float(np.max(gap[block][which[block]])), _largest(truth.value[block][which[block]]))

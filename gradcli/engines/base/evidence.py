@@ -41,15 +41,15 @@ class Evidence:
         primal_reason: Why there is no `file_primal`.
         reference: The float64 reverse graph.
         witness: The rule-free method that is to confirm it.
-        rounding: Three standard deviations of the reverse graph's results under random relative errors
-            of one float32 epsilon in every node: how large rounding errors are here.
+        rounding: Three standard deviations of the reverse graph's results under random relative
+            errors of one float32 epsilon in every node: how large rounding errors are here.
         twins: Methods of narrow width, the same graphs in float64.
         survey: Kinks and domain edges near the point.
         sides: One-sided derivatives, where the point lies on a kink.
         probes: The sample, when the witness or any method was not computed whole.
         notes: What did not fit.
-        primal_noise: Three standard deviations of the rounding errors of `file_primal`; None when not
-            measured.
+        primal_noise: Three standard deviations of the rounding errors of `file_primal`; None when
+            not measured.
     """
 
     problem: Problem
