@@ -31,7 +31,7 @@ class Derivative:
 
 
 def pick(values: Sequence[Value], names: Sequence[str] | None, role: str) -> list[Value]:
-    """The float values of these names, or all float ones when no names are given.
+    """The float values of these names, each once, or all float ones when no names are given.
 
     Raises:
         InternalError: When a name is not among the values.
@@ -41,7 +41,7 @@ def pick(values: Sequence[Value], names: Sequence[str] | None, role: str) -> lis
         return [v for v in known.values() if v.dtype.is_float]
     if missing := [name for name in names if name not in known]:
         raise InternalError(f"{', '.join(missing)}: not {role} of this graph")
-    return [known[name] for name in names]
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 def rule_card(node: Node, table: Table) -> Card:

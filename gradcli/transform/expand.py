@@ -44,6 +44,6 @@ def _once(graph: Graph, chosen: Callable[[Node], bool], table: Table) -> Graph:
             raise InternalError(f"{node.key} has no expansion")
         old = site(r.b, node)
         old.inputs = tuple(r.operands(node))
-        with r.b.serving(node.name):
+        with r.b.serving(node.origin or node.name):
             r.become(node, rule(old))
     return r.finish()

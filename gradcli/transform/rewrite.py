@@ -36,8 +36,9 @@ class Rewriter:
     ) -> None:
         """Take over inputs and constants; with `retype`, inputs get these dtypes and shapes."""
         for value in self.old.inputs:
-            new = value if retype is None else Value(value.name, *retype(value))
-            self.env[value] = self.b.adopt_input(new)
+            kind = (value.dtype, value.shape) if retype is None else retype(value)
+            same = kind == (value.dtype, value.shape)
+            self.env[value] = self.b.adopt_input(value if same else Value(value.name, *kind))
         for value, array in self.old.constants.items():
             self.env[value] = self.b.adopt_constant(value, array)
 
@@ -47,28 +48,30 @@ class Rewriter:
 
     def copy(self, node: Node) -> None:
         """Carry a node over; the types of an unknown operator stay."""
-        if node.key not in self.table:
-            self.carry(node)
-        else:
-            self.become(node, self.place(node, self.operands(node)))
+        self.become(node, self.place(node, self.operands(node)))
 
     def place(self, node: Node, operands: Vars) -> Vars:
-        """Put a node on these operands: the very node, if they are its own; else with new types."""
+        """Put a node on these operands: the very node, if they are its own; else with new types.
+
+        The types of an operator without a card stay.
+        """
         given = [None if x is None else x.value for x in operands]
-        if not node.subgraphs() and given == list(node.inputs):
+        if given == list(node.inputs) and not node.subgraphs():
             self.b.nodes.append(node)
             return [None if v is None else self.b.var(v) for v in node.outputs]
-        return self.b.copy(self.rebound(node), operands)
+        if node.key in self.table:
+            return self.b.copy(self.rebound(node), operands)
+        return self.typed(node, operands, [None if v is None else v.shape for v in node.outputs])
 
-    def carry(self, node: Node, shapes: bool = True) -> None:
-        """Carry a node over with the types that it has, or with its dtypes alone."""
+    def typed(self, node: Node, operands: Vars, shapes: Sequence[Shape | None]) -> Vars:
+        """Put a node on these operands, with results of the dtypes that it has and these shapes."""
+        given = [None if x is None else x.value for x in operands]
         made = [
-            None if v is None else Value(v.name, v.dtype, v.shape if shapes else None)
-            for v in node.outputs
+            None if v is None else Value(v.name, v.dtype, shape)
+            for v, shape in zip(node.outputs, shapes, strict=True)
         ]
-        given = [None if x is None else x.value for x in self.operands(node)]
-        self.b.emit(self.rebound(node).on(given, made))
-        self.become(node, [None if v is None else self.b.var(v) for v in made])
+        self.b.nodes.append(self.rebound(node).on(given, made))
+        return [None if v is None else self.b.var(v) for v in made]
 
     def rebound(self, node: Node) -> Node:
         """The node, its bodies capturing what the captured values have become."""

@@ -80,12 +80,9 @@ class _Simplifier(Rewriter):
             return
         if key is not None:
             self._seen[key] = len(self.b.nodes)
-        if node.key not in self.table:
-            self.carry(node)
-            return
         results = self.place(node, given)
         self.become(node, results)
-        if results and results[0] is not None:
+        if given and results[0] is not None:
             self._made[results[0].value] = self.b.nodes[-1]
 
     def _constant(self, value: Value | None, array: np.ndarray | None) -> Var | None:

@@ -84,10 +84,14 @@ class _Specialiser(Rewriter):
         elif node.key in self.table:
             self._infer(node)
         else:
-            self.carry(node, shapes=False)
+            self._unknown(node)
         for value in node.makes():
             if value.name in self.shapes and not is_static(self.env[value].shape):
                 self._declare(value)
+
+    def _unknown(self, node: Node) -> None:
+        """Carry over a node of whose results nothing is known but their dtypes."""
+        self.become(node, self.typed(node, self.operands(node), [None] * len(node.outputs)))
 
     def _declare(self, value: Value) -> None:
         """Give what the last node made under this name the shape that is known of it."""
@@ -119,7 +123,7 @@ class _Specialiser(Rewriter):
             if all(x is None or x.shape is not None for x in operands):
                 raise
             # After an operator that is not known, not even ranks are.
-            self.carry(node, shapes=False)
+            self._unknown(node)
         except (ValueError, IndexError, AssertionError) as error:
             shapes = ", ".join("absent" if x is None else str(x.shape) for x in operands)
             raise ModelError(

@@ -145,7 +145,7 @@ def test_absent_operands_at_the_end_are_dropped():
     assert len(b.nodes[-1].inputs) == 1
     top = b.constant(1.0, F64)
     b.op("Clip", x, None, top)
-    assert b.nodes[-1].inputs == (x.value, None, top.value)
+    assert list(b.nodes[-1].inputs) == [x.value, None, top.value]
 
 
 def test_nodes_serve_the_node_that_they_are_made_for():
