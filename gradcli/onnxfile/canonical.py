@@ -15,7 +15,8 @@ import numpy as np
 from gradcli.errors import ModelError
 from gradcli.graph import CANONICAL_OPSET, Var, is_static
 from gradcli.onnxfile import schemas
-from gradcli.onnxfile.draft import Call, Draft
+from gradcli.onnxfile.call import Call
+from gradcli.onnxfile.draft import Draft
 
 Upgrade = Callable[[Draft, Call], Call | tuple[Call, ...]]
 

@@ -15,7 +15,7 @@ from gradcli.onnxfile.tensors import CODES, NUMBERS, to_proto
 if TYPE_CHECKING:
     import onnx
 
-    from gradcli.onnxfile.draft import Call
+    from gradcli.onnxfile.call import Call
 
 _SMALL = 1024
 """Only constants of so many elements can be shapes, axes or counts, and are shown to inference."""

@@ -12,7 +12,8 @@ from gradcli.errors import ModelError
 from gradcli.graph import Builder, DType, Graph, OpTable, Shape, Value, Var
 from gradcli.onnxfile import attributes, canonical, schemas
 from gradcli.onnxfile.budget import MAX_OPSET, MIN_OPSET, Budget, Meter
-from gradcli.onnxfile.draft import Call, Draft
+from gradcli.onnxfile.call import Call
+from gradcli.onnxfile.draft import Draft
 from gradcli.onnxfile.external import Folder
 from gradcli.onnxfile.frame import Frame, Name
 from gradcli.onnxfile.functions import Functions, domain_of

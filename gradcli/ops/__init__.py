@@ -1,6 +1,18 @@
 """What gradcli knows of each ONNX operator: `OPS`, one card an operator, one file a family."""
 
-from gradcli.ops import conv, elementwise, index, linalg, logic, norm, pool, reduce, shape, source
+from gradcli.ops import (
+    arrange,
+    conv,
+    elementwise,
+    index,
+    linalg,
+    logic,
+    norm,
+    pool,
+    reduce,
+    shape,
+    source,
+)
 from gradcli.ops.card import REQUIRED, Card, Site, Table
 
 OPS = Table(
@@ -12,6 +24,7 @@ OPS = Table(
     norm.CARDS,
     reduce.CARDS,
     shape.CARDS,
+    arrange.CARDS,
     index.CARDS,
     source.CARDS,
 )

@@ -140,6 +140,7 @@ class Card:
         edge_of: The place of the operand that comes to the edge when it moves; while only others
             move, the edge stays where it is.
         holomorphic: Whether the complex step may go through it.
+        rounds: Whether evaluating it rounds; False for operators that only choose or move elements.
         since: The opset whose form this is, when born after the canonical one; else 0.
     """
 
@@ -162,6 +163,7 @@ class Card:
     edge: str = ""
     edge_of: int = 0
     holomorphic: bool = True
+    rounds: bool = True
     since: int = 0
 
     @property

@@ -149,6 +149,7 @@ ARITHMETIC = (
         lambda s: s.b.op("Sign", s.x),
         kinks=_kink_at_zero,
         convention="0 at 0",
+        rounds=False,
     ),
 )
 
@@ -261,6 +262,7 @@ ACTIVATIONS = (
         lambda s: s.x > 0.0,
         kinks=_kink_at_zero,
         convention="0 at 0",
+        rounds=False,
     ),
     elementwise(
         "LeakyRelu",
@@ -363,6 +365,7 @@ EXTREMA = (
         inputs=VARIADIC,
         kinks=_tie(1),
         convention="equal shares among ties",
+        rounds=False,
     ),
     elementwise(
         "Min",
@@ -371,6 +374,7 @@ EXTREMA = (
         inputs=VARIADIC,
         kinks=_tie(-1),
         convention="equal shares among ties",
+        rounds=False,
     ),
     elementwise(
         "Clip",
@@ -382,6 +386,7 @@ EXTREMA = (
         infer=same,
         kinks=_clip_kink,
         convention="1 on the closed interval; min and max have their part strictly outside",
+        rounds=False,
     ),
 )
 

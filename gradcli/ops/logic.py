@@ -126,6 +126,7 @@ CHOICE = (
         batch=batch_elementwise,
         over=(1, 2),
         flat={"condition": "true or false"},
+        rounds=False,
     ),
 )
 

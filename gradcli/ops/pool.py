@@ -222,6 +222,7 @@ CARDS = (
         attrs={**POOL_ATTRS, "storage_order": 0},
         kinks=_max_pool_kinks,
         convention="the first of the greatest elements, in row-major order, takes all",
+        rounds=False,
     ),
     linear(
         "AveragePool",
@@ -247,5 +248,6 @@ CARDS = (
         infer=_plane_types,
         kinks=_global_kinks,
         convention="elements that tie share evenly, as in ReduceMax",
+        rounds=False,
     ),
 )

@@ -200,6 +200,7 @@ def _extremum(op: str, fold: Callable[..., Array], sign: int) -> Card:
         flat=FLAT,
         kinks=_gap(sign),
         convention="elements that tie share evenly",
+        rounds=False,
     )
 
 

@@ -20,13 +20,6 @@ ROUNDED = (
 """What an operator may round inside itself, where only the number system sees it."""
 
 
-CHOOSING = (
-    *("Relu", "Abs", "Max", "Min", "Clip", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"),
-    *("TopK", "Where", "Gather", "GatherElements", "GatherND", "Concat", "Split", "Pad"),
-)
-"""Operators that only choose or move elements, and round nothing."""
-
-
 def shaken(table: Table, rng: np.random.Generator, eps: float = 2.0**-52) -> Table:
     """Cards that compute as these do, each with relative errors of `eps`, up or down at random.
 
@@ -40,7 +33,7 @@ def shaken(table: Table, rng: np.random.Generator, eps: float = 2.0**-52) -> Tab
 
 
 def _rounds(card: Card) -> bool:
-    return card.impl is not None and card.kind != "flat" and card.op not in CHOOSING
+    return card.impl is not None and card.kind != "flat" and card.rounds
 
 
 def _shake(card: Card, rng: np.random.Generator, eps: float) -> Card:

@@ -1,6 +1,7 @@
 """One file a family, as in gradcli/ops; `TABLE` joins them."""
 
 from tests.ops.rows import (
+    arrange,
     conv,
     elementwise,
     index,
@@ -23,6 +24,7 @@ ROWS: tuple[Row, ...] = (
     *norm.ROWS,
     *reduce.ROWS,
     *shape.ROWS,
+    *arrange.ROWS,
     *index.ROWS,
     *source.ROWS,
 )
