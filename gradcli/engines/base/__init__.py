@@ -2,6 +2,7 @@
 
 from gradcli.engines.base.evidence import Evidence, Sides
 from gradcli.engines.base.linearised import Linearised
+from gradcli.engines.base.local import WrongRule, wrong_rule
 from gradcli.engines.base.outcome import Outcome, Times
 from gradcli.engines.base.primal import EPS, Line, Point, Primal
 from gradcli.engines.base.program import (
@@ -40,10 +41,12 @@ __all__ = [
     "Survey",
     "Times",
     "Watch",
+    "WrongRule",
     "chunk_width",
     "compile_graph",
     "shake",
     "shaken",
     "spread",
     "survey",
+    "wrong_rule",
 ]

@@ -1,0 +1,127 @@
+"""Each operator's rules, one node at a time at its actual operands, against the complex step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gradcli.errors import GradcliError
+from gradcli.graph import Builder, DType, Graph, Node, Var
+from gradcli.interpret import Evaluator
+from gradcli.numbers import Array, complex_, real
+from gradcli.ops import Card, Table
+from gradcli.problem import Problem
+from gradcli.transform import expand, jvp, vjp
+
+STEP = 1e-30
+"""Of the complex step, relative to nothing: there is no subtraction in it."""
+
+WRONG = 1e-8
+"""A relative difference that no rounding of a single operator makes."""
+
+Rule = Literal["jvp", "vjp"]
+
+
+@dataclass(frozen=True)
+class WrongRule:
+    """A node whose rule does not give the derivative of its own primal.
+
+    Attributes:
+        node: The user's node.
+        op: The operator whose rule it is: the node's, or one of its expansion.
+        error: The relative error of the inner product of its derivative with random directions.
+    """
+
+    node: str
+    op: str
+    error: float
+
+
+def wrong_rule(problem: Problem, rule: Rule) -> WrongRule | None:
+    """The first node with a wrong jvp or vjp rule, by its own operands at the problem's point.
+
+    Inner products w.(J v) along random v and w are held against the complex step through the
+    operator's `impl`, which uses no rule. Every node is evaluated a few times, by itself.
+
+    Args:
+        problem: The question.
+        rule: Which rule to look at.
+    """
+    rng = np.random.default_rng(problem.seed)
+    for node, operands in _nodes(problem):
+        card = problem.table.get(node.key)
+        if card is None or getattr(card, rule) is None or _on_kink(card, node, operands):
+            continue
+        try:
+            error = _error(node, operands, rule, problem.table, rng)
+        except GradcliError:
+            # A node that cannot be looked at alone is not accused.
+            continue
+        if error > WRONG:
+            return WrongRule(node.origin or node.name, node.key, error)
+    return None
+
+
+def _nodes(problem: Problem) -> Iterator[tuple[Node, Sequence[Array]]]:
+    graph = expand(problem.exact, table=problem.table)
+    seen: list[tuple[Node, Sequence[Array]]] = []
+    Evaluator(graph, table=problem.table).run(
+        problem.point, observe=lambda node, operands, _: seen.append((node, operands))
+    )
+    return iter(seen)
+
+
+def _on_kink(card: Card, node: Node, operands: Sequence[Array]) -> bool:
+    """Whether a convention decides here, which nobody can call wrong."""
+    if card.kinks is None:
+        return False
+    margin, _ = card.kinks(real, *operands, **node.attrs)
+    return bool(np.any(np.asarray(margin) == 0))
+
+
+def _error(
+    node: Node, operands: Sequence[Array], rule: Rule, table: Table, rng: np.random.Generator
+) -> float:
+    graph, point = _alone(node, operands, table)
+    wrt = list(point)
+    if not wrt or not any(v.dtype.is_float for v in graph.outputs):
+        return 0.0
+    v = {name: rng.standard_normal(x.shape) for name, x in point.items()}
+    moved = {name: x + 1j * STEP * v[name] for name, x in point.items()}
+    y_dot = {k: np.imag(y) / STEP for k, y in Evaluator(graph, complex_, table).run(moved).items()}
+    w = {name: rng.standard_normal(np.shape(y)) for name, y in y_dot.items()}
+    true = sum(float(np.sum(w[name] * y_dot[name])) for name in w)
+    size = sum(float(np.sum(np.abs(w[name] * y_dot[name]))) for name in w)
+    derivative = (jvp if rule == "jvp" else vjp)(graph, wrt, table=table)
+    given = v if rule == "jvp" else w
+    feeds = {**point, **{made: given[name] for name, made in derivative.directions.items()}}
+    made = Evaluator(derivative.graph, real, table).run(feeds)
+    other = w if rule == "jvp" else v
+    ours = sum(float(np.sum(other[k] * made[name])) for k, name in derivative.results.items())
+    if not np.isfinite(true) or size == 0.0:
+        return 0.0
+    return abs(ours - true) / size if np.isfinite(ours) else np.inf
+
+
+def _alone(
+    node: Node, operands: Sequence[Array], table: Table
+) -> tuple[Graph, dict[str, np.ndarray]]:
+    """A graph of this node only, its floats as inputs, and the point it is at."""
+    b = Builder(table)
+    point: dict[str, np.ndarray] = {}
+    given: list[Var | None] = []
+    for k, x in enumerate(operands):
+        if x is None:
+            given.append(None)
+        elif real.is_number(x):
+            name = f"x{k}"
+            point[name] = np.asarray(x)
+            given.append(b.input(name, DType.FLOAT64, np.shape(x)))
+        else:
+            given.append(b.constant(np.asarray(x)))
+    made = b.ops(node.key, *given, outputs=len(node.outputs), **node.attrs)
+    wanted = [y for y, old in zip(made, node.outputs, strict=True) if old is not None]
+    return b.graph([y for y in wanted if y.dtype.is_float]), point
