@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -27,10 +28,10 @@ from gradcli.engines.base import (
     spread,
     survey,
 )
-from gradcli.errors import CannotError, GradcliError, UnsupportedError
+from gradcli.errors import CannotError, GradcliError, UnsupportedError, UsageError
 from gradcli.graph import DType
 from gradcli.interpret import Evaluator
-from gradcli.problem import Problem
+from gradcli.problem import Key, Problem
 
 BUDGET = 60.0
 RUNS = 10
@@ -45,8 +46,20 @@ SMALLEST = 2
 ALONG = 8
 """Random directions in a sample."""
 
+REFERENCE_SHARE = 0.15
+"""The part of the budget that the reference may take; what its rounding takes, again."""
+
 WITNESS_SHARE = 0.25
-"""The part of the budget that the witness may take."""
+"""The part of the budget that a witness may take."""
+
+SIDES_SHARE = 0.1
+"""The part of the budget that one-sided derivatives may take."""
+
+ENTRIES = 10_000_000
+"""The largest Jacobian that is compared: every method's is held in memory."""
+
+SURE = 1e-6
+"""A witness more certain of an element than this, relative, sees no kink there."""
 
 WHOLE = 4096
 """Directions above which a witness samples, however cheap each is."""
@@ -86,7 +99,12 @@ def measure(
         runs: Timed runs of each method, fewer where the budget ends first, never less than one.
         warmup: Runs before those, not timed.
         progress: Called with a few words before each step.
+
+    Raises:
+        UsageError: When the Jacobian is too large to be held once for each method.
+        UnsupportedError: When the primal itself cannot be evaluated.
     """
+    _refuse_huge(problem)
     tell = progress or (lambda _: None)
     clock = _Clock(budget)
     options = options or Options()
@@ -105,8 +123,8 @@ def measure(
     base = _probes(problem)
     reference, rounding = _reference(in_double, base, clock)
     tell("witness")
-    witness, probes = _witness(problem, options, base, clock, on_kink=bool(found.ties))
-    sides = _sides(problem, probes or base, clock) if found.ties else None
+    witness = _witness(problem, base, clock)
+    sides = _sides(problem, witness, base, clock) if found.ties else None
 
     outcomes = []
     twins = {}
@@ -125,10 +143,10 @@ def measure(
             outcome = _outcome(ENGINES[name], problem, options, base, share, runs, warmup)
         outcomes.append(outcome)
         if not ENGINES[name].exact and problem.dtype is not DType.FLOAT64:
-            twin = _twin(ENGINES[name], in_double, options, base, outcome, reference, clock)
+            twin = _twin(ENGINES[name], in_double, base, outcome, reference, clock)
             if twin is not None:
                 twins[name] = twin
-    sampled = any(o.sampled for o in (*outcomes, witness))
+    sampled = any(o.sampled for o in (*outcomes, witness, reference))
     return Evidence(
         problem,
         tuple(outcomes),
@@ -145,6 +163,14 @@ def measure(
         base if sampled else None,
         primal_noise=noise,
     )
+
+
+def _refuse_huge(problem: Problem) -> None:
+    if problem.operator == "jacobian" and problem.rows * problem.columns > ENTRIES:
+        raise UsageError(
+            f"a Jacobian of {problem.rows} x {problem.columns} numbers is too large to compare",
+            "choose fewer with --of and --wrt, or --operator vjp or jvp",
+        )
 
 
 class _Clock:
@@ -222,7 +248,7 @@ def _some(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def _fewer(probes: Probes, count: int) -> Probes:
     """A part of a sample that takes at most about `count` directions."""
-    tensors = max(1, len(probes.wrt))
+    tensors = max(1, len(probes.wrt), len(probes.of))
     along = min(probes.directions, max(1, count // 4)) if probes.directions else 0
     each = max(1, (count - along) // tensors)
     return Probes(
@@ -232,86 +258,52 @@ def _fewer(probes: Probes, count: int) -> Probes:
     )
 
 
-# ---- the reference -------------------------------------------------------------------------------
+# ---- running one method --------------------------------------------------------------------------
 
 
-def _reference(in_double: Problem, base: Probes, clock: _Clock) -> tuple[Outcome, Estimate | None]:
-    """The float64 reverse graph, and the same with float32 roundings."""
-    engine = ENGINES["reverse"]
-    start = time.perf_counter()
+def _caught(name: str, make: Callable[[], Outcome]) -> Outcome:
+    """What comes of a method. When it breaks, that is a row that says how; the others go on."""
     try:
-        program = Program(engine, in_double)
-        prepared = time.perf_counter() - start
-        probes = base if program.count() > WHOLE else None
-        start = time.perf_counter()
-        estimate = program.run(probes)
-        took = time.perf_counter() - start
+        return make()
+    except (CannotError, UnsupportedError) as error:
+        return Outcome(name, "skipped", error.message)
+    except MemoryError:
+        return Outcome(name, "skipped", "it does not fit into memory")
     except GradcliError as error:
-        return _not_computed("reverse", error), None
+        return Outcome(name, "failed", error.message)
+    except Exception as error:  # noqa: BLE001 # whatever is wrong with a method, the report says it
+        return Outcome(name, "failed", f"{type(error).__name__}: {error}")
+
+
+def _computed(
+    engine: Engine,
+    problem: Problem,
+    options: Options,
+    base: Probes,
+    share: float,
+    most: int | None = None,
+) -> tuple[Outcome, Program, Probes | None]:
+    """One method prepared and run, on the whole or on the sample that fits into `share` seconds."""
+    start = time.perf_counter()
+    program = Program(engine, problem, options)
+    prepared = time.perf_counter()
+    end = start + share
+    probes = _affordable(program, base, max(0.8 * (end - prepared), 0.0), most)
+    running = time.perf_counter()
+    estimate = program.run(probes, deadline=end)
+    took = time.perf_counter() - running
     outcome = Outcome(
-        "reverse",
+        engine.name,
         "computed",
         estimate=estimate,
-        prepare=prepared,
+        level=program.level,
+        dtype=DType.FLOAT64 if engine.exact else problem.dtype,
+        prepare=prepared - start,
         run=Times((took,)),
         evaluations=program.evaluations,
         sampled=estimate.known is not None,
     )
-    return outcome, _rounding(
-        engine, in_double, estimate, probes
-    ) if took < clock.left() * 0.05 else None
-
-
-def _rounding(
-    engine: Engine, in_double: Problem, plain: Estimate, probes: Probes | None
-) -> Estimate:
-    """The spread of a method's results when every rounding of float32 is made at random."""
-    rng = np.random.default_rng(in_double.seed)
-    table = shaken(in_double.table, rng, DType.FLOAT32.eps)
-    program = Program(engine, replace(in_double, table=table))
-    runs = [program.run(probes) for _ in range(SHAKES)]
-    blocks = {
-        key: spread((run.blocks[key] for run in runs), block) for key, block in plain.blocks.items()
-    }
-    along = spread((run.along for run in runs), plain.along) if len(plain.along) else plain.along
-    return Estimate(blocks, plain.known, along)
-
-
-# ---- the witness ---------------------------------------------------------------------------------
-
-
-def _witness(
-    problem: Problem, options: Options, base: Probes, clock: _Clock, *, on_kink: bool
-) -> tuple[Outcome, Probes | None]:
-    """The best rule-free method that works here, on the whole or on a sample."""
-    share = clock.budget * WITNESS_SHARE
-    last = Outcome("none", "skipped", "no rule-free method was tried")
-    for name in WITNESSES[1:] if on_kink else WITNESSES:
-        try:
-            start = time.perf_counter()
-            program = Program(ENGINES[name], problem, Options())
-            prepared = time.perf_counter() - start
-            probes = _affordable(program, base, share, most=WHOLE)
-            start = time.perf_counter()
-            estimate = program.run(probes, deadline=start + 2 * share)
-        except GradcliError as error:
-            last = _not_computed(name, error)
-            continue
-        took = Times((time.perf_counter() - start,))
-        return (
-            Outcome(
-                name,
-                "computed",
-                estimate=estimate,
-                level=program.level,
-                prepare=prepared,
-                run=took,
-                evaluations=program.evaluations,
-                sampled=estimate.known is not None,
-            ),
-            probes,
-        )
-    return last, None
+    return outcome, program, probes
 
 
 def _affordable(
@@ -323,18 +315,18 @@ def _affordable(
         CannotError: When not even a small sample fits.
     """
     count = program.count()
-    sample = program.count(base)
-    if count <= sample:
+    if count <= 1:
         return None
     chunk = program.map.width if program.map.pads else 1
     unit = _unit_seconds(program, base, share)
     if math.ceil(count / chunk) * unit <= share and (most is None or count <= most):
         return None
+    sample = program.count(base)
     fitting = chunk * int(share / unit) if unit > 0 else sample
     if fitting < SMALLEST:
         raise CannotError(
-            f"one direction takes {unit:.2g} s, so not even {SMALLEST} of the {count} directions of "
-            f"the answer fit into its share of the budget, {share:.2g} s",
+            f"one direction takes {unit:.2g} s, so not even {SMALLEST} of the {count} directions "
+            f"of the answer fit into its share of the budget, {share:.2g} s",
             "raise --budget",
         )
     return base if sample <= fitting else _fewer(base, fitting)
@@ -358,27 +350,134 @@ def _unit_seconds(program: Program, base: Probes, share: float) -> float:
     return min(taken)
 
 
-def _sides(problem: Problem, probes: Probes, clock: _Clock) -> Sides | None:
-    """One-sided derivatives along the sampled coordinates."""
+def timed(call: Callable[[], object], seconds: float, runs: int, warmup: int) -> Times:
+    """Time a call: at most `runs` times within `seconds`, after warming up; at least once."""
+    end = time.perf_counter() + max(seconds, 0.0)
+    for _ in range(warmup):
+        if time.perf_counter() < end:
+            call()
+    times: list[float] = []
+    while len(times) < max(1, runs):
+        start = time.perf_counter()
+        call()
+        stop = time.perf_counter()
+        times.append(stop - start)
+        if stop + times[-1] > end:
+            break
+    return Times(tuple(times))
+
+
+# ---- the reference -------------------------------------------------------------------------------
+
+
+def _reference(in_double: Problem, base: Probes, clock: _Clock) -> tuple[Outcome, Estimate | None]:
+    """The float64 reverse graph, and the same with float32 roundings."""
+    engine = ENGINES["reverse"]
+    share = clock.budget * REFERENCE_SHARE
+    rounding: list[Estimate] = []
+
+    def make() -> Outcome:
+        made = _computed(engine, in_double, Options(), base, share, WHOLE)
+        rounding.extend(_rounding(engine, in_double, *made, clock))
+        return made[0]
+
+    return _caught(engine.name, make), next(iter(rounding), None)
+
+
+def _rounding(
+    engine: Engine,
+    in_double: Problem,
+    outcome: Outcome,
+    program: Program,
+    probes: Probes | None,
+    clock: _Clock,
+) -> list[Estimate]:
+    """The spread of a method's results when every rounding of float32 is made at random.
+
+    Empty when there is no time for it.
+    """
+    plain = outcome.estimate
+    end = time.perf_counter() + clock.budget * REFERENCE_SHARE
+    if plain is None or SHAKES * (_seconds(outcome) + outcome.prepare) > end - time.perf_counter():
+        return []
+    rng = np.random.default_rng(in_double.seed)
+    table = shaken(in_double.table, rng, DType.FLOAT32.eps)
+    program = Program(engine, replace(in_double, table=table))
+    runs = [program.run(probes) for _ in range(SHAKES)]
+    blocks = {
+        key: spread((run.blocks[key] for run in runs), block) for key, block in plain.blocks.items()
+    }
+    along = spread((run.along for run in runs), plain.along) if len(plain.along) else plain.along
+    return [Estimate(blocks, plain.known, along)]
+
+
+# ---- the witness ---------------------------------------------------------------------------------
+
+
+def _witness(problem: Problem, base: Probes, clock: _Clock) -> Outcome:
+    """The best rule-free method that works here, on the whole or on a sample."""
+    outcome = Outcome("none", "skipped", "no rule-free method was tried")
+    for name in WITNESSES:
+        share = min(clock.budget * WITNESS_SHARE, 0.5 * clock.left())
+        outcome = _caught(name, partial(_witnessed, ENGINES[name], problem, base, share))
+        if outcome.estimate is not None:
+            break
+    return outcome
+
+
+def _witnessed(engine: Engine, problem: Problem, base: Probes, share: float) -> Outcome:
+    return _computed(engine, problem, Options(), base, share, WHOLE)[0]
+
+
+def _sides(problem: Problem, witness: Outcome, base: Probes, clock: _Clock) -> Sides | None:
+    """One-sided derivatives along the coordinates at which the witness is not sure of one slope."""
     left = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
     right = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
     doubt = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
+    along = one_sided(problem, problem.point)
     if problem.operator == "jvp":
-        found = one_sided(problem, problem.point, problem.tangents)
+        found = along(problem.tangents)
         for of in problem.of:
             left[of, ""], right[of, ""], doubt[of, ""] = (side[of] for side in found)
         return Sides(left, right, doubt)
-    end = time.perf_counter() + clock.left() * 0.25
-    for name in problem.wrt:
-        for index in probes.wrt[name]:
-            if time.perf_counter() > end:
-                break
-            direction = {n: np.zeros(problem.shape(n)) for n in problem.wrt}
-            direction[name].reshape(-1)[index] = 1.0
-            found = one_sided(problem, problem.point, direction)
-            for blocks, side in zip((left, right, doubt), found, strict=True):
-                _put(problem, blocks, name, int(index), side, absolute=blocks is doubt)
+    end = time.perf_counter() + clock.budget * SIDES_SHARE
+    for name, index in _unsure(problem, witness.estimate, base):
+        if time.perf_counter() > end:
+            break
+        direction = {n: np.zeros(problem.shape(n)) for n in problem.wrt}
+        direction[name].reshape(-1)[index] = 1.0
+        for blocks, side in zip((left, right, doubt), along(direction), strict=True):
+            _put(problem, blocks, name, index, side, absolute=blocks is doubt)
     return Sides(left, right, doubt)
+
+
+def _unsure(problem: Problem, seen: Estimate | None, base: Probes) -> Iterator[tuple[str, int]]:
+    """Coordinates, the sampled ones first, whose derivatives a witness does not know well."""
+    for name in problem.wrt:
+        columns = int(np.prod(problem.shape(name)))
+        if seen is None or not seen.uncertainty:
+            yield from ((name, int(index)) for index in base.wrt[name])
+            continue
+        unsure = np.zeros(columns, bool)
+        for key in problem.keys:
+            if key[1] == name:
+                unsure |= np.any(_vague(seen, key).reshape(-1, columns), axis=0)
+        for index in (*base.wrt[name], *np.flatnonzero(unsure)):
+            if unsure[index]:
+                unsure[index] = False
+                yield name, int(index)
+
+
+def _vague(seen: Estimate, key: Key) -> np.ndarray:
+    """Elements of a block that were computed, and are uncertain by more than a trifle."""
+    value, doubt = seen.blocks[key], seen.uncertainty.get(key)
+    known = np.ones(value.shape, bool) if seen.known is None else seen.known[key]
+    if doubt is None:
+        return known
+    finite = known & np.isfinite(value)
+    largest = np.max(np.abs(value), where=finite, initial=0.0)
+    size = np.where(finite, np.abs(value), 0.0)
+    return known & ~(doubt <= SURE * np.maximum(size, 1e-3 * largest))
 
 
 def _put(
@@ -415,82 +514,45 @@ def _outcome(
     warmup: int,
 ) -> Outcome:
     """One method, prepared, run and timed within its share of the budget."""
-    for library in engine.imports:
-        importlib.import_module(library)
-    start = time.perf_counter()
-    try:
-        program = Program(engine, problem, options)
-        prepared = time.perf_counter() - start
-        left = share - prepared
-        probes = _affordable(program, base, max(left, 0.0) * 0.8)
-        estimate = program.run(probes, deadline=start + share)
-        evaluations = program.evaluations
+
+    def make() -> Outcome:
+        for library in engine.imports:
+            importlib.import_module(library)
+        end = time.perf_counter() + share
+        outcome, program, probes = _computed(engine, problem, options, base, share)
         program.judging(False)
-        left = min(REPEATING, share - (time.perf_counter() - start))
+        left = min(REPEATING, end - time.perf_counter())
+        if not program.judges and _seconds(outcome) > left:
+            # It has been timed already, once; there is no time for more.
+            return outcome
         times = timed(lambda: program.run(probes, point={}), left, runs, warmup)
-    except GradcliError as error:
-        return _not_computed(engine.name, error)
-    except MemoryError:
-        return Outcome(engine.name, "skipped", "it does not fit into memory")
-    return Outcome(
-        engine.name,
-        "computed",
-        estimate=estimate,
-        level=program.level,
-        dtype=DType.FLOAT64 if engine.exact else problem.dtype,
-        prepare=prepared,
-        run=times,
-        evaluations=evaluations,
-        sampled=estimate.known is not None,
-    )
+        return replace(outcome, run=times)
+
+    return _caught(engine.name, make)
 
 
 def _twin(
     engine: Engine,
     in_double: Problem,
-    options: Options,
     base: Probes,
     outcome: Outcome,
     reference: Outcome,
     clock: _Clock,
 ) -> Estimate | None:
-    """The same method's graph in float64, to tell a wrong rule from rounding."""
-    if outcome.status != "computed":
+    """The same method's graph in float64, to tell a wrong rule from rounding.
+
+    Where there is none the cause of a disagreement stays open; the verdict does not depend on it.
+    """
+    if outcome.estimate is None:
         return None
     if engine.name == "reverse" and not reference.sampled:
         return reference.estimate
-    try:
-        program = Program(engine, in_double, options)
-        return program.run(_affordable(program, base, clock.left() * 0.2))
-    except GradcliError:
-        # The cause of a disagreement then stays open; the verdict does not depend on it.
-        return None
-
-
-def timed(call: Callable[[], object], seconds: float, runs: int, warmup: int) -> Times:
-    """Time a call: at most `runs` times within `seconds`, after warming up; at least once."""
-    end = time.perf_counter() + max(seconds, 0.0)
-    for _ in range(warmup):
-        if time.perf_counter() < end:
-            call()
-    times: list[float] = []
-    while len(times) < max(1, runs):
-        start = time.perf_counter()
-        call()
-        stop = time.perf_counter()
-        times.append(stop - start)
-        if stop + times[-1] > end:
-            break
-    return Times(tuple(times))
+    share = min(clock.budget * REFERENCE_SHARE, 0.5 * clock.left())
+    return _caught(engine.name, partial(_witnessed, engine, in_double, base, share)).estimate
 
 
 def _seconds(outcome: Outcome) -> float:
     return outcome.run.median if outcome.run else 0.0
-
-
-def _not_computed(name: str, error: GradcliError) -> Outcome:
-    out_of_depth = isinstance(error, CannotError | UnsupportedError)
-    return Outcome(name, "skipped" if out_of_depth else "failed", error.message)
 
 
 __all__ = ["BUDGET", "METHODS", "RUNS", "WARMUP", "file_primal", "measure", "timed"]

@@ -225,13 +225,25 @@ def _largest(r: np.ndarray) -> float:
     return float(np.max(np.abs(r), where=np.isfinite(r), initial=0.0))
 
 
-def _size(a: np.ndarray, truth: _Field) -> np.ndarray:
-    """What an element's error is relative to: it, or a part of the largest of its block."""
+def _size(evidence: Evidence, a: np.ndarray, truth: _Field) -> np.ndarray:
+    """What an element's error is relative to: it, or a part of the largest of its block.
+
+    A block that is zero within its uncertainty has no size of its own; it gets that of the whole
+    answer, and an answer that is all zeros that of the outputs.
+    """
     r = truth.value
+    whole = _largest(r) or _outputs(evidence)
     floor = np.zeros(len(r))
     for block in truth.blocks:
-        floor[block] = FLOOR * _largest(r[block])
+        own = _largest(r[block])
+        floor[block] = FLOOR * (own if own > _largest(truth.u[block]) else max(own, whole))
     return np.fmax(np.fmax(_finite(a), _finite(r)), floor)
+
+
+def _outputs(evidence: Evidence) -> float:
+    """The size that a derivative of the outputs might have; never 0."""
+    sizes = [_largest(np.asarray(y, np.float64)) for y in evidence.exact_primal.values()]
+    return max(*sizes, 1e-150) if sizes else 1e-150
 
 
 def _finite(x: np.ndarray) -> np.ndarray:
@@ -239,8 +251,8 @@ def _finite(x: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(x), np.abs(x), 0.0)
 
 
-def _band(a: np.ndarray, truth: _Field, rtol: float, atol: float) -> np.ndarray:
-    return rtol * _size(a, truth) + atol
+def _band(evidence: Evidence, a: np.ndarray, truth: _Field, rtol: float, atol: float) -> np.ndarray:
+    return rtol * _size(evidence, a, truth) + atol
 
 
 def _truth(evidence: Evidence) -> tuple[_Field | None, Reference]:
@@ -253,14 +265,14 @@ def _truth(evidence: Evidence) -> tuple[_Field | None, Reference]:
     # What is no number, or may be anything, was looked at in vain.
     seen = replace(seen, known=seen.known & ~np.isnan(seen.value) & np.isfinite(seen.u))
     active = _active(evidence)
-    sure = seen.known & ((seen.u <= _band(seen.value, seen, RESOLVED, 0.0)) | active)
+    sure = seen.known & ((seen.u <= _band(evidence, seen.value, seen, RESOLVED, 0.0)) | active)
     withdrawn = Reference(witness.method, witness.method, int(np.sum(sure)), elements)
     if reverse.estimate is None:
         return seen, _because(withdrawn, f"there is no float64 reverse graph: {reverse.reason}")
     exact = _field(evidence, reverse.estimate)
     smooth = seen.known & exact.known & ~active
     gap = _gap(seen.value, exact.value)
-    off = smooth & ~(gap <= _band(seen.value, exact, CONFIRM, 0.0) + seen.u)
+    off = smooth & ~(gap <= _band(evidence, seen.value, exact, CONFIRM, 0.0) + seen.u)
     if np.any(off):
         return seen, _because(
             withdrawn,
@@ -285,14 +297,18 @@ def _because(reference: Reference, reason: str) -> Reference:
 
 def _rounding(evidence: Evidence, exact: _Field) -> np.ndarray:
     """The uncertainty of a float64 AD result: its float32 rounding errors, scaled to float64."""
-    own = 8 * EPS * np.nan_to_num(np.abs(exact.value))
+    own: np.ndarray = 8 * EPS * _finite(exact.value)
     if evidence.rounding is None:
         return own + 64 * EPS * _largest(exact.value)
     coarse = _field(evidence, evidence.rounding, signed=False).value
     known = np.isfinite(coarse)
-    typical = float(np.sqrt(np.mean(np.square(coarse[known])))) if np.any(known) else 0.0
+    typical = np.zeros(len(coarse))
+    for block in exact.blocks:
+        here = coarse[block][known[block]]
+        typical[block] = np.sqrt(np.mean(np.square(here))) if here.size else 0.0
     scale = ROUNDING_FACTOR * EPS / DType.FLOAT32.eps
-    return own + scale * np.fmax(np.nan_to_num(coarse, posinf=0.0), 0.1 * typical)
+    u: np.ndarray = own + scale * np.fmax(np.nan_to_num(coarse, posinf=0.0), 0.1 * typical)
+    return u
 
 
 # ---- kinks ---------------------------------------------------------------------------------------
@@ -318,7 +334,7 @@ def _active(evidence: Evidence) -> np.ndarray:
     left, right = sides
     gap = np.nan_to_num(_gap(left.value, right.value))
     doubt = np.nan_to_num(left.u + right.u)
-    active: np.ndarray = gap > _band(left.value, right, RTOL[DType.FLOAT64], 0.0) + doubt
+    active: np.ndarray = gap > _band(evidence, left.value, right, RTOL[DType.FLOAT64], 0.0) + doubt
     # A sampled direction crosses every kink that a coordinate crosses; no side was taken along it.
     tail = len(active) - sum(
         int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys
@@ -395,7 +411,7 @@ def _elements(
     """The verdict of every element, as an index of _CODES; -1 where either side is not known."""
     a, r = own.value, truth.value
     u = own.u + truth.u
-    band = _band(a, truth, rtol, atol)
+    band = _band(evidence, a, truth, rtol, atol)
     known = own.known & truth.known
     gap = _gap(a, r)
     agree = (gap <= band) & (u <= band)
@@ -502,7 +518,7 @@ def _worst(
         name, index = _place(problem, place)
         both = float(left[place]), float(right[place])
         return Worst(name, index, float(own.value[place]), float(truth.value[place]), sides=both)
-    band = _band(own.value, truth, rtol, atol)
+    band = _band(evidence, own.value, truth, rtol, atol)
     gap = np.nan_to_num(_gap(own.value, truth.value), nan=np.inf)
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.where(gap == 0, 0.0, gap / band)
@@ -563,7 +579,7 @@ def _cause(
     # A spread that is no number has shown that anything may come of rounding.
     allowed = np.where(np.isinf(model), np.inf, allowed)
     gap = np.nan_to_num(_gap(own.value, truth.value), nan=np.inf)
-    if np.all((gap <= allowed + _band(own.value, truth, rtol, atol))[bad]):
+    if np.all((gap <= allowed + _band(evidence, own.value, truth, rtol, atol))[bad]):
         return Cause.ROUNDING, coarse
     return (
         Cause.RUNTIME,

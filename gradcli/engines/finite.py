@@ -296,29 +296,38 @@ def _side(here: Point, line: Line, sign: int) -> tuple[np.ndarray, np.ndarray]:
     return value, np.abs(value) + 2 * here.noise / abs(h)
 
 
-def one_sided(problem: Problem, point: Arrays, direction: Arrays) -> tuple[Arrays, Arrays, Arrays]:
-    """The derivatives just behind and just ahead of a point along a direction.
+Sided = Callable[[Arrays], tuple[Arrays, Arrays, Arrays]]
+"""From a direction, an array for each of `wrt`: left, right, and an uncertainty of either."""
+
+
+def one_sided(problem: Problem, point: Arrays) -> Sided:
+    """The derivatives just behind and just ahead of a point, along whatever direction is given.
 
     Both are those of the requested outputs, so an inactive tie gives two equal ones.
 
     Args:
         problem: What is differentiated.
         point: An array for each input.
-        direction: An array of its shape for each of `wrt`.
 
     Returns:
-        Left and right, the limits of (f(x + t v) - f(x)) / t for t below and above 0, and an
-        uncertainty that holds for either; each an array for each of `of`.
+        A function of a direction. It gives left and right, the limits of (f(x + t v) - f(x)) / t
+        for t below and above 0, and an uncertainty that holds for either; each an array for each
+        of `of`.
     """
     f = Primal(problem)
-    here, line = Point(f, point), Line.through(f.join(point), f.join(direction))
-    if line.scale == 0:
-        zeros = f.outputs(np.zeros_like(here.y))
-        return zeros, zeros, zeros
-    (left, left_doubt), (right, right_doubt) = (_side(here, line, sign) for sign in (-1, 1))
-    doubt = np.maximum(left_doubt, right_doubt)
-    behind, ahead, around = (f.outputs(y / line.scale) for y in (left, right, doubt))
-    return behind, ahead, around
+    here = f.at(point)
+
+    def along(direction: Arrays) -> tuple[Arrays, Arrays, Arrays]:
+        line = Line.through(here.x, f.join(direction))
+        if line.scale == 0:
+            zeros = f.outputs(np.zeros_like(here.y))
+            return zeros, zeros, zeros
+        (left, left_doubt), (right, right_doubt) = (_side(here, line, sign) for sign in (-1, 1))
+        doubt = np.maximum(left_doubt, right_doubt)
+        behind, ahead, around = (f.outputs(y / line.scale) for y in (left, right, doubt))
+        return behind, ahead, around
+
+    return along
 
 
 # ---- the engines --------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def test_one_sided_derivatives():
 
     asked = problem(f, [0.0, 1.0])
     direction = {"x": np.array([3.0, 0.0])}
-    left, right, doubt = one_sided(asked, asked.point, direction)
+    left, right, doubt = one_sided(asked, asked.point)(direction)
     assert np.abs(left["y"] - [-3.0, 0.0])[0] <= doubt["y"][0] < 1e-8
     assert np.abs(right["y"] - [9.0, 0.0])[0] <= doubt["y"][0]
     assert left["y"][1] == right["y"][1] == 0
@@ -162,7 +162,7 @@ def test_one_sided_derivatives():
 
 def test_one_sided_derivatives_at_a_jump_are_uncertain():
     asked = problem(lambda b, v: b.op("Floor", v), [1.0])
-    _, right, doubt = one_sided(asked, asked.point, {"x": np.ones(1)})
+    _, right, doubt = one_sided(asked, asked.point)({"x": np.ones(1)})
     assert right["y"].item() == 0
     assert doubt["y"].item() > 1
 

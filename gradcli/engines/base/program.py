@@ -49,7 +49,7 @@ class Probes:
 
     Attributes:
         wrt: For each of `wrt`: the flat indices of the elements sampled.
-        of: For each of `of`: likewise, for a jvp taken row by row.
+        of: For each of `of`: likewise, for what is taken row by row.
         along: For a gradient or vjp: random directions, one array [K, *shape] for each of `wrt`;
             the answer's inner product with each is sampled too.
     """
@@ -156,10 +156,15 @@ class Program:
         self.level: str = getattr(self.map, "level", "")
         self.evaluations = 0
 
+    @property
+    def judges(self) -> bool:
+        """Whether the method can estimate its own error, at extra cost."""
+        return hasattr(self.map, "judge")
+
     def judging(self, on: bool) -> None:
         """Whether a method that estimates its own error does so, at extra cost; on at first."""
-        if hasattr(self.map, "judge"):
-            self.map.judge = on
+        if self.judges:
+            self.map.judge = on  # type: ignore[attr-defined] # those that judge have it
 
     def count(self, probes: Probes | None = None) -> int:
         """How many directions a run takes."""
@@ -169,7 +174,7 @@ class Program:
         if p.operator in ("gradient", "vjp") and self.engine.mode == "pull":
             return 1
         if self.engine.mode == "pull":
-            return p.rows if probes is None or p.operator == "jacobian" else _sampled(probes.of)
+            return p.rows if probes is None else _sampled(probes.of)
         return p.columns if probes is None else _sampled(probes.wrt) + probes.directions
 
     def run(
@@ -190,7 +195,7 @@ class Program:
             tangents: For a jvp: other tangents.
             cotangents: For a vjp: other cotangents.
             deadline: The reading of `time.perf_counter` after which no further directions are
-                taken; what was not reached stays unknown.
+                taken, beyond the first; what was not reached stays unknown.
         """
         p = self.problem
         self.evaluations = 0
@@ -250,7 +255,7 @@ class Program:
         along, doubt = self._along(at, bars, weights, probes) if contracted else (NONE, NONE)
         filler = _Filler(p, probes.wrt if probes else None, "wrt")
         for chunk in filler.chunks(p.wrt, self.map.width):
-            if time.perf_counter() > deadline:
+            if self.evaluations and time.perf_counter() > deadline:
                 break
             images = self._apply(at, chunk.directions)
             for name, rows, indices in chunk.parts:
@@ -288,9 +293,9 @@ class Program:
         """Jacobian or jvp, from cotangents along the coordinates of `of`."""
         p = self.problem
         contracted = p.operator == "jvp"
-        filler = _Filler(p, probes.of if probes and contracted else None, "of")
+        filler = _Filler(p, probes.of if probes else None, "of")
         for chunk in filler.chunks(p.of, self.map.width):
-            if time.perf_counter() > deadline:
+            if self.evaluations and time.perf_counter() > deadline:
                 break
             images = self._apply(at, chunk.directions)
             for name, rows, indices in chunk.parts:
