@@ -55,6 +55,19 @@ class _Tuner(Rewriter):
         self.producers = graph.producers()
         self.relus = {n.inputs[0]: n.outputs[0] for n in graph.nodes if n.key == "Relu"}
         self.tanhs = {n.inputs[0]: n.outputs[0] for n in graph.nodes if n.key == "Tanh"}
+        self._primal = {n.name: n.key for n in graph.nodes if not n.origin}
+
+    def serves(self, node: Node) -> str:
+        """The operator of the primal node that a derived node serves; empty where it is unknown."""
+        return self._primal.get(node.origin, "") if node.origin else ""
+
+    def may_multiply(self, node: Node) -> bool:
+        """Whether a mask may be a product: 0 * infinity is NaN, and the mask may be there for that.
+
+        A network's own Where often keeps away what is infinite or NaN on the other branch, a
+        logarithm or a quotient; so does the Where that carries its tangents.
+        """
+        return self.serves(node) not in ("", "Where")
 
     def made_by(self, value: Value | None, op: str) -> Node | None:
         """The node that makes this value, if it is this operator."""
@@ -97,7 +110,7 @@ class Row:
 def _relu_mask(t: _Tuner, node: Node) -> Var | None:
     """Where(x > 0, d, 0) beside y = Relu(x): d * HardSigmoid(y), which stays in blocked layout."""
     mask, d, zero = node.inputs
-    compare = t.made_by(mask, "Greater")
+    compare = t.made_by(mask, "Greater") if t.may_multiply(node) else None
     if compare is None or d is None or d.dtype is not DType.FLOAT32 or not t.is_number(zero, 0.0):
         return None
     x, bound = compare.inputs
@@ -114,7 +127,7 @@ def _pooled_relu_mask(t: _Tuner, node: Node) -> Var | None:
     """The same mask behind a MaxPool of y: applied to what the pool sends back, unspread."""
     mask, d, zero = node.inputs
     compare, sent = t.made_by(mask, "Greater"), _sent_back(t, d)
-    if compare is None or sent is None or not t.is_number(zero, 0.0):
+    if compare is None or sent is None or not t.may_multiply(node) or not t.is_number(zero, 0.0):
         return None
     top = sent.pool.outputs[0]
     if top is None or not t.is_number(compare.inputs[1], 0.0):
@@ -129,7 +142,7 @@ def _pooled_relu_mask(t: _Tuner, node: Node) -> Var | None:
 def _mask(t: _Tuner, node: Node) -> Var | None:
     """Where(mask, d, 0): d * Cast(mask)."""
     mask, d, zero = node.inputs
-    if mask is None or d is None or not t.is_number(zero, 0.0):
+    if mask is None or d is None or not t.is_number(zero, 0.0) or not t.may_multiply(node):
         return None
     if d.dtype is not DType.FLOAT32 or d.shape != node.outputs[0].shape:  # type: ignore[union-attr] # Where has an output
         return None
@@ -210,7 +223,7 @@ def _max_unpool(t: _Tuner, node: Node) -> Var | None:
 def _tanh_slope(t: _Tuner, node: Node) -> Var | None:
     """4 sigma(2x) sigma(-2x) beside y = Tanh(x): 1 - y * y."""
     product, four = node.inputs
-    both = t.made_by(product, "Mul")
+    both = t.made_by(product, "Mul") if t.serves(node) == "Tanh" else None
     if both is None or both.outputs[0].dtype is not DType.FLOAT32 or not t.is_number(four, 4.0):  # type: ignore[union-attr] # Mul has an output
         return None
     up, down = (t.made_by(v, "Sigmoid") for v in both.inputs)
@@ -230,7 +243,7 @@ def _gelu_tail(t: _Tuner, node: Node) -> Var | None:
     """Where(x < -1, Gelu(x) / x, Phi(x)): Phi(x), which float32's own Gelu has no better there."""
     mask, quotient, cumulative = node.inputs
     compare, ratio = t.made_by(mask, "Less"), t.made_by(quotient, "Div")
-    if compare is None or ratio is None or cumulative is None:
+    if t.serves(node) != "Gelu" or compare is None or ratio is None or cumulative is None:
         return None
     y, x = ratio.inputs
     bounded, bound = compare.inputs
