@@ -1,0 +1,348 @@
+"""Every row of the table fires where it should, nowhere else, and computes the same in float32.
+
+Both graphs run in onnxruntime: it is the kernels that differ at zeros, infinities and NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from gradcli import runtime
+from gradcli.graph import Builder, DType, Graph, Shape, Var
+from gradcli.ops import OPS
+from gradcli.transform import jvp, simplify, tune, vjp
+from gradcli.transform.tune import ROWS
+
+F32, F64 = DType.FLOAT32, DType.FLOAT64
+Arrays = Mapping[str, np.ndarray]
+Make = Callable[[Builder, Var], Var]
+
+NAMES = [row.name for rows in ROWS.values() for row in rows]
+
+
+def graph(make: Make, shape: Shape = (2, 3), dtype: DType = F32) -> Graph:
+    b = Builder(OPS)
+    y = make(b, b.input("x", dtype, shape))
+    return b.graph([b.rename(y, "y")])
+
+
+def derivative(make: Make, shape: Shape = (2, 3), dtype: DType = F32, mode: str = "vjp") -> Graph:
+    """The simplified derivative graph, as it comes to be tuned."""
+    g = graph(make, shape, dtype)
+    return simplify((jvp if mode == "jvp" else vjp)(g).graph)
+
+
+def fired(g: Graph) -> tuple[set[str], Graph]:
+    """The names of the rows that rewrite something in a graph, and the tuned graph."""
+    names: set[str] = set()
+
+    def watched(row: Any) -> Any:
+        def rewrite(t: Any, node: Any) -> Any:
+            made = row.rewrite(t, node)
+            if made is not None:
+                names.add(row.name)
+            return made
+
+        return replace(row, rewrite=rewrite)
+
+    before = dict(ROWS)
+    try:
+        ROWS.update({op: tuple(map(watched, rows)) for op, rows in before.items()})
+        fast = tune(g)
+    finally:
+        ROWS.update(before)
+    return names, fast
+
+
+def ran(g: Graph, feeds: Arrays) -> dict[str, np.ndarray]:
+    typed = {v.name: feeds[v.name].astype(v.dtype.np) for v in g.inputs}
+    return runtime.prepare(g).run(typed)
+
+
+def random_feeds(g: Graph, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    sizes = {v.name: [d if isinstance(d, int) else 4 for d in v.shape or ()] for v in g.inputs}
+    return {name: rng.standard_normal(size) for name, size in sizes.items()}
+
+
+def conv(channels: int, made: int, kernel: int = 3, **how: Any) -> Make:
+    group = how.get("group", 1)
+    w = np.random.default_rng(0).standard_normal((made, channels // group, kernel, kernel))
+    return lambda b, x: b.op("Conv", x, b.constant(w, F32), kernel_shape=(kernel, kernel), **how)
+
+
+def pool(op: str, **how: Any) -> Make:
+    return lambda b, x: b.op(op, x, **{"kernel_shape": (2, 2), "strides": (2, 2), **how})
+
+
+def relu_then_pool(b: Builder, x: Var) -> Var:
+    return b.op("MaxPool", b.op("Relu", x), kernel_shape=(3, 3), strides=(2, 2))
+
+
+def pad(b: Builder, x: Var) -> Var:
+    return b.op("Pad", x, b.ints([1, 0, 2, 1]), None, b.ints([-1, 0]))
+
+
+def clip(b: Builder, x: Var) -> Var:
+    return b.op("Clip", x, b.constant(-0.5, F32), b.constant(0.5, F32))
+
+
+IMAGE = (2, 8, 6, 6)
+
+FIRES: Mapping[str, tuple[Graph, float]] = {
+    # The graph, and how much summing in another order may move a result.
+    "ReLU mask before a MaxPool": (derivative(relu_then_pool, IMAGE), 1e-6),
+    "ReLU mask as a step": (derivative(lambda b, x: b.op("Relu", x)), 0.0),
+    "mask as a product": (derivative(clip), 0.0),
+    "Gelu's slope without its left tail apart": (derivative(lambda b, x: b.op("Gelu", x)), 1e-6),
+    "Tanh's slope from its result": (derivative(lambda b, x: b.op("Tanh", x)), 1e-6),
+    "what a MaxPool sends back, where windows do not overlap": (
+        derivative(pool("MaxPool"), IMAGE),
+        0.0,
+    ),
+    "padding given for all axes": (graph(pad), 0.0),
+    "transposed convolution of stride 1 as a convolution": (
+        derivative(conv(8, 8, pads=(1, 1, 1, 1)), IMAGE),
+        1e-5,
+    ),
+    "unpooling by repetition": (derivative(pool("AveragePool"), IMAGE), 0.0),
+}
+
+
+def test_every_row_has_its_case():
+    assert sorted(FIRES) == sorted(NAMES)
+    for rows in ROWS.values():
+        assert all(row.figure and row.differs for row in rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_fires_and_computes_the_same(name: str):
+    plain, slack = FIRES[name]
+    names, fast = fired(plain)
+    assert name in names
+    assert fast.outputs[-1].name == plain.outputs[-1].name
+    for seed in range(3):
+        feeds = random_feeds(plain, seed)
+        got = ran(fast, feeds)
+        for key, want in ran(plain, feeds).items():
+            assert got[key].dtype == want.dtype
+            np.testing.assert_allclose(got[key], want, rtol=slack, atol=slack, err_msg=key)
+    assert fired(fast)[0] <= {"padding given for all axes"}
+
+
+@pytest.mark.parametrize("name", set(NAMES) - {"padding given for all axes"})
+def test_in_float64_nothing_is_tuned(name: str):
+    """onnxruntime lacks the kernels there, and every digit is wanted."""
+    makes: Mapping[str, tuple[Make, Shape]] = {
+        "ReLU mask before a MaxPool": (relu_then_pool, IMAGE),
+        "ReLU mask as a step": (lambda b, x: b.op("Relu", x), (2, 3)),
+        "mask as a product": (lambda b, x: b.op("Clip", x, b.constant(0.0), None), (2, 3)),
+        "Gelu's slope without its left tail apart": (lambda b, x: b.op("Gelu", x), (2, 3)),
+        "Tanh's slope from its result": (lambda b, x: b.op("Tanh", x), (2, 3)),
+        "what a MaxPool sends back, where windows do not overlap": (pool("MaxPool"), IMAGE),
+        "unpooling by repetition": (pool("AveragePool"), IMAGE),
+    }
+    if name == "transposed convolution of stride 1 as a convolution":
+        w = np.ones((8, 8, 3, 3))
+        make: Make = lambda b, x: b.op("Conv", x, b.constant(w), kernel_shape=(3, 3))  # noqa: E731 # as above
+        makes = {name: (make, IMAGE)}
+    make, shape = makes[name]
+    assert name not in fired(derivative(make, shape, F64))[0]
+
+
+# ---- at zeros, infinities and NaN ---------------------------------------------------------------
+
+NORMAL = [0.0, -0.0, 1.0, -1.0, 0.3, np.inf, -np.inf, 2.0**-126, -(2.0**-126), 3e38]
+SUBNORMAL = [1e-40, -1e-40, 2.0**-149]
+EVERYTHING = [*NORMAL, *SUBNORMAL, np.nan]
+
+
+def grid(xs: list[float], ds: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    x, d = np.meshgrid(np.array(xs, np.float32), np.array(ds, np.float32), indexing="ij")
+    return x.reshape(-1), d.reshape(-1)
+
+
+def same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Equal, zeros of either sign, and NaN to NaN."""
+    return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))
+
+
+@pytest.mark.parametrize("op", ["Relu", "Clip"])
+@pytest.mark.parametrize("mode", ["jvp", "vjp"])
+def test_masks_differ_only_where_the_row_says(op: str, mode: str):
+    plain = derivative(clip if op == "Clip" else lambda b, x: b.op(op, x), ("N",), mode=mode)
+    names, fast = fired(plain)
+    assert names == {"ReLU mask as a step" if op == "Relu" else "mask as a product"}
+    x, d = grid(EVERYTHING, EVERYTHING)
+    name = plain.outputs[-1].name
+    feeds = {"x": x, "y_bar": d, "x_dot": d}
+    want, got = (ran(g, feeds)[name] for g in (plain, fast))
+    unequal = ~same(got, want)
+    extreme = ~np.isfinite(d) | np.isnan(x)
+    subnormal = (np.abs(x) < 2.0**-126) & (x > 0.0) & (op == "Relu")
+    assert not np.any(unequal & ~extreme & ~subnormal)
+    assert np.all(np.isnan(got[unequal & extreme & ~subnormal]))
+    if op == "Relu":
+        between = subnormal & ~extreme
+        assert np.any(unequal & between)
+        assert np.all(np.abs(got[between]) <= np.abs(want[between]))
+
+
+@pytest.mark.parametrize(("op", "mode"), [(o, m) for o in ("Tanh", "Gelu") for m in ("jvp", "vjp")])
+def test_slopes_differ_by_no_more_than_the_row_says(op: str, mode: str):
+    plain = derivative(lambda b, x: b.op(op, x), ("N",), mode=mode)
+    names, fast = fired(plain)
+    assert names
+    xs = [*EVERYTHING, *np.linspace(-20.0, 20.0, 401)]
+    x, d = grid(xs, [1.0, -1.0, 0.0])
+    feeds, name = {"x": x, "y_bar": d, "x_dot": d}, plain.outputs[-1].name
+    want, got = (ran(g, feeds)[name] for g in (plain, fast))
+    finite = np.isfinite(x)
+    np.testing.assert_allclose(got[finite], want[finite], rtol=0.0, atol=5e-7)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+
+
+def test_moved_values_are_the_same_whatever_they_are():
+    values = np.array(EVERYTHING, np.float32)
+    for name in ("padding given for all axes", "unpooling by repetition"):
+        plain, _ = FIRES[name]
+        fast = tune(plain)
+        feeds: dict[str, np.ndarray] = {}
+        for v in plain.inputs:
+            feeds[v.name] = np.resize(values, [int(d) for d in v.shape or ()])
+        result = plain.outputs[-1].name
+        want, got = (ran(g, feeds)[result] for g in (plain, fast))
+        assert np.all(same(got, want))
+
+
+# ---- conditions ---------------------------------------------------------------------------------
+
+
+def test_a_network_s_own_where_stays_as_it_is():
+    """Where(x > 0, log x, 0) keeps an infinity away: a product would make it NaN."""
+
+    def make(b: Builder, x: Var) -> Var:
+        kept = b.where(x > 0.0, b.op("Log", x), 0.0)
+        return kept + b.op("Relu", x)
+
+    x = np.array([0.0, -1.0, 2.0], np.float32)
+    for mode in ("jvp", "vjp"):
+        plain = derivative(make, (3,), mode=mode)
+        fast = tune(plain)
+        feeds: Arrays = {"x": x, "x_dot": np.ones(3), "y_bar": np.ones(3)}
+        got = ran(fast, feeds)
+        np.testing.assert_allclose(got["y"], [0.0, 0.0, np.log(2.0) + 2.0], rtol=1e-6)
+        if mode == "jvp":
+            np.testing.assert_allclose(got["y_dot"], [0.0, 0.0, 1.5], rtol=1e-6)
+    assert not fired(simplify(graph(make, (3,))))[0]
+
+
+def test_a_network_s_own_sigmoids_stay_as_they_are():
+    def make(b: Builder, x: Var) -> Var:
+        twice = x * 2.0
+        product = b.op("Mul", b.op("Sigmoid", twice), b.op("Sigmoid", -twice)) * 4.0
+        return b.op("Mul", product, b.op("Tanh", x))
+
+    assert not fired(simplify(graph(make)))[0]
+
+
+STAY: Mapping[str, Graph] = {
+    "a mask of other numbers": derivative(lambda b, x: b.where(x > 0.0, x, 1.0)),
+    "overlapping windows": derivative(pool("AveragePool", strides=(1, 1)), (2, 3, 6, 6)),
+    "a stride of 2": derivative(conv(8, 8, strides=(2, 2)), IMAGE),
+    "few channels": derivative(conv(3, 8), (2, 3, 6, 6)),
+    "more padding than the kernel reaches": derivative(
+        conv(8, 8, kernel=1, pads=(1, 1, 1, 1)), IMAGE
+    ),
+    "padding of all axes": graph(lambda b, x: b.op("Pad", x, b.ints([1, 0, 2, 1]))),
+}
+
+
+@pytest.mark.parametrize("case", STAY)
+def test_where_a_condition_does_not_hold_the_graph_stays(case: str):
+    names, fast = fired(STAY[case])
+    assert not names
+    assert [n.op for n in fast.nodes] == [n.op for n in simplify(STAY[case]).nodes]
+
+
+def test_pads_over_some_axes_run_as_they_should_behind_a_transpose():
+    """The fault that the row goes around: a Transpose is moved through Pad without its axes."""
+
+    def make(b: Builder, x: Var) -> Var:
+        return pad(b, b.transpose(x, [1, 0]))
+
+    fast = tune(simplify(graph(make)))
+    x = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    want = np.pad(x.T, [(0, 1), (1, 2)])
+    np.testing.assert_array_equal(ran(fast, {"x": x})["y"], want)
+    for mode in ("constant", "edge", "reflect", "wrap"):
+
+        def padded(b: Builder, x: Var, mode: str = mode) -> Var:
+            fill = b.constant(7.0, F32) if mode == "constant" else None
+            return b.op("Pad", x, b.ints([1, 2]), fill, b.ints([1]), mode=mode)
+
+        g = graph(padded)
+        assert fired(g)[0] == {"padding given for all axes"}
+        how: Any = {"constant_values": 7.0} if mode == "constant" else {}
+        got = ran(tune(g), {"x": x})["y"]
+        np.testing.assert_array_equal(got, np.pad(x, [(0, 0), (1, 2)], mode=mode, **how))
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[Make, Shape]:
+    rank = draw(st.integers(1, 2))
+    group = draw(st.sampled_from([1, 1, 2, 4]))
+    inner, outer = (group * draw(st.integers(1, 8)) for _ in range(2))
+    kernel = tuple(draw(st.integers(1, 3)) for _ in range(rank))
+    dilations = tuple(draw(st.integers(1, 2)) for _ in range(rank))
+    strides = tuple(draw(st.sampled_from([1, 1, 1, 2])) for _ in range(rank))
+    pads = tuple(draw(st.integers(0, 2)) for _ in range(2 * rank))
+    size = tuple(draw(st.integers(5, 7)) for _ in range(rank))
+    w = np.random.default_rng(0).standard_normal((outer, inner // group, *kernel))
+
+    def make(b: Builder, x: Var) -> Var:
+        return b.op(
+            "Conv",
+            x,
+            b.constant(w, F32),
+            kernel_shape=kernel,
+            dilations=dilations,
+            strides=strides,
+            pads=pads,
+            group=group,
+        )
+
+    return make, (2, inner, *size)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(convolutions())
+def test_convolutions_of_every_kind_send_back_the_same(drawn):
+    plain = derivative(*drawn)
+    names, fast = fired(plain)
+    assume(any(n.op == "ConvTranspose" for n in plain.nodes))
+    node = next(n for n in plain.nodes if n.op == "ConvTranspose")
+    assert not names or all(s == 1 for s in node.attrs["strides"] or (1,))
+    feeds = random_feeds(plain)
+    want, got = (ran(g, feeds)["x_bar"] for g in (plain, fast))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("group", [1, 2, 8])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_convolutions_with_groups_are_turned(group: int, dilation: int):
+    make = conv(8, 16, group=group, dilations=(dilation, dilation), pads=(1, 0, 2, 1))
+    plain = derivative(make, (2, 8, 9, 8))
+    names, fast = fired(plain)
+    assert names == {"transposed convolution of stride 1 as a convolution"}
+    assert "ConvTranspose" not in [n.op for n in fast.nodes]
+    feeds = random_feeds(plain)
+    want, got = (ran(g, feeds)["x_bar"] for g in (plain, fast))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
