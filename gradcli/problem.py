@@ -193,6 +193,8 @@ def pose(
     if not all(is_static(v.shape) for v in whole.values() if v.name in wrt_names):
         shapes |= {name: array.shape for name, array in point.items()}
         whole = specialise(graph, shapes, fixed, table, keep=wrt_names)
+    if found := _shapes_at(whole, point, set(wrt_names) - late, elements, table):
+        whole = specialise(graph, shapes | found, fixed, table, keep=wrt_names)
     for element in elements:
         _check_index(whole, element)
     part = expose(whole, wrt_names, elements, {name: point[name] for name in late}, table)
@@ -435,6 +437,23 @@ def _point(
     for name, value in inner.items():
         point[name] = np.asarray(values[name]).astype(value.dtype.np)
     return point
+
+
+def _shapes_at(
+    graph: Graph,
+    point: Mapping[str, np.ndarray],
+    cut: set[str],
+    elements: Sequence[Element],
+    table: Table,
+) -> dict[str, tuple[int, ...]]:
+    """The shapes that hang on the values of floats, such as the depth of a OneHot, at the point."""
+    needed = needed_values(graph, cut, {e.tensor for e in elements})
+    if not (loose := [v.name for v in needed if not is_static(v.shape)]):
+        return {}
+    fed = [v.name for v in graph.values() if v.name in cut]
+    before = expose(graph, fed, [Element(name) for name in loose], table=table)
+    values = Evaluator(cast(before, DType.FLOAT64, table), table=table).run(point)
+    return {name: np.shape(values[name]) for name in loose}
 
 
 def check_directions(

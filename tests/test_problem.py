@@ -579,11 +579,19 @@ def test_inputs_that_are_not_read():
     assert p.feeds.keys() == {"x", "u"}
 
 
-def test_a_shape_that_hangs_on_the_run_is_refused():
+def test_shapes_that_hang_on_floats_are_those_at_the_point():
     nodes = [NODE("NonZero", ["x"], ["places"]), NODE("Cast", ["places"], ["y"], to=1)]
-    model = loaded(nodes, {"x": [3]})
-    refused(UnsupportedError, "'y'", "before the run", model=model, feeds={"x": X[0]})
-    refused(UnsupportedError, "'y'", model=model, feeds={"x": X[0]}, of=["y[0,0]"])
+    p = ask(loaded(nodes, {"x": [3]}), {"x": np.array([1, 0, 2], F32)}, operator="vjp")
+    assert p.cotangents["y"].shape == (1, 2)
+    assert any("is 0" in note for note in p.notes)
+
+
+def test_a_depth_that_is_a_float_is_no_hindrance():
+    constants = {"i": np.array([2, 0]), "v": np.array([-1.0, 1.0], F32)}
+    nodes = [NODE("OneHot", ["i", "d", "v"], ["hot"]), NODE("MatMul", ["hot", "x"], ["y"])]
+    model = loaded(nodes, {"d": [1], "x": [3, 2]}, constants=constants)
+    p = ask(model, {"d": np.array([3.0], F32), "x": np.ones((3, 2), F32)}, wrt=["x"])
+    np.testing.assert_array_equal(answers(p)["y", "x"][0, 0, :, 0], [-1, -1, 1])
 
 
 def test_shapes_given_by_integers_are_those_at_the_point():

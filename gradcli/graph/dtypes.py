@@ -85,6 +85,13 @@ class DType(enum.Enum):
             self.value
         ]
 
+    @cached_property
+    def greatest(self) -> float:
+        """The greatest finite number of a float type."""
+        import ml_dtypes
+
+        return float(ml_dtypes.finfo(self.np).max)  # type: ignore[no-untyped-call] # theirs
+
     @classmethod
     def of(cls, array: ndarray) -> DType:
         """The element type of a NumPy array.

@@ -312,10 +312,8 @@ class Numbers(ABC):
     ) -> Array:
         """A copy of x with updates written at index arrays: `none`, or added: `add`."""
         out = np.array(x, copy=True)
-        if reduction == "none":
-            out[places] = updates
-        elif reduction == "add":
+        if reduction == "add":
             np.add.at(out, places, updates)
         else:
-            raise NotImplementedError(f"scatter with reduction {reduction!r}")
+            out[places] = updates
         return out

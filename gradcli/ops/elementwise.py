@@ -393,6 +393,14 @@ EXTREMA = (
 # ---- copies, and changes of element type --------------------------------------------------------
 
 
+def _round_to(n: Numbers, x: Array, target: DType, saturate: int) -> Array:
+    most = target.greatest if target.np.itemsize == 1 and saturate else 0.0
+    if most:
+        # Eight bits reach so little that they take their last number for what lies beyond.
+        x = n.minimum(n.maximum(x, n.full((), -most)), n.full((), most))
+    return n.round_to(x, target.np)
+
+
 def _cast(n: Numbers, x: Array, to: str, saturate: int) -> Array:
     target = DType(to)
     if target is DType.STRING:
@@ -404,7 +412,7 @@ def _cast(n: Numbers, x: Array, to: str, saturate: int) -> Array:
         return x if is_bool else n.where(x, np.ones((), target.np), np.zeros((), target.np))
     if n.is_number(x):
         if target.is_float:
-            return x if target is DType.FLOAT64 else n.round_to(x, target.np)
+            return x if target is DType.FLOAT64 else _round_to(n, x, target, saturate)
         if target is DType.BOOL:
             return n.logical_not(n.equal(x, n.zero))
         return n.to_integer(x, target.np)

@@ -169,13 +169,13 @@ def _last_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
 # every element of the result comes from one place.
 
 
-def _check_reduction(s: Site) -> None:
+def _scatter_infer(s: Site) -> Sequence[Type]:
     if s["reduction"] not in ("none", "add"):
-        raise UnsupportedError(f"{s.key} with reduction {s['reduction']!r} has no derivative rule")
+        raise UnsupportedError(f"gradcli does not know {s.key} with reduction {s['reduction']!r}")
+    return same(s)
 
 
 def _scatter_jvp(s: Site, dots: Vars) -> Vars:
-    _check_reduction(s)
     data, _, updates = dots
     if data is None and updates is None:
         return [None]
@@ -186,7 +186,6 @@ def _scatter_vjp(gather: str, *attributes: str) -> Callable[[Site, Vars], Vars]:
     """What was overwritten gets nothing, and what was written gets what stands there."""
 
     def vjp(s: Site, bars: Vars) -> Vars:
-        _check_reduction(s)
         (y_bar,) = bars
         assert y_bar is not None
         data_bar, updates_bar = None, None
@@ -222,7 +221,7 @@ def _scatter(
         op,
         "linear",
         ("data", "indices", "updates"),
-        same,
+        _scatter_infer,
         impl,
         jvp=_scatter_jvp,
         vjp=_scatter_vjp(gather, *attributes),

@@ -134,13 +134,24 @@ def _count(s: Site) -> Var | float:
 def _fold_max(n: Numbers, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     if not axes:
         return x
-    return n.max(x, axes, keepdims) if n.is_number(x) else np.max(x, axis=axes, keepdims=keepdims)
+    if n.is_number(x):
+        return n.max(x, axes, keepdims)
+    return np.max(x, axis=axes, keepdims=keepdims, initial=_limits(x.dtype)[0])
 
 
 def _fold_min(n: Numbers, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     if not axes:
         return x
-    return -n.max(-x, axes, keepdims) if n.is_number(x) else np.min(x, axis=axes, keepdims=keepdims)
+    if n.is_number(x):
+        return -n.max(-x, axes, keepdims)
+    return np.min(x, axis=axes, keepdims=keepdims, initial=_limits(x.dtype)[1])
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """The extrema of nothing, for elements that have no infinity."""
+    if dtype.kind == "b":
+        return False, True
+    return np.iinfo(dtype).min, np.iinfo(dtype).max
 
 
 def _ties(s: Site) -> tuple[Var, Var]:
@@ -232,6 +243,8 @@ def _others(s: Site) -> Var:
     if axes is None:
         raise UnsupportedError(f"{s.key} along axes that are computed at run time")
     rest = [a for a in range(s.x.rank) if a not in axes]
+    if 0 in (s.x.shape or ()):
+        return s.x  # there are no elements to ask about, and nothing for a -1 to stand for
     perm = [*rest, *axes]
     moved = b.transpose(s.x, perm)
     rows = b.reshape(moved, [*[0] * len(rest), -1])

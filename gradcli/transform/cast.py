@@ -50,10 +50,11 @@ def _cast_node(r: Rewriter, node: Node, dtype: DType) -> None:
         and target.dtype.is_float
         and target.dtype.np.itemsize < source.dtype.np.itemsize
     )
+    saturate = node.attrs.get("saturate", 1)
     if narrows:
-        x = r.b.op("Cast", x, to=target.dtype.value)
+        x = r.b.op("Cast", x, to=target.dtype.value, saturate=saturate)
     to = dtype if target.dtype.is_float else target.dtype
-    attrs = {"saturate": node.attrs.get("saturate", 1), "to": to.value}
+    attrs = {"saturate": 1, "to": to.value}  # only what narrows to 8 bits may say otherwise
     plain = Node("Cast", (x.value,), (target,), attrs, name=node.name, origin=node.origin)
     r.become(node, r.b.copy(plain, [x]))
 
