@@ -121,10 +121,10 @@ def measure(
     tell("reference")
     in_double = replace(problem, dtype=DType.FLOAT64)
     base = _probes(problem)
-    reference, rounding = _reference(in_double, base, clock)
+    reference, rounding = _reference(in_double, problem.dtype is not DType.FLOAT64, base, clock)
     tell("witness")
     witness = _witness(problem, base, clock)
-    sides = _sides(problem, witness, base, clock) if found.ties else None
+    sides = _sides(problem, (witness, reference), base, clock) if found.ties else None
 
     outcomes = []
     twins = {}
@@ -325,8 +325,8 @@ def _affordable(
     fitting = chunk * int(share / unit) if unit > 0 else sample
     if fitting < SMALLEST:
         raise CannotError(
-            f"one direction takes {unit:.2g} s, so not even {SMALLEST} of the {count} directions "
-            f"of the answer fit into its share of the budget, {share:.2g} s",
+            f"out of time: one of the {count:,} directions of the answer takes {unit:.2g} s, and "
+            f"{max(share, 0.0):.2g} s of the budget are left for it (--budget)",
             "raise --budget",
         )
     return base if sample <= fitting else _fewer(base, fitting)
@@ -370,45 +370,41 @@ def timed(call: Callable[[], object], seconds: float, runs: int, warmup: int) ->
 # ---- the reference -------------------------------------------------------------------------------
 
 
-def _reference(in_double: Problem, base: Probes, clock: _Clock) -> tuple[Outcome, Estimate | None]:
-    """The float64 reverse graph, and the same with float32 roundings."""
+def _reference(
+    in_double: Problem, narrow: bool, base: Probes, clock: _Clock
+) -> tuple[Outcome, Estimate | None]:
+    """The float64 reverse graph with its rounding errors, and those that float32 would make."""
     engine = ENGINES["reverse"]
     share = clock.budget * REFERENCE_SHARE
-    rounding: list[Estimate] = []
+    coarse: list[Estimate] = []
 
     def make() -> Outcome:
-        made = _computed(engine, in_double, Options(), base, share, WHOLE)
-        rounding.extend(_rounding(engine, in_double, *made, clock))
-        return made[0]
+        outcome, program, probes = _computed(engine, in_double, Options(), base, share, WHOLE)
+        plain = outcome.estimate
+        assert plain is not None
+        each = SHAKES * (_seconds(outcome) + outcome.prepare)
+        if each * (1 + narrow) > share:
+            return outcome
+        if narrow:
+            coarse.append(_rounding(program, plain, probes, DType.FLOAT32.eps))
+        doubt = _rounding(program, plain, probes, DType.FLOAT64.eps)
+        estimate = replace(plain, uncertainty=doubt.blocks, along_uncertainty=doubt.along)
+        return replace(outcome, estimate=estimate)
 
-    return _caught(engine.name, make), next(iter(rounding), None)
+    return _caught(engine.name, make), next(iter(coarse), None)
 
 
-def _rounding(
-    engine: Engine,
-    in_double: Problem,
-    outcome: Outcome,
-    program: Program,
-    probes: Probes | None,
-    clock: _Clock,
-) -> list[Estimate]:
-    """The spread of a method's results when every rounding of float32 is made at random.
-
-    Empty when there is no time for it.
-    """
-    plain = outcome.estimate
-    end = time.perf_counter() + clock.budget * REFERENCE_SHARE
-    if plain is None or SHAKES * (_seconds(outcome) + outcome.prepare) > end - time.perf_counter():
-        return []
-    rng = np.random.default_rng(in_double.seed)
-    table = shaken(in_double.table, rng, DType.FLOAT32.eps)
-    program = Program(engine, replace(in_double, table=table))
-    runs = [program.run(probes) for _ in range(SHAKES)]
+def _rounding(program: Program, plain: Estimate, probes: Probes | None, eps: float) -> Estimate:
+    """The spread of a method's results when every rounding is made at random."""
+    rng = np.random.default_rng(program.problem.seed)
+    table = shaken(program.problem.table, rng, eps)
+    restless = Program(program.engine, replace(program.problem, table=table))
+    runs = [restless.run(probes) for _ in range(SHAKES)]
     blocks = {
         key: spread((run.blocks[key] for run in runs), block) for key, block in plain.blocks.items()
     }
     along = spread((run.along for run in runs), plain.along) if len(plain.along) else plain.along
-    return [Estimate(blocks, plain.known, along)]
+    return Estimate(blocks, plain.known, along)
 
 
 # ---- the witness ---------------------------------------------------------------------------------
@@ -429,8 +425,8 @@ def _witnessed(engine: Engine, problem: Problem, base: Probes, share: float) -> 
     return _computed(engine, problem, Options(), base, share, WHOLE)[0]
 
 
-def _sides(problem: Problem, witness: Outcome, base: Probes, clock: _Clock) -> Sides | None:
-    """One-sided derivatives along the coordinates at which the witness is not sure of one slope."""
+def _sides(problem: Problem, seen: Sequence[Outcome], base: Probes, clock: _Clock) -> Sides | None:
+    """One-sided derivatives along the coordinates at which somebody is not sure of one slope."""
     left = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
     right = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
     doubt = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
@@ -441,7 +437,7 @@ def _sides(problem: Problem, witness: Outcome, base: Probes, clock: _Clock) -> S
             left[of, ""], right[of, ""], doubt[of, ""] = (side[of] for side in found)
         return Sides(left, right, doubt)
     end = time.perf_counter() + clock.budget * SIDES_SHARE
-    for name, index in _unsure(problem, witness.estimate, base):
+    for name, index in _unsure(problem, [o.estimate for o in seen if o.estimate], base):
         if time.perf_counter() > end:
             break
         direction = {n: np.zeros(problem.shape(n)) for n in problem.wrt}
@@ -451,17 +447,15 @@ def _sides(problem: Problem, witness: Outcome, base: Probes, clock: _Clock) -> S
     return Sides(left, right, doubt)
 
 
-def _unsure(problem: Problem, seen: Estimate | None, base: Probes) -> Iterator[tuple[str, int]]:
-    """Coordinates, the sampled ones first, whose derivatives a witness does not know well."""
+def _unsure(problem: Problem, seen: Sequence[Estimate], base: Probes) -> Iterator[tuple[str, int]]:
+    """Coordinates, the sampled ones first, whose derivatives are not well known to some method."""
     for name in problem.wrt:
         columns = int(np.prod(problem.shape(name)))
-        if seen is None or not seen.uncertainty:
-            yield from ((name, int(index)) for index in base.wrt[name])
-            continue
-        unsure = np.zeros(columns, bool)
-        for key in problem.keys:
-            if key[1] == name:
-                unsure |= np.any(_vague(seen, key).reshape(-1, columns), axis=0)
+        unsure = np.full(columns, not seen)
+        for estimate in seen:
+            for key in problem.keys:
+                if key[1] == name:
+                    unsure |= np.any(_vague(estimate, key).reshape(-1, columns), axis=0)
         for index in (*base.wrt[name], *np.flatnonzero(unsure)):
             if unsure[index]:
                 unsure[index] = False
@@ -473,7 +467,7 @@ def _vague(seen: Estimate, key: Key) -> np.ndarray:
     value, doubt = seen.blocks[key], seen.uncertainty.get(key)
     known = np.ones(value.shape, bool) if seen.known is None else seen.known[key]
     if doubt is None:
-        return known
+        return np.zeros(value.shape, bool)
     finite = known & np.isfinite(value)
     largest = np.max(np.abs(value), where=finite, initial=0.0)
     size = np.where(finite, np.abs(value), 0.0)

@@ -1,4 +1,4 @@
-"""Outcomes and a reference in, a Comparison out: errors, verdicts, causes, advice. No clocks, no files."""
+"""Outcomes and a reference in, a Comparison out: errors, verdicts, causes, advice. No clocks."""
 
 from gradcli.comparison.facts import (
     Advice,

@@ -13,7 +13,7 @@ _TRUSTED = (Verdict.AGREE, Verdict.KINK)
 
 
 def advise(methods: Sequence[Judgement]) -> tuple[Advice, ...]:
-    """The cheapest trusted method for 1, 1000 and 1 000 000 evaluations, and the most accurate.
+    """The cheapest trusted method for 1, 1000 and 1,000,000 evaluations, and the most accurate.
 
     A method is trusted when it agrees, or takes a convention on a kink, and computed the whole.
     """
@@ -42,9 +42,9 @@ def _cost(m: Judgement, evaluations: int) -> float:
 
 def _cheap(m: Judgement, horizons: Sequence[int]) -> Advice:
     assert m.run is not None
-    counts = " and ".join(", ".join(f"{n:,}".replace(",", " ") for n in horizons).rsplit(", ", 1))
+    counts = " and ".join(", ".join(f"{n:,}" for n in horizons).rsplit(", ", 1))
     noun = "evaluation" if list(horizons) == [1] else "evaluations"
-    times = "" if m.times_forward is None else f", {m.times_forward:.2g}x a forward pass"
+    times = "" if m.times_forward is None else f", {_times(m.times_forward)} a forward pass"
     evidence = {
         "prepare": m.prepare or 0.0,
         "run": m.run.median,
@@ -69,6 +69,10 @@ def _accurate(m: Judgement) -> Advice:
         m.method,
         {"correct_digits": digits, "max_abs_error": m.max_abs_error or 0.0},
     )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}×" if ratio >= 9.95 else f"{ratio:.1f}×"
 
 
 def seconds(t: float) -> str:

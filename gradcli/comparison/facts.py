@@ -92,7 +92,8 @@ class Reference:
     """What the methods were held against.
 
     Attributes:
-        kind: `float64-reverse`, or the witness's name where reverse was withdrawn or unavailable, or `none`.
+        kind: `float64-reverse`, or the witness's name where reverse was withdrawn or unavailable,
+            or `none`.
         witness: The rule-free method that confirmed it.
         confirmed: Elements that the witness looked at.
         elements: Elements of the whole answer.
@@ -143,8 +144,8 @@ class Judgement:
         cause: Why it disagrees.
         detail: The cause in a sentence.
         max_abs_error: Against the reference.
-        max_rel_error: Over the elements where the reference exceeds its uncertainty; None where there
-            is no such element ("zero within u").
+        max_rel_error: Over the elements where the reference exceeds its uncertainty; None where
+            there is no such element ("zero within u").
         correct_digits: -log10 of the norm-wise relative error, at most 17; None when unknown.
         uncertainty: The largest u of its elements (its own and the reference's).
         worst: Where it is furthest off.
@@ -188,7 +189,8 @@ class KinkAt:
         op: Its operator.
         index: The element of the node's operand or result.
         margin: How far the point is from the kink, in units of the operand; 0 on it.
-        active: Whether the one-sided derivatives of what was asked for differ there; None when not decided.
+        active: Whether the one-sided derivatives of what was asked for differ there; None when not
+            decided.
         convention: What gradcli's rules take there.
         kind: `kink` or `edge`.
         what: For an edge: what lies there.

@@ -275,7 +275,10 @@ def _near(here: Point) -> str:
     if not near:
         return "a kink is near"
     at = near[0]
-    return f"node {at.node!r} ({at.op}) has a kink within {at.margin:.1g} at {list(at.index)}"
+    where = f"at {list(at.index)}"
+    if at.margin == 0:
+        return f"node {at.node!r} ({at.op}) is exactly on a kink {where}"
+    return f"node {at.node!r} ({at.op}) has a kink within {at.margin:.1g} {where}"
 
 
 def _side(here: Point, line: Line, sign: int) -> tuple[np.ndarray, np.ndarray]:

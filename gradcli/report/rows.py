@@ -148,6 +148,14 @@ def value(x: float) -> str:
     return f"{x:.9g}"
 
 
+def apart(x: float, reference: float) -> str:
+    """Two numbers, with as many digits as tell them apart."""
+    texts = value(x), value(reference)
+    if texts[0] == texts[1] and x != reference:
+        texts = f"{x:.17g}", f"{reference:.17g}"
+    return f"{texts[0]} against {texts[1]}"
+
+
 def tensor(name: str, shape: Sequence[int]) -> str:
     """A name and its shape, which never breaks at the end of a line: x (1×2)."""
     return f"{name} ({'×'.join(map(str, shape))})" if shape else name
@@ -235,10 +243,8 @@ def _primal(p: Primal) -> Fact:
     where = f" in {p.output}" if p.output else ""
     forward = f"; one forward pass takes {seconds(p.forward.median)}" if p.forward else ""
     if p.matches:
-        return Fact(
-            "primal",
-            f"matches onnxruntime to {scientific(p.max_rel_error)} relative{where}{forward}",
-        )
+        close = f"to {scientific(p.max_rel_error)} relative{where}" if p.max_rel_error else "exactly"
+        return Fact("primal", f"matches onnxruntime {close}{forward}")
     reason = f": {p.reason}" if p.reason else ""
     errors = f"off by {scientific(p.max_abs_error)} ({scientific(p.max_rel_error)} relative){where}"
     return Fact("primal", f"DOES NOT MATCH onnxruntime, {errors}{reason}", "bad")
@@ -266,13 +272,14 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _below(c: Comparison) -> Iterator[Fact]:
-    remarks = [fact for j in c.methods for fact in _remarks(j)]
-    yield from sorted(remarks, key=lambda fact: REMARKS.index(fact.label))
+    yield from _grouped(c.methods)
     yield from _kinks(c.kinks)
     for advice in c.advice:
         yield Fact("advice", advice.text)
     yield Fact(
-        "verdict", f"{c.verdict}: {tally(c.counts)} (exit {c.exit_code})", _verdict_tone(c.verdict)
+        "verdict",
+        f"{c.verdict}: {tally(c.counts) or 'no method'} (exit {c.exit_code})",
+        _verdict_tone(c.verdict),
     )
 
 
@@ -280,32 +287,48 @@ REMARKS = (*map(str, Verdict), "failed", "skipped", "zero", "sample", "way", "no
 """Labels of what is said of single methods, in order; under a label, methods keep theirs."""
 
 
+def _grouped(methods: Sequence[Judgement]) -> Iterator[Fact]:
+    """Remarks by label; methods of which the same is said share one."""
+    groups: dict[Fact, list[str]] = {}
+    for j in methods:
+        for remark in _remarks(j):
+            groups.setdefault(remark, []).append(j.method)
+    for fact in sorted(groups, key=lambda fact: REMARKS.index(fact.label)):
+        yield Fact(fact.label, f"{', '.join(groups[fact])}: {fact.text}", fact.tone)
+
+
 def _remarks(j: Judgement) -> Iterator[Fact]:
+    """What is said of a method, without its name."""
     if j.status != "computed":
-        yield Fact(j.status, f"{j.method}: {j.reason}", _tone(j))
+        yield Fact(j.status, j.reason, _tone(j))
         return
     if j.verdict is not None and j.verdict is not Verdict.AGREE:
         yield Fact(str(j.verdict), _why(j), _tone(j))
     if j.max_rel_error is None and j.max_abs_error is not None:
-        yield Fact("zero", f"{j.method}: every element of the reference is zero within u")
+        yield Fact("zero", "every element of the reference is zero within u")
     if j.level:
-        yield Fact("way", f"{j.method}: {j.level}")
+        yield Fact("way", j.level)
     if j.sampled:
-        yield Fact("sample", f"{j.method}: computed on a sample, and its times are the sample's")
-    for note in j.notes:
-        yield Fact("note", f"{j.method}: {note}")
+        yield Fact("sample", "computed a sample, and the times are the sample's")
+    for note in dict.fromkeys(j.notes):
+        yield Fact("note", note)
 
 
 def _why(j: Judgement) -> str:
-    cause = f", cause: {j.cause}" if j.cause else ""
-    detail = f" ({j.detail})" if j.detail else ""
-    elements = [
-        f"{count:,} element{'s' * (count != 1)} {verdict}"
-        for verdict, count in j.counts.items()
-        if count
-    ]
-    place = [_where(j.worst)] if j.worst else []
-    return "; ".join([f"{j.method}{cause}{detail}", *place, *elements])
+    parts = []
+    if j.cause or j.detail:
+        cause = f"cause {j.cause}" if j.cause else ""
+        parts.append(f"{cause} ({j.detail})" if cause and j.detail else cause or j.detail)
+    elif j.verdict is Verdict.INCONCLUSIVE:
+        told = sum(j.counts.values())
+        parts.append(
+            "u is too large to tell" if told else "computed no element that was confirmed"
+        )
+    if j.worst:
+        parts.append(_where(j.worst))
+    if elements := tally(j.counts):
+        parts.append(f"elements: {elements}")
+    return "; ".join(parts)
 
 
 def _where(w: Worst) -> str:
@@ -313,7 +336,7 @@ def _where(w: Worst) -> str:
     at = f"{w.name}[{', '.join(map(str, w.index))}]" if w.index else w.name or "a direction"
     node = f", node {w.node}" if w.node else ""
     if w.sides is None:
-        return f"worst at {at}: {value(w.value)} against {value(w.reference)}{node}"
+        return f"worst at {at}: {apart(w.value, w.reference)}{node}"
     left, right = map(value, w.sides)
     return f"takes {value(w.value)} at {at}{node}, between one-sided {left} and {right}"
 
@@ -357,7 +380,5 @@ WORDS = {
 
 
 def tally(counts: Mapping[str, int]) -> str:
-    """Methods by verdict, in words: 5 agree, 1 at a kink, 1 skipped."""
-    return (
-        ", ".join(f"{n} {WORDS.get(name, name)}" for name, n in counts.items() if n) or "no method"
-    )
+    """Methods or elements by verdict, in words: 5 agree, 1 at a kink, 1 skipped."""
+    return ", ".join(f"{n:,} {WORDS.get(name, name)}" for name, n in counts.items() if n)

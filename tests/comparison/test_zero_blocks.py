@@ -18,9 +18,8 @@ def test_a_block_of_zeros_agrees_with_its_rounding_errors(size):
     x = b.input("x", DType.FLOAT32, (3,))
     h = b.op("MatMul", x, b.constant(np.float32(np.full((3, 2), size))))
     moves = b.rename(b.op("Tanh", h), "moves")
-    dead = b.rename(
-        b.op("Relu", b.op("Sub", b.op("Sigmoid", h), b.constant(np.float32(2)))), "dead"
-    )
+    low = b.op("Sub", b.op("Sigmoid", h), b.constant(np.float32(2)))
+    dead = b.rename(b.op("Relu", low), "dead")
     model = read(write(b.graph([moves, dead])), OPS)
     point = {"x": np.float32([0.1, 0.2, -0.3]) / np.float32(size)}
     problem = pose(model, check_feeds(model, point)[0], operator="jacobian")

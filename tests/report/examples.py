@@ -56,7 +56,7 @@ def smooth() -> Comparison:
                 {"evaluations": 1, "total": 6.2e-4},
             ),
             Advice(
-                "for 1 000 000 evaluations: reverse, 6.9 digits at 1.3× a forward pass",
+                "for 1,000,000 evaluations: reverse, 6.9 digits at 1.3× a forward pass",
                 "reverse",
                 {"evaluations": 1e6, "total": 12.1},
             ),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradcli.comparison import KinkAt
-from gradcli.report.rows import question, ratio, scientific, screen, seconds, tally, tensor
+from gradcli.report.rows import apart, question, ratio, scientific, screen, seconds, tally, tensor
 from tests.report import examples
 
 
@@ -85,7 +85,7 @@ def test_the_tally_is_in_words():
     assert tally(examples.odd().counts) == (
         "1 disagree, 1 at a kink, 1 inconclusive, 1 skipped, 1 failed"
     )
-    assert tally({}) == "no method"
+    assert tally({"AGREE": 0, "INCONCLUSIVE": 1234}) == "1,234 inconclusive"
 
 
 def texts(comparison, label):
@@ -120,3 +120,17 @@ def test_an_error_without_a_size_says_that_all_is_zero_within_u():
 def test_notes_stand_with_the_question():
     notes = [fact.text for fact in screen(examples.odd()).above if fact.label == "note"]
     assert notes == list(examples.odd().notes)
+
+
+def test_methods_of_which_the_same_is_said_share_a_line():
+    first, *others = examples.smooth().methods
+    methods = (first, replace(first, method="twin"), *others)
+    noted = [replace(j, notes=("the same", "the same"), level="") for j in methods]
+    (note,) = texts(replace(examples.smooth(), methods=tuple(noted)), "note")
+    assert note == f"{', '.join(j.method for j in methods)}: the same"
+
+
+def test_numbers_that_look_alike_get_the_digits_that_tell_them_apart():
+    assert apart(1.5, 1.25) == "1.5 against 1.25"
+    assert apart(1.0, 1.0) == "1 against 1"
+    assert apart(1.0, 1.0 + 2**-52) == "1 against 1.0000000000000002"
