@@ -6,21 +6,22 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gradcli.engines import ENGINES, Estimate, Options, Program
 from gradcli.graph import Builder, DType, Var
 from gradcli.ops import OPS
-from gradcli.problem import Problem
+from gradcli.problem import Problem, static
 
 Function = Callable[[Builder, Var], Var]
 
 
-def problem(f: Function, x: np.ndarray, operator: str = "jacobian", **directions) -> Problem:
+def problem(f: Function, x: ArrayLike, operator: str = "jacobian", **directions) -> Problem:
     """The derivative of y = f(x), in float64."""
     x = np.asarray(x, np.float64)
     b = Builder(OPS)
     y = b.rename(f(b, b.input("x", DType.FLOAT64, x.shape)), "y")
-    cotangents = {"y": np.ones(y.shape)} if operator == "gradient" else {}
+    cotangents = {"y": np.ones(static(y.value))} if operator == "gradient" else {}
     return Problem(
         None,
         b.graph([y]),
