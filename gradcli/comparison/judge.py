@@ -296,19 +296,16 @@ def _because(reference: Reference, reason: str) -> Reference:
 
 
 def _rounding(evidence: Evidence, exact: _Field) -> np.ndarray:
-    """The uncertainty of a float64 AD result: its float32 rounding errors, scaled to float64."""
+    """The uncertainty of the float64 reverse graph: its rounding errors."""
     own: np.ndarray = 8 * EPS * _finite(exact.value)
-    if evidence.rounding is None:
+    estimate = evidence.reference.estimate
+    if estimate is None or not estimate.uncertainty:
         return own + 64 * EPS * _largest(exact.value)
-    coarse = _field(evidence, evidence.rounding, signed=False).value
-    known = np.isfinite(coarse)
-    typical = np.zeros(len(coarse))
+    typical = np.zeros(len(own))
     for block in exact.blocks:
-        here = coarse[block][known[block]]
-        typical[block] = np.sqrt(np.mean(np.square(here))) if here.size else 0.0
-    scale = ROUNDING_FACTOR * EPS / DType.FLOAT32.eps
-    u: np.ndarray = own + scale * np.fmax(np.nan_to_num(coarse, posinf=0.0), 0.1 * typical)
-    return u
+        here = exact.u[block][np.isfinite(exact.u[block])]
+        typical[block] = np.median(here) if here.size else 0.0
+    return own + ROUNDING_FACTOR * np.fmax(exact.u, 0.1 * typical)
 
 
 # ---- kinks ---------------------------------------------------------------------------------------

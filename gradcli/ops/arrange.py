@@ -476,6 +476,7 @@ CARDS = (
         infer=_slice_infer,
         batch=_slice_batch,
         flat={"starts": INDEX, "ends": INDEX, "axes": AXES, "steps": INDEX},
+        rounds=False,
     ),
     Card(
         "Pad",
@@ -498,6 +499,7 @@ CARDS = (
         infer=_tile_infer,
         batch=_tile_batch,
         flat={"repeats": INDEX},
+        rounds=False,
     ),
     linear(
         "Trilu",
@@ -508,5 +510,6 @@ CARDS = (
         batch=lambda s, batched: [s.again(s.x, *s.inputs[1:])],
         attrs={"upper": 1},
         flat={"k": INDEX},
+        rounds=False,
     ),
 )

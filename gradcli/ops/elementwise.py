@@ -135,7 +135,7 @@ ARITHMETIC = (
         lambda s: 1.0 / len(s.inputs),
         inputs=VARIADIC,
     ),
-    elementwise("Neg", lambda n, x: -x, -1.0),
+    elementwise("Neg", lambda n, x: -x, -1.0, rounds=False),
     elementwise(
         "Reciprocal",
         lambda n, x: 1.0 / x,
@@ -460,7 +460,7 @@ def _dropout_vjp(s: Site, bars: Vars) -> Vars:
 
 
 COPIES: tuple[Card, ...] = (
-    elementwise("Identity", lambda n, x: x, 1.0, inputs=INPUT),
+    elementwise("Identity", lambda n, x: x, 1.0, inputs=INPUT, rounds=False),
     # The derivative of a change between float types is a change between float types: the rounding
     # itself, a staircase, is not differentiated. Other types carry no derivative at all.
     linear(
@@ -472,6 +472,7 @@ COPIES: tuple[Card, ...] = (
         batch=batch_elementwise,
         attrs={"to": REQUIRED, "saturate": 1},
         convention="the identity, through rounding too",
+        rounds=False,
     ),
     composite(
         "CastLike",
@@ -492,6 +493,7 @@ COPIES: tuple[Card, ...] = (
         infer=_dropout_types,
         attrs={"seed": None},
         flat={"ratio": "read in training mode only"},
+        rounds=False,
     ),
 )
 

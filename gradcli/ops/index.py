@@ -439,6 +439,7 @@ CARDS = (
         over=(2,),
         attrs={"axis": -1},
         flat={"indices": INDEX, "depth": INDEX},
+        rounds=False,
     ),
     flat(
         "NonZero",

@@ -273,6 +273,7 @@ CARDS: tuple[Any, ...] = (
         batch=_reshape_batch,
         attrs={"allowzero": 0},
         flat={"shape": SHAPE},
+        rounds=False,
     ),
     linear(
         "Flatten",
@@ -282,6 +283,7 @@ CARDS: tuple[Any, ...] = (
         infer=_flatten_infer,
         batch=_flatten_batch,
         attrs={"axis": 1},
+        rounds=False,
     ),
     linear(
         "Squeeze",
@@ -293,6 +295,7 @@ CARDS: tuple[Any, ...] = (
         infer=_squeeze_infer,
         batch=_squeeze_batch,
         flat={"axes": AXES},
+        rounds=False,
     ),
     linear(
         "Unsqueeze",
@@ -302,6 +305,7 @@ CARDS: tuple[Any, ...] = (
         infer=_unsqueeze_infer,
         batch=_along_shifted_axes,
         flat={"axes": AXES},
+        rounds=False,
     ),
     linear(
         "Transpose",
@@ -311,6 +315,7 @@ CARDS: tuple[Any, ...] = (
         infer=_transpose_infer,
         batch=_transpose_batch,
         attrs={"perm": None},
+        rounds=False,
     ),
     linear(
         "Expand",
@@ -320,6 +325,7 @@ CARDS: tuple[Any, ...] = (
         infer=_expand_infer,
         batch=_expand_batch,
         flat={"shape": SHAPE},
+        rounds=False,
     ),
     flat(
         "Shape",
