@@ -299,7 +299,8 @@ _ELEMENT = re.compile(r"^(?P<tensor>.*)\[(?P<index>[^\[\]]*)\]$", re.DOTALL)
 def _of(graph: Graph, names: Sequence[str] | None) -> list[Element]:
     by_name = {v.name: v for v in graph.values()}
     if not names:
-        found = [Element(v.name) for v in graph.outputs if v.dtype.is_float]
+        floats = (v.name for v in graph.outputs if v.dtype.is_float)
+        found = [Element(name) for name in dict.fromkeys(floats)]
         if not found:
             raise UsageError(
                 "the model has no float output to differentiate",

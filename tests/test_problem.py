@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import NodeProto, TensorProto, helper
 
 from gradcli.engines import ENGINES, Program
 from gradcli.errors import GradcliError, InputError, UnsupportedError, UsageError
 from gradcli.graph import Builder, DType
+from gradcli.interpret import interpret
 from gradcli.onnxfile import Model
 from gradcli.ops import OPS
 from gradcli.problem import (
@@ -599,6 +602,49 @@ def test_shapes_given_by_integers_are_those_at_the_point():
     p = ask(model, {"x": np.arange(6, dtype=F32), "s": np.array([3, 2])}, operator="vjp")
     assert p.block_shape(("", "x")) == (6,)
     assert p.cotangents["y"].shape == (3, 2)
+
+
+def test_one_tensor_twice_among_the_outputs_counts_once():
+    b = Builder(OPS)
+    y = b.op("Exp", b.input("x", DType.FLOAT32, (3,)), name="y")
+    p = ask(Model(b.graph([y, y]), "<bytes>", "", b""), {"x": X[0]})
+    assert p.of == ("y",)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> tuple[Model, list[str], list[str]]:
+    """A random network of smooth operators, some of its tensors, and some others or the same."""
+    b = Builder(OPS)
+    values = [b.input("a", DType.FLOAT32, (2,)), b.input("b", DType.FLOAT32, (2,))]
+    values.append(b.constant(np.array([0.3, -0.7], F32), name="c"))
+    for k in range(draw(st.integers(1, 7))):
+        x, y = (values[draw(st.integers(0, len(values) - 1))] for _ in range(2))
+        op = draw(st.sampled_from(["Sin", "Tanh", "Mul", "Add", "Floor"]))
+        values.append(b.op(op, *((x,) if op in ("Sin", "Tanh", "Floor") else (x, y)), name=f"v{k}"))
+    names = [v.value.name for v in values]
+    some = st.lists(st.sampled_from(names), min_size=1, max_size=4, unique=True)
+    wrt, of = draw(some), draw(some)
+    return Model(b.graph([values[-1]]), "<bytes>", "", b""), wrt, of
+
+
+@given(networks())
+def test_any_tensors_with_respect_to_any_others(drawn):
+    """Also of those that are computed from each other: the rules, and no rule at all, agree."""
+    model, wrt, of = drawn
+    feeds = {"a": np.array([0.4, 1.3], F32), "b": np.array([-0.8, 0.6], F32)}
+    p = ask(model, feeds, wrt=wrt, of=of, operator="jacobian")
+    blocks = answers(p)
+    assert len(blocks) == len(wrt) * len(of)
+    # What is asked of is what the network computes.
+    values = interpret(model.graph, feeds, keep=of)
+    found = interpret(p.exact, p.point)
+    for name, output in zip(of, p.of, strict=True):
+        np.testing.assert_allclose(found[output], values[name], rtol=1e-6, atol=1e-6)
+    # Nothing is said to be 0 that is not.
+    for note in p.notes:
+        said = note.partition("with respect to ")[2].partition(" is 0")[0].split(", ")
+        assert set(said) <= set(wrt)
+        assert not any(np.any(blocks[y, name]) for y in p.of for name in said)
 
 
 def test_work_of_posing_grows_linearly():

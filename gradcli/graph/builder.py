@@ -256,9 +256,9 @@ class Builder:
             operands.pop()
         types = self.table.infer(self, key, operands, full)
         stem = name or op.lower()
-        made = tuple(Value(self.name(stem), *types[k]) for k in range(outputs))
+        made = tuple([Value(self.name(stem), *types[k]) for k in range(outputs)])
         self.nodes.append(Node(op, tuple(operands), made, full, domain, made[0].name, self._origin))
-        return tuple(Var(self, value) for value in made)
+        return tuple([Var(self, value) for value in made])
 
     def foreign(self, op: str, *inputs: Var | None, like: Type, **attrs: Any) -> Var:
         """Emit an operator that the table need not know, for whoever only writes graphs out.
