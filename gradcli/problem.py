@@ -540,7 +540,8 @@ def check_feeds(
     Args:
         model: The file.
         given: Arrays by input name.
-        shapes: For drawing: shapes by input name; symbolic dimensions are 1 without one.
+        shapes: For drawing: shapes by input name. Without one, a symbolic dimension is as large as
+            in an input that has it too and is given, else 1.
         seed: Of the draw.
 
     Returns:
@@ -561,11 +562,18 @@ def check_feeds(
     feeds: dict[str, np.ndarray] = {}
     drawn: list[str] = []
     rng = np.random.default_rng(seed)
+    asked = {**shapes, **{name: np.shape(array) for name, array in given.items()}}
+    sizes = {
+        dim: int(size)
+        for name, value in inputs.items()
+        for dim, size in zip(value.shape or (), asked.get(name, ()), strict=False)
+        if isinstance(dim, str)
+    }
     for name, value in inputs.items():
         if name in given:
             feeds[name] = _fit(name, np.asarray(given[name]), value)
         elif value.dtype.is_float:
-            shape = _drawn_shape(value, shapes.get(name))
+            shape = _drawn_shape(value, shapes.get(name), sizes)
             feeds[name] = rng.standard_normal(shape).astype(value.dtype.np)
             drawn.append(f"{name}{list(shape)}")
         else:
@@ -595,7 +603,9 @@ def declared(model: Model) -> dict[str, Value]:
     return {v.name: v for v in (*model.graph.inputs, *defaults)}
 
 
-def _drawn_shape(value: Value, asked: Sequence[int] | None) -> tuple[int, ...]:
+def _drawn_shape(
+    value: Value, asked: Sequence[int] | None, sizes: Mapping[str, int]
+) -> tuple[int, ...]:
     if asked is not None:
         shape = tuple(int(d) for d in asked)
         check_shape(value.name, shape, value, "--shape")
@@ -605,7 +615,7 @@ def _drawn_shape(value: Value, asked: Sequence[int] | None) -> tuple[int, ...]:
             f"input {value.name!r} declares no shape",
             f"give one with --shape {value.name}=1,3,224,224, or an array with --input",
         )
-    return tuple(d if isinstance(d, int) else 1 for d in value.shape)
+    return tuple(d if isinstance(d, int) else sizes.get(d, 1) for d in value.shape)
 
 
 def _fit(name: str, array: np.ndarray, value: Value) -> np.ndarray:

@@ -443,6 +443,14 @@ def test_missing_floats_are_drawn_and_said():
     assert not np.array_equal(feeds["x"], other["x"])
 
 
+def test_a_symbol_is_of_one_size_in_all_inputs():
+    model = loaded([NODE("Add", ["a", "b"], ["y"])], {"a": ["N", 3], "b": ["M", "N"]})
+    feeds, _ = check_feeds(model, {"a": np.ones((4, 3), F32)})
+    assert feeds["b"].shape == (1, 4)
+    feeds, _ = check_feeds(model, {}, shapes={"b": (2, 5)})
+    assert feeds["a"].shape == (5, 3)
+
+
 def test_a_shape_for_drawing_must_fit_too():
     for shape in ((5, 4), (5,)):
         with pytest.raises(InputError, match=r"--shape.*\[N, 3\]"):
