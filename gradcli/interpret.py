@@ -16,6 +16,9 @@ from gradcli.ops import OPS, Table
 Observe = Callable[[Node, Sequence[Array], Sequence[Array]], None]
 """Called after each node with its operands and results."""
 
+Adjust = Callable[[Node, tuple[Array, ...]], tuple[Array, ...]]
+"""Given a node and its results, what to go on with instead."""
+
 
 class Evaluator:
     """A graph ready to be evaluated again and again in one number system.
@@ -45,6 +48,7 @@ class Evaluator:
         observe: Observe | None = None,
         keep: Sequence[str] = (),
         captured: Mapping[Value, Array] | None = None,
+        adjust: Adjust | None = None,
     ) -> dict[str, Array]:
         """The outputs (and the values named in `keep`) by name, in numbers of `n`.
 
@@ -54,6 +58,7 @@ class Evaluator:
             observe: Called after each node.
             keep: Names of further values to return.
             captured: For a body: the outer values that it reads.
+            adjust: Replaces each node's results by others, to see what hangs on them.
         """
         env: dict[Value, Array] = dict(self._constants)
         if captured:
@@ -67,6 +72,8 @@ class Evaluator:
             for (node, impl), dying in zip(self._steps, self._dying, strict=True):
                 operands = [None if v is None else env[v] for v in node.inputs]
                 results = _apply(self.n, node, impl, operands)
+                if adjust is not None:
+                    results = adjust(node, results)
                 for made, x in zip(node.outputs, results, strict=False):
                     if made is not None:
                         env[made] = x

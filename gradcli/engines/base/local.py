@@ -1,20 +1,22 @@
-"""Each operator's rules, one node at a time at its actual operands, against the complex step."""
+"""Which node it is: whose rule is wrong, and whose rounding matters most."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from gradcli.engines.base.rounding import shake
 from gradcli.errors import GradcliError
 from gradcli.graph import Builder, DType, Graph, Node, Var
 from gradcli.interpret import Evaluator
 from gradcli.numbers import Array, complex_, real
 from gradcli.ops import Card, Table
 from gradcli.problem import Problem
-from gradcli.transform import expand, jvp, vjp
+from gradcli.transform import expand, jvp, simplify, vjp
 
 STEP = 1e-30
 """Of the complex step, relative to nothing: there is no subtraction in it."""
@@ -63,6 +65,52 @@ def wrong_rule(problem: Problem, rule: Rule) -> WrongRule | None:
         if error > WRONG:
             return WrongRule(node.origin or node.name, node.key, error)
     return None
+
+
+def coarse_node(problem: Problem, eps: float, seconds: float) -> str | None:
+    """The user's node whose rounding moves the derivative most, in forward and reverse together.
+
+    Half of the nodes at a time get random relative errors of `eps`; the half that matters more is
+    halved again.
+
+    Args:
+        problem: The question; a Jacobian is looked at along a random cotangent.
+        eps: Of the width in question.
+        seconds: None is returned when the search takes longer.
+    """
+    end = time.perf_counter() + seconds
+    rng = np.random.default_rng(problem.seed)
+    derivative = vjp(problem.exact, problem.wrt, problem.of, problem.table)
+    program = Evaluator(simplify(derivative.graph, problem.table), table=problem.table)
+    bars = problem.cotangents or {k: rng.standard_normal(problem.shape(k)) for k in problem.of}
+    feeds = {**problem.point, **{d: bars[name] for name, d in derivative.directions.items()}}
+
+    def run(shaken: set[str]) -> np.ndarray:
+        def adjust(node: Node, results: tuple[Array, ...]) -> tuple[Array, ...]:
+            if (node.origin or node.name) not in shaken:
+                return results
+            return tuple(shake(x, rng, eps) if real.is_number(x) else x for x in results)
+
+        out = program.run(feeds, adjust=adjust)
+        return np.concatenate([np.reshape(out[k], -1) for k in derivative.results.values()])
+
+    if not derivative.results:
+        return None
+    plain = run(set())
+    suspects = list(dict.fromkeys(node.origin or node.name for node in program.graph.nodes))
+    while len(suspects) > 1:
+        half = len(suspects) // 2
+        parts = suspects[:half], suspects[half:]
+        if time.perf_counter() > end:
+            return None
+        moved = [max(_apart(run(set(part)), plain) for _ in range(2)) for part in parts]
+        suspects = parts[int(np.argmax(moved))]
+    return suspects[0] if suspects else None
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> float:
+    gap = float(np.max(np.abs(a - b), initial=0.0))
+    return gap if np.isfinite(gap) else np.inf
 
 
 def _nodes(problem: Problem) -> Iterator[tuple[Node, Sequence[Array]]]:
