@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.graph import DType, Graph, Node, Value
+from gradcli.graph import DType, Graph, Node, Value, is_static
 from gradcli.ops import OPS, Table
 from gradcli.transform.rewrite import Rewriter
 
@@ -36,7 +36,7 @@ def cast(graph: Graph, dtype: DType, table: Table = OPS) -> Graph:
         if node.op in ("Cast", "CastLike") and not node.domain:
             _cast_node(r, node, dtype)
         else:
-            r.become(node, r.b.copy(_retyped(node, dtype), r.operands(node)))
+            _copy(r, _retyped(node, dtype))
     return r.finish()
 
 
@@ -57,6 +57,22 @@ def _cast_node(r: Rewriter, node: Node, dtype: DType) -> None:
     attrs = {"saturate": 1, "to": to.value}  # only what narrows to 8 bits may say otherwise
     plain = Node("Cast", (x.value,), (target,), attrs, name=node.name, origin=node.origin)
     r.become(node, r.b.copy(plain, [x]))
+
+
+def _copy(r: Rewriter, node: Node) -> None:
+    """Carry a node over to its operands' width, with what is known of its shapes from elsewhere."""
+    made = r.b.copy(node, r.operands(node))
+    values = [
+        None
+        if x is None or old is None
+        else x.value
+        if is_static(x.shape) or not is_static(old.shape)
+        else Value(old.name, x.dtype, old.shape)
+        for old, x in zip(node.outputs, made, strict=True)
+    ]
+    last = r.b.nodes[-1]
+    r.b.nodes[-1] = last.on(last.inputs, values)
+    r.become(node, [None if v is None else r.b.var(v) for v in values])
 
 
 def _retyped(node: Node, dtype: DType) -> Node:
