@@ -24,9 +24,11 @@ from gradcli.engines.base import (
     Program,
     Sides,
     Times,
+    coarse_node,
     shaken,
     spread,
     survey,
+    wrong_rule,
 )
 from gradcli.errors import CannotError, GradcliError, UnsupportedError, UsageError
 from gradcli.graph import DType
@@ -171,6 +173,34 @@ def _refuse_huge(problem: Problem) -> None:
             f"a Jacobian of {problem.rows} x {problem.columns} numbers is too large to compare",
             "choose fewer with --of and --wrt, or --operator vjp or jvp",
         )
+
+
+def culprits(problem: Problem, causes: Mapping[str, str], seconds: float) -> dict[str, str]:
+    """The user's nodes behind disagreements, where they can be found in time.
+
+    Args:
+        problem: The question.
+        causes: By method: `rule` or `rounding`; other causes have no node.
+        seconds: For the search after the node that rounds most.
+
+    Returns:
+        By method: the node whose rule is wrong, or whose rounding matters most.
+    """
+    nodes: dict[str, str] = {}
+    coarse: str | None = None
+    for method, cause in causes.items():
+        uses = ENGINES[method].uses
+        if cause == "rule" and (uses == "jvp" or uses == "vjp"):
+            found = wrong_rule(problem, uses)
+            node = found.node if found else None
+        elif cause == "rounding":
+            coarse = coarse or coarse_node(problem, problem.dtype.eps, seconds)
+            node = coarse
+        else:
+            node = None
+        if node is not None:
+            nodes[method] = node
+    return nodes
 
 
 class _Clock:
@@ -397,7 +427,7 @@ def _reference(
 def _rounding(program: Program, plain: Estimate, probes: Probes | None, eps: float) -> Estimate:
     """The spread of a method's results when every rounding is made at random."""
     rng = np.random.default_rng(program.problem.seed)
-    table = shaken(program.problem.table, rng, eps)
+    table = shaken(program.problem.table, rng, eps, kernels=eps > DType.FLOAT64.eps)
     restless = Program(program.engine, replace(program.problem, table=table))
     runs = [restless.run(probes) for _ in range(SHAKES)]
     blocks = {
@@ -549,4 +579,4 @@ def _seconds(outcome: Outcome) -> float:
     return outcome.run.median if outcome.run else 0.0
 
 
-__all__ = ["BUDGET", "METHODS", "RUNS", "WARMUP", "file_primal", "measure", "timed"]
+__all__ = ["BUDGET", "METHODS", "RUNS", "WARMUP", "file_primal", "culprits", "measure", "timed"]

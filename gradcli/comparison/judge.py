@@ -119,6 +119,22 @@ def judge(evidence: Evidence, rtol: float | None = None, atol: float = 0.0) -> C
     )
 
 
+def name_nodes(comparison: Comparison, nodes: Mapping[str, str]) -> Comparison:
+    """The comparison, the worst elements of these methods blamed on these nodes.
+
+    Args:
+        comparison: As judged.
+        nodes: The user's node, by method.
+    """
+    methods = tuple(
+        replace(m, worst=replace(m.worst, node=nodes[m.method]))
+        if m.worst is not None and m.method in nodes
+        else m
+        for m in comparison.methods
+    )
+    return replace(comparison, methods=methods)
+
+
 # ---- the primal ----------------------------------------------------------------------------------
 
 
@@ -241,9 +257,10 @@ def _size(evidence: Evidence, a: np.ndarray, truth: _Field) -> np.ndarray:
 
 
 def _outputs(evidence: Evidence) -> float:
-    """The size that a derivative of the outputs might have; never 0."""
-    sizes = [_largest(np.asarray(y, np.float64)) for y in evidence.exact_primal.values()]
-    return max(*sizes, 1e-150) if sizes else 1e-150
+    """The size of the outputs; 1 when they are all 0."""
+    return (
+        max((_largest(np.asarray(y)) for y in evidence.exact_primal.values()), default=0.0) or 1.0
+    )
 
 
 def _finite(x: np.ndarray) -> np.ndarray:

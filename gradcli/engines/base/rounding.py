@@ -20,7 +20,13 @@ ROUNDED = (
 """What an operator may round inside itself, where only the number system sees it."""
 
 
-def shaken(table: Table, rng: np.random.Generator, eps: float = 2.0**-52) -> Table:
+BOUNDED = ("Tanh", "Sigmoid", "Erf", "Softmax", "HardSigmoid")
+"""Operators with results between -1 and 1, which fast kernels compute to an absolute error."""
+
+
+def shaken(
+    table: Table, rng: np.random.Generator, eps: float = 2.0**-52, *, kernels: bool = False
+) -> Table:
     """Cards that compute as these do, each with relative errors of `eps`, up or down at random.
 
     Evaluating a graph with them a few times, and looking at the spread, measures the rounding error
@@ -28,15 +34,25 @@ def shaken(table: Table, rng: np.random.Generator, eps: float = 2.0**-52) -> Tab
     outputs can: digits lost in a large intermediate value, and lost again at every point nearby.
 
     Operators that only choose or move elements stay exact, so ties stay ties.
+
+    Args:
+        table: Cards.
+        rng: Of the random signs.
+        eps: Relative size of an error.
+        kernels: Whether functions that saturate have absolute errors of this size, as they have in
+            runtimes' fast approximations: far out in a tail no digit is right.
     """
-    return table.replace(*(_shake(card, rng, eps) for card in table.values() if _rounds(card)))
+    blurred = BOUNDED if kernels else ()
+    return table.replace(
+        *(_shake(card, rng, eps, card.op in blurred) for card in table.values() if _rounds(card))
+    )
 
 
 def _rounds(card: Card) -> bool:
     return card.impl is not None and card.kind != "flat" and card.rounds
 
 
-def _shake(card: Card, rng: np.random.Generator, eps: float) -> Card:
+def _shake(card: Card, rng: np.random.Generator, eps: float, blurred: bool) -> Card:
     impl = card.impl
     assert impl is not None
 
@@ -48,7 +64,8 @@ def _shake(card: Card, rng: np.random.Generator, eps: float) -> Card:
         made = impl(restless(n), *_shake_operands(card, n, operands, rng, eps), **attrs)
         if isinstance(made, tuple):
             return tuple(_shake_result(n, x, operands, rng, eps) for x in made)
-        return _shake_result(n, made, operands, rng, eps)
+        made = _shake_result(n, made, operands, rng, eps)
+        return made + eps * rng.choice((-1.0, 1.0), np.shape(made)) if blurred else made
 
     return replace(card, impl=shaken_impl)
 
