@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -180,6 +181,7 @@ def judged(
     names = _names(methods)
     for name in names or ():
         engine(name)
+    start = time.perf_counter()
     evidence = measure.measure(
         problem,
         names,
@@ -189,7 +191,10 @@ def judged(
         warmup=warmup,
         progress=progress,
     )
-    return comparison.judge(evidence, rtol=rtol, atol=atol)
+    found = comparison.judge(evidence, rtol=rtol, atol=atol)
+    causes = {m.method: m.cause.value for m in found.methods if m.cause is not None}
+    left = max(start + budget - time.perf_counter(), 0.1 * budget)
+    return comparison.name_nodes(found, measure.culprits(problem, causes, left) if causes else {})
 
 
 # ---- derivatives ---------------------------------------------------------------------------------

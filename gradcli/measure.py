@@ -190,7 +190,7 @@ def culprits(problem: Problem, causes: Mapping[str, str], seconds: float) -> dic
     coarse: str | None = None
     for method, cause in causes.items():
         uses = ENGINES[method].uses
-        if cause == "rule" and (uses == "jvp" or uses == "vjp"):
+        if cause == "rule" and uses != "impl":
             found = wrong_rule(problem, uses)
             node = found.node if found else None
         elif cause == "rounding":
@@ -579,4 +579,4 @@ def _seconds(outcome: Outcome) -> float:
     return outcome.run.median if outcome.run else 0.0
 
 
-__all__ = ["BUDGET", "METHODS", "RUNS", "WARMUP", "file_primal", "culprits", "measure", "timed"]
+__all__ = ["BUDGET", "METHODS", "RUNS", "WARMUP", "culprits", "file_primal", "measure", "timed"]

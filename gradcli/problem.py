@@ -190,7 +190,7 @@ def pose(
     }
     whole = specialise(graph, shapes, fixed, table, keep=wrt_names)
     point = _point(model, whole, wrt_names, feeds, table, threads, provider)
-    if not all(is_static(v.shape) for v in whole.values() if v.name in wrt_names):
+    if not all(is_static(v.shape) for v in map(whole.value, wrt_names) if v is not None):
         shapes |= {name: array.shape for name, array in point.items()}
         whole = specialise(graph, shapes, fixed, table, keep=wrt_names)
     if found := _shapes_at(whole, point, set(wrt_names) - late, elements, table):
@@ -422,7 +422,8 @@ def _point(
     has no card.
     """
     point = dict(feeds)
-    inner = {v.name: v for v in graph.values() if v.name in set(wrt) - feeds.keys()}
+    sought = set(wrt) - feeds.keys()
+    inner = {v.name: v for v in graph.values() if v.name in sought}
     for value in [v for v in inner.values() if v in graph.constants]:
         point[value.name] = graph.constants[inner.pop(value.name)]
     if not inner:

@@ -12,7 +12,7 @@ from gradcli.comparison.facts import (
     Verdict,
     Worst,
 )
-from gradcli.comparison.judge import FLOOR, RTOL, hold_primal, judge
+from gradcli.comparison.judge import FLOOR, RTOL, hold_primal, judge, name_nodes
 
 __all__ = [
     "FLOOR",
@@ -29,4 +29,5 @@ __all__ = [
     "Worst",
     "hold_primal",
     "judge",
+    "name_nodes",
 ]

@@ -167,7 +167,8 @@ def hold_primal(file_primal: Arrays, our_primal: Arrays, noise: Arrays | None = 
         if theirs.shape != ours.shape:
             return Primal(False, math.inf, math.inf, name, None, "the shapes differ")
         same = (theirs == ours) | (np.isnan(theirs) & np.isnan(ours))
-        gap = np.where(same, 0.0, np.abs(theirs - ours))
+        with np.errstate(invalid="ignore"):
+            gap = np.where(same, 0.0, np.abs(theirs - ours))
         largest = float(np.max(gap, initial=0.0))
         size = float(np.max(np.abs(ours[np.isfinite(ours)]), initial=0.0))
         relative = largest / size if size else (0.0 if largest == 0.0 else math.inf)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -139,7 +140,11 @@ class Graph:
 
     def value(self, name: str) -> Value | None:
         """The value of this name, or None."""
-        return next((v for v in self.values() if v.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Value]:
+        return {v.name: v for v in self.values()}
 
     def producers(self) -> dict[Value, Node]:
         """For each value that a node makes, that node."""

@@ -243,7 +243,9 @@ def _primal(p: Primal) -> Fact:
     where = f" in {p.output}" if p.output else ""
     forward = f"; one forward pass takes {seconds(p.forward.median)}" if p.forward else ""
     if p.matches:
-        close = f"to {scientific(p.max_rel_error)} relative{where}" if p.max_rel_error else "exactly"
+        close = (
+            f"to {scientific(p.max_rel_error)} relative{where}" if p.max_rel_error else "exactly"
+        )
         return Fact("primal", f"matches onnxruntime {close}{forward}")
     reason = f": {p.reason}" if p.reason else ""
     errors = f"off by {scientific(p.max_abs_error)} ({scientific(p.max_rel_error)} relative){where}"
@@ -321,9 +323,7 @@ def _why(j: Judgement) -> str:
         parts.append(f"{cause} ({j.detail})" if cause and j.detail else cause or j.detail)
     elif j.verdict is Verdict.INCONCLUSIVE:
         told = sum(j.counts.values())
-        parts.append(
-            "u is too large to tell" if told else "computed no element that was confirmed"
-        )
+        parts.append("u is too large to tell" if told else "computed no element that was confirmed")
     if j.worst:
         parts.append(_where(j.worst))
     if elements := tally(j.counts):

@@ -2,7 +2,7 @@
 
 from gradcli.engines.base.evidence import Evidence, Sides
 from gradcli.engines.base.linearised import Linearised
-from gradcli.engines.base.local import WrongRule, wrong_rule
+from gradcli.engines.base.local import WrongRule, coarse_node, wrong_rule
 from gradcli.engines.base.outcome import Outcome, Times
 from gradcli.engines.base.primal import EPS, Line, Point, Primal
 from gradcli.engines.base.program import (
@@ -43,6 +43,7 @@ __all__ = [
     "Watch",
     "WrongRule",
     "chunk_width",
+    "coarse_node",
     "compile_graph",
     "shake",
     "shaken",

@@ -136,7 +136,7 @@ class Engine:
     about: str
     mode: Literal["push", "pull"]
     prepare: Callable[[Problem, Options], Map]
-    uses: str
+    uses: Literal["jvp", "vjp", "impl"]
     exact: bool = True
     imports: tuple[str, ...] = ()
 

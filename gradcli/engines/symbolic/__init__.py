@@ -50,7 +50,8 @@ def _prepare_plain(problem: Problem, options: Options) -> Map:
         raise CannotError("the network is far too large to be one expression", HINT)
     if size.parameters > MOST_PLAIN:
         raise CannotError(
-            f"plain diff ends at about {MOST_PLAIN} parameters; this network has {size.parameters:,}",
+            f"plain diff ends at about {MOST_PLAIN} parameters; "
+            f"this network has {size.parameters:,}",
             HINT,
         )
     try:
