@@ -255,8 +255,8 @@ def _own_dtype(graph: Graph) -> DType:
 
 def _without_effect(graph: Graph, wrt: Sequence[str], table: Table) -> list[str]:
     """A note on those of `wrt` from which no derivative reaches the outputs."""
-    felt = felt_values(graph, graph.outputs, table)
-    none = [v.name for v in graph.inputs if v.name in set(wrt) and v not in felt]
+    felt, names = felt_values(graph, graph.outputs, table), set(wrt)
+    none = [v.name for v in graph.inputs if v.name in names and v not in felt]
     if not none:
         return []
     of = ", ".join(v.name for v in graph.outputs)

@@ -62,12 +62,12 @@ class DType(enum.Enum):
             native = dtype(getattr(ml_dtypes, self.value))
         return native
 
-    @property
+    @cached_property
     def is_float(self) -> bool:
         """Whether a derivative with respect to a tensor of this type can make sense."""
         return self.value.startswith(("float", "bfloat"))
 
-    @property
+    @cached_property
     def is_integer(self) -> bool:
         """Whether elements are signed or unsigned integers."""
         return self.value.startswith(("int", "uint"))
