@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -501,7 +501,7 @@ def _vague(seen: Estimate, key: Key) -> np.ndarray:
     finite = known & np.isfinite(value)
     largest = np.max(np.abs(value), where=finite, initial=0.0)
     size = np.where(finite, np.abs(value), 0.0)
-    return known & ~(doubt <= SURE * np.maximum(size, 1e-3 * largest))
+    return np.asarray(known & ~(doubt <= SURE * np.maximum(size, 1e-3 * largest)))
 
 
 def _put(

@@ -254,7 +254,7 @@ def _size(evidence: Evidence, a: np.ndarray, truth: _Field) -> np.ndarray:
     for block in truth.blocks:
         own = _largest(r[block])
         floor[block] = FLOOR * (own if own > _largest(truth.u[block]) else max(own, whole))
-    return np.fmax(np.fmax(_finite(a), _finite(r)), floor)
+    return np.asarray(np.fmax(np.fmax(_finite(a), _finite(r)), floor))
 
 
 def _outputs(evidence: Evidence) -> float:
@@ -323,7 +323,7 @@ def _rounding(evidence: Evidence, exact: _Field) -> np.ndarray:
     for block in exact.blocks:
         here = exact.u[block][np.isfinite(exact.u[block])]
         typical[block] = np.median(here) if here.size else 0.0
-    return own + ROUNDING_FACTOR * np.fmax(exact.u, 0.1 * typical)
+    return np.asarray(own + ROUNDING_FACTOR * np.fmax(exact.u, 0.1 * typical))
 
 
 # ---- kinks ---------------------------------------------------------------------------------------
