@@ -237,7 +237,7 @@ def pose(
         provider,
         seed,
         dict(feeds),
-        tuple(elements),
+        tuple(replace(e, label=name) for e, name in zip(elements, names_of, strict=True)),
         tuple(said),
         table,
     )

@@ -390,6 +390,8 @@ def squared() -> Model:
 def test_a_tensor_that_depends_on_another_of_wrt_counts_the_whole_way(order: list[str]):
     p = ask(squared(), {"x": np.array([0.5], F32)}, wrt=order, of=["y"], operator="jacobian")
     # The derivative with respect to x goes through h, that with respect to h only from there on.
+    assert p.of == ("y (computed)",)
+    assert [(e.tensor, e.name) for e in p.elements] == [("y", "y (computed)")]
     e = np.exp(0.25)
     want = {"x": 2 * 0.5 * e, "h": e, "y": 1.0}
     for (_, wrt), block in answers(p).items():

@@ -127,7 +127,10 @@ def _part(r: Rewriter, value: Value, element: Element) -> Var:
     """The tensor or its part as an output, under its name."""
     x = r.env[value]
     if not element.index:
-        return x if x.value.name == element.name else r.b.rename(x, r.b.free(element.name))
+        if x.value.name == element.name:
+            return x
+        # Where the tensor is an input too, that has its name.
+        return r.b.rename(x, r.b.free(f"{element.name} (computed)"))
     b, shape = r.b, x.shape
     if shape is None:
         raise UnsupportedError(f"the rank of {element.tensor!r} is not known before the run")
