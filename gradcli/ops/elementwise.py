@@ -255,6 +255,25 @@ def _hard_sigmoid_kink(
     return np.minimum(np.abs(u), np.abs(u - 1.0)) / abs(alpha), (u > 0) * 1 + (u >= 1)
 
 
+def _elu(n: Numbers, x: Array, alpha: float) -> Array:
+    # The branch not taken must not overflow: it is computed too.
+    return n.where(n.less(x, n.zero), alpha * n.expm1(n.minimum(x, n.zero_of(x))), x)
+
+
+def _elu_kink(n: Numbers, x: Array, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """With alpha 1 the slopes on both sides of 0 are the same."""
+    return (np.abs(x) if alpha != 1.0 else np.full(np.shape(x), np.inf)), x > 0
+
+
+def _dx_elu(s: Site) -> Var:
+    return s.b.where(s.x > 0.0, 1.0, s.b.op("Exp", s.x) * s["alpha"], like=s.x)
+
+
+def _dx_softsign(s: Site) -> Var:
+    root = 1.0 / (s.b.op("Abs", s.x) + 1.0)
+    return root * root
+
+
 ACTIVATIONS = (
     elementwise(
         "Relu",
@@ -272,6 +291,15 @@ ACTIVATIONS = (
         kinks=_kink_at_zero,
         convention="alpha at 0",
     ),
+    elementwise(
+        "Elu",
+        _elu,
+        _dx_elu,
+        attrs={"alpha": 1.0},
+        kinks=_elu_kink,
+        convention="alpha at 0",
+    ),
+    elementwise("Softsign", lambda n, x: x / (n.abs(x) + 1.0), _dx_softsign, inputs=INPUT),
     elementwise(
         "HardSigmoid",
         _hard_sigmoid,

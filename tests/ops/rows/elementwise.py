@@ -192,6 +192,13 @@ ROWS = (
         dynamic="free",
     ),
     Row(
+        "Elu",
+        lambda rng: unary(away=AWAY, alpha=float(rng.choice([0.5, 1.0])))(rng),
+        (at([0.0, -0.0, 800.0, -800.0], [0.25, 0.25, 1.0, 0.0], {"alpha": 0.25}),),
+        dynamic="free",
+    ),
+    Row("Softsign", unary(), (at([0.0, 3.0, -3.0], [1.0, 0.0625, 0.0625]),), dynamic="free"),
+    Row(
         "HardSigmoid",
         draw_hard_sigmoid,
         (at([-2.0, 2.0, 1.0], [0.0, 0.0, 0.25], {"alpha": 0.25, "beta": 0.5}),),
