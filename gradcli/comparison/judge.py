@@ -573,11 +573,11 @@ def _cause(
     if outcome.method.startswith("finite"):
         return Cause.STEP, "the step is too long or too short for this function"
     twin = evidence.twins.get(outcome.method)
-    if outcome.dtype is DType.FLOAT64 or twin is None:
+    if outcome.dtype is DType.FLOAT64:
         return Cause.RULE, "its derivative is wrong in float64 too"
-    exact = _field(evidence, twin)
-    bad = (verdicts == 1) & exact.known
-    if not np.any(bad):
+    exact = None if twin is None else _field(evidence, twin)
+    bad = (verdicts == 1) & (exact.known if exact else False)
+    if exact is None or not np.any(bad):
         return None, "the same graph in float64 was not run on these elements"
     again = _elements(evidence, exact, truth, RTOL[DType.FLOAT64], atol)
     if np.any(bad & (again == 1)):

@@ -1,0 +1,339 @@
+"""Budgets, samples, timings and failures, with engines whose cost is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from gradcli import api
+from gradcli.comparison import judge
+from gradcli.comparison.facts import Verdict
+from gradcli.engines import ENGINES
+from gradcli.engines.base import Engine, Evidence, Images, Outcome
+from gradcli.errors import CannotError, InternalError, UsageError
+from gradcli.graph import Builder, DType, Graph, Var
+from gradcli.measure import ALONG, SAMPLE, measure, timed
+from gradcli.onnxfile import Model, read, write
+from gradcli.ops import OPS
+from gradcli.problem import Problem, pose
+
+QUICK = ("forward", "reverse", "complex-step")
+
+
+def model(size: int = 3, body: Callable[[Builder, Var], Var] | None = None) -> Model:
+    """y = tanh(x W), or a body of one's own, in float32."""
+    weights = np.random.default_rng(0).standard_normal((size, 2)).astype(np.float32) / size**0.5
+
+    def plain(b: Builder, x: Var) -> Var:
+        return b.op("Tanh", b.op("MatMul", x, b.constant(weights)))
+
+    b = Builder(OPS)
+    y = (body or plain)(b, b.input("x", DType.FLOAT32, (1, size)))
+    return read(write(b.graph([b.rename(y, "y")])), OPS)
+
+
+def problem(size: int = 3, **how: Any) -> Problem:
+    x = np.random.default_rng(1).standard_normal((1, size)).astype(np.float32)
+    return pose(model(size), {"x": x}, **{"operator": "vjp", **how})
+
+
+class Slow:
+    """A derivative that says 0 after so many seconds a direction."""
+
+    width = 1
+    pads = False
+
+    def __init__(self, asked: Problem, seconds: float) -> None:
+        self.asked, self.seconds, self.calls = asked, seconds, 0
+
+    def apply(self, point: Any, directions: Any) -> Images:
+        del point, directions
+        self.calls += 1
+        time.sleep(self.seconds)
+        return Images({})
+
+
+@contextmanager
+def engine(
+    prepare: Callable[[Problem], Any], mode: Literal["push", "pull"] = "push"
+) -> Iterator[str]:
+    """An engine called `made` among the others, for as long as this lasts."""
+    made = Engine("made", "for a test", mode, lambda asked, _: prepare(asked), uses="impl")
+    with mock.patch.dict(ENGINES, {"made": made}):
+        yield "made"
+
+
+def one(evidence: Evidence, name: str = "made") -> Outcome:
+    return next(o for o in evidence.outcomes if o.method == name)
+
+
+# ---- the budget ---------------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_is_sampled_and_the_whole_keeps_to_its_budget():
+    asked = problem(400)
+    start = time.perf_counter()
+    with engine(lambda p: Slow(p, 0.02)) as name:
+        found = measure(asked, [name], budget=2.0)
+    assert time.perf_counter() - start < 2.6
+    outcome = one(found)
+    assert outcome.sampled
+    assert outcome.estimate is not None
+    assert outcome.estimate.known is not None
+    assert 2 <= outcome.evaluations <= SAMPLE + ALONG
+    assert found.probes is not None
+    (note,) = [n for n in judge(found).notes if n.startswith("sampled")]
+    assert "made" in note
+    assert "400" in note
+    assert "seed 0" in note
+
+
+def test_what_fits_is_whole():
+    with engine(lambda p: Slow(p, 0.0)) as name:
+        found = measure(problem(400), [name], budget=20.0, runs=1)
+    assert not one(found).sampled
+    assert one(found).evaluations == 400
+    assert found.probes is None
+
+
+def test_a_method_of_which_not_even_a_sample_fits_is_skipped_with_the_reason():
+    start = time.perf_counter()
+    with engine(lambda p: Slow(p, 0.7)) as name:
+        found = measure(problem(50), [name], budget=1.0)
+    assert time.perf_counter() - start < 2.5
+    assert one(found).status == "skipped"
+    assert "budget" in one(found).reason
+    assert "50" in one(found).reason
+
+
+def test_time_that_one_method_leaves_goes_to_the_next():
+    with engine(lambda p: Slow(p, 0.01)) as name:
+        found = measure(problem(60), ["reverse", name], budget=3.0, runs=1)
+    assert not one(found).sampled
+
+
+def test_a_slow_preparation_counts():
+    def prepare(asked: Problem) -> Slow:
+        time.sleep(0.05)
+        return Slow(asked, 0.0)
+
+    with engine(prepare) as name:
+        found = measure(problem(), [name], runs=3)
+    run = one(found).run
+    assert one(found).prepare >= 0.05
+    assert run is not None
+    assert run.median < 0.05
+
+
+def test_a_witness_that_does_not_fit_gives_way():
+    with mock.patch.dict(ENGINES, {"complex-step": slow_engine("complex-step", 0.5)}):
+        found = measure(problem(50), ["reverse"], budget=2.0)
+    assert found.witness.method == "finite"
+    assert judge(found).exit_code == 0
+
+
+def slow_engine(name: str, seconds: float) -> Engine:
+    return Engine(name, "slow", "push", lambda asked, _: Slow(asked, seconds), uses="impl")
+
+
+def test_an_image_sized_input_keeps_to_its_budget_and_is_confirmed_by_a_sample():
+    rng = np.random.default_rng(0)
+
+    def body(b: Builder, x: Var) -> Var:
+        x = b.op("Reshape", x, b.ints([1, 3, 64, 64]))
+        for m, n in ((3, 8), (8, 8)):
+            w = (rng.standard_normal((n, m, 3, 3)) / (3 * m**0.5)).astype(np.float32)
+            x = b.op("Conv", x, b.constant(w), pads=(1, 1, 1, 1), strides=(2, 2))
+            x = b.op("Softplus", x)
+        x = b.op("Reshape", x, b.ints([1, -1]))
+        out = (rng.standard_normal((8 * 16 * 16, 10)) / 45).astype(np.float32)
+        return b.op("MatMul", x, b.constant(out))
+
+    net = model(3 * 64 * 64, body)
+    x = rng.standard_normal((1, 3 * 64 * 64)).astype(np.float32)
+    start = time.perf_counter()
+    found = measure(
+        pose(net, {"x": x}, operator="vjp"), ["reverse", "complex-step"], budget=6.0, runs=1
+    )
+    assert time.perf_counter() - start < 8
+    said = judge(found)
+    assert [m.verdict for m in said.methods] == [Verdict.AGREE, Verdict.AGREE]
+    assert [m.sampled for m in said.methods] == [False, True]
+    assert 2 <= said.reference.confirmed <= SAMPLE + ALONG
+    assert said.reference.elements == 3 * 64 * 64
+
+
+# ---- samples ------------------------------------------------------------------------------------
+
+
+def test_a_sample_is_drawn_by_the_seed():
+    def sampled(seed: int) -> np.ndarray:
+        with engine(lambda p: Slow(p, 0.01)) as name:
+            found = measure(problem(300, seed=seed), [name], budget=1.5)
+        assert found.probes is not None
+        return found.probes.wrt["x"]
+
+    assert np.array_equal(sampled(0), sampled(0))
+    assert not np.array_equal(sampled(0), sampled(1))
+    assert len(np.unique(sampled(0))) == SAMPLE
+
+
+def test_a_jacobian_too_large_for_the_budget_is_sampled_by_rows_when_pulled():
+    def body(b: Builder, x: Var) -> Var:
+        return b.op("Tanh", b.op("Expand", b.op("ReduceSum", x), b.ints([1, 500])))
+
+    asked = pose(model(4, body), {"x": np.ones((1, 4), np.float32)}, operator="jacobian")
+    with engine(lambda p: Slow(p, 0.01), "pull") as name:
+        found = measure(asked, [name], budget=2.0, runs=1)
+    estimate = one(found).estimate
+    assert estimate is not None
+    assert estimate.known is not None
+    (known,) = estimate.known.values()
+    rows = np.all(known.reshape(500, 4), axis=1)
+    assert np.array_equal(rows, np.any(known.reshape(500, 4), axis=1))
+    assert 1 < rows.sum() <= SAMPLE
+
+
+def test_a_jacobian_that_memory_could_not_hold_is_refused():
+    def body(b: Builder, x: Var) -> Var:
+        return b.op("Expand", x, b.ints([3000, 4000]))
+
+    asked = pose(model(4000, body), {"x": np.ones((1, 4000), np.float32)}, operator="jacobian")
+    with pytest.raises(UsageError, match="too large to compare") as refused:
+        measure(asked, ["reverse"])
+    assert "vjp" in refused.value.hint
+
+
+# ---- timings ------------------------------------------------------------------------------------
+
+
+def test_runs_and_warmup():
+    calls: list[None] = []
+    assert len(timed(lambda: calls.append(None), 10.0, 5, 3).times) == 5
+    assert len(calls) == 8
+
+
+def test_no_time_left_is_still_one_run():
+    calls: list[None] = []
+    assert len(timed(lambda: calls.append(None), 0.0, 5, 3).times) == 1
+    assert len(calls) == 1
+
+
+def test_a_run_is_repeated_as_often_as_asked():
+    found = measure(problem(), ["reverse"], runs=7, warmup=2)
+    run = one(found, "reverse").run
+    assert run is not None
+    assert len(run.times) == 7
+    assert found.forward is not None
+
+
+def test_progress_is_told_step_by_step():
+    told: list[str] = []
+    measure(problem(), QUICK, runs=1, progress=told.append)
+    assert told == ["primal", "reference", "witness", *QUICK]
+
+
+# ---- failures -----------------------------------------------------------------------------------
+
+
+def raising(error: BaseException) -> Callable[[Problem], Any]:
+    def prepare(asked: Problem) -> Any:
+        raise error
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (CannotError("not analytic"), "skipped", "not analytic"),
+        (MemoryError(), "skipped", "it does not fit into memory"),
+        (InternalError("no rule for y"), "failed", "no rule for y"),
+        (ZeroDivisionError("by 0"), "failed", "ZeroDivisionError: by 0"),
+        (RecursionError("too deep"), "failed", "RecursionError: too deep"),
+    ],
+)
+def test_a_method_that_breaks_is_a_row_and_the_others_go_on(error, status, reason):
+    with engine(raising(error)) as name:
+        found = measure(problem(), [name, "reverse"], runs=1)
+    assert (one(found).status, one(found).reason) == (status, reason)
+    said = judge(found)
+    assert [m.verdict for m in said.methods] == [None, Verdict.AGREE]
+    assert said.exit_code == 0
+    assert said.counts[status] == 1
+
+
+def test_an_interruption_is_none_of_a_methods_failures():
+    with engine(raising(KeyboardInterrupt())) as name, pytest.raises(KeyboardInterrupt):
+        measure(problem(), [name])
+
+
+def test_a_reverse_rule_that_breaks_leaves_the_witness_as_the_reference():
+    def broken(*_: Any) -> Any:
+        raise TypeError("no such operand")
+
+    table = OPS.replace(replace_vjp("Tanh", broken))
+    found = measure(problem(table=table), ("reverse", "forward", "symbolic"), runs=1)
+    said = judge(found)
+    assert [m.status for m in said.methods] == ["failed", "computed", "computed"]
+    assert "no such operand" in said.methods[0].reason
+    assert said.reference.kind == "complex-step"
+    assert {m.verdict for m in said.methods[1:]} == {Verdict.AGREE}
+
+
+def replace_vjp(op: str, vjp: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(OPS[op], vjp=vjp)
+
+
+def test_when_no_witness_works_nothing_is_decided():
+    broken = {
+        name: Engine(name, "broken", "push", lambda *_: 1 / 0, uses="impl")  # type: ignore[arg-type,return-value]
+        for name in ("complex-step", "finite")
+    }
+    with mock.patch.dict(ENGINES, broken):
+        found = measure(problem(), ["reverse"], runs=1)
+    said = judge(found)
+    assert said.exit_code == 3
+    assert said.methods[0].verdict is Verdict.INCONCLUSIVE
+    assert "division by zero" in said.reference.reason
+
+
+# ---- which methods ------------------------------------------------------------------------------
+
+
+def test_one_method_alone_has_a_reference_and_a_witness():
+    found = measure(problem(), ["forward"], runs=1)
+    assert [o.method for o in found.outcomes] == ["forward"]
+    assert judge(found).methods[0].verdict is Verdict.AGREE
+    assert found.witness.method == "complex-step"
+
+
+def test_an_unknown_method_is_refused_with_near_names():
+    with pytest.raises(UsageError, match="no method called 'revers'") as refused:
+        api.judged(problem(), methods=["revers"])
+    assert "reverse" in refused.value.hint
+
+
+def test_a_model_that_onnxruntime_cannot_run_is_said():
+    asked = problem()
+    with mock.patch("gradcli.runtime.prepare", side_effect=CannotError("no kernel for Tanh")):
+        found = measure(asked, ["symbolic"], runs=1)
+    assert found.primal_reason == "no kernel for Tanh"
+    assert judge(found).exit_code == 3
+
+
+def test_without_a_file_there_is_nothing_to_hold_the_primal_against():
+    asked = problem()
+    graph: Graph = asked.graph
+    alone = Problem(
+        None, graph, asked.wrt, asked.of, "vjp", asked.point, {}, asked.cotangents, asked.dtype
+    )
+    assert measure(alone, ["symbolic"], runs=1).primal_reason == "there is no file"
