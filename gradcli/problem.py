@@ -76,8 +76,11 @@ class Problem:
 
     @cached_property
     def exact(self) -> Graph:
-        """The primal with every float tensor in float64: what the saved function means."""
-        return cast(self.graph, DType.FLOAT64, self.table)
+        """The primal with every float tensor in float64: what the saved function means.
+
+        Also where the file computes a part in another width: mixed precision is no staircase.
+        """
+        return cast(self.graph, DType.FLOAT64, self.table, arithmetic=True)
 
     @cached_property
     def own(self) -> Graph:
@@ -183,12 +186,13 @@ def pose(
     wrt_names = _wrt(graph, wrt)
     elements = _of(graph, of)
     late = depends(graph, wrt_names, table)
-    _refuse_unknown(graph, set(wrt_names) - late, {e.tensor for e in elements}, table)
     shapes = {name: array.shape for name, array in feeds.items()}
     fixed = {
         v.name: feeds[v.name] for v in graph.inputs if not v.dtype.is_float and v.name in feeds
     }
     whole = specialise(graph, shapes, fixed, table, keep=wrt_names)
+    # By now the branch of an If stands in its place, where the condition is known.
+    _refuse_unknown(whole, set(wrt_names) - late, {e.tensor for e in elements}, table)
     point = _point(model, whole, wrt_names, feeds, table, threads, provider)
     if not all(is_static(v.shape) for v in map(whole.value, wrt_names) if v is not None):
         shapes |= {name: array.shape for name, array in point.items()}

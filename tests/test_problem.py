@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import NodeProto, TensorProto, helper
+from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from gradcli.engines import ENGINES, Program
 from gradcli.errors import GradcliError, InputError, UnsupportedError, UsageError
@@ -30,7 +30,7 @@ from tests.onnxfile import models
 
 F32 = np.float32
 NODE = helper.make_node
-INT64, FLOAT16 = TensorProto.INT64, TensorProto.FLOAT16
+INT64, FLOAT16, BOOL = TensorProto.INT64, TensorProto.FLOAT16, TensorProto.BOOL
 DOUBLE, BFLOAT16 = TensorProto.DOUBLE, TensorProto.BFLOAT16
 
 Shape = Sequence[int | str]
@@ -605,6 +605,29 @@ def test_a_depth_that_is_a_float_is_no_hindrance():
     model = loaded(nodes, {"d": [1], "x": [3, 2]}, constants=constants)
     p = ask(model, {"d": np.array([3.0], F32), "x": np.ones((3, 2), F32)}, wrt=["x"])
     np.testing.assert_array_equal(answers(p)["y", "x"][0, 0, :, 0], [-1, -1, 1])
+
+
+def body(op: str) -> GraphProto:
+    return helper.make_graph([NODE(op, ["x"], [op])], op, [], [models.info(op, [2, 3])])
+
+
+def test_an_if_whose_condition_is_known_is_the_branch_that_it_takes():
+    branch = NODE("If", ["c"], ["y"], then_branch=body("Tanh"), else_branch=body("Exp"))
+    model = loaded([branch], {"x": [2, 3], "c": ([], BOOL)})
+    for condition, op in ((True, "Tanh"), (False, "Exp")):
+        p = ask(model, {"x": X, "c": np.array(condition)})
+        assert op in {node.op for node in p.graph.nodes}
+        answers(p)
+    late = [NODE("ReduceMax", ["x"], ["m"], keepdims=0), NODE("Cast", ["m"], ["c"], to=BOOL)]
+    refused(UnsupportedError, "If", model=loaded([*late, branch], {"x": [2, 3]}), feeds={"x": X})
+
+
+def test_mixed_precision_is_differentiated_like_any_other():
+    nodes = [NODE("Cast", ["x"], ["h"], to=10), NODE("Tanh", ["h"], ["t"])]
+    model = loaded([*nodes, NODE("Cast", ["t"], ["y"], to=1)], {"x": [2, 3]})
+    block = answers(ask(model, {"x": X}))["y", "x"].reshape(6, 6)
+    x = X.astype(np.float64).reshape(-1)
+    np.testing.assert_allclose(np.diag(block), 1 - np.tanh(x) ** 2, rtol=1e-12)
 
 
 def test_shapes_given_by_integers_are_those_at_the_point():

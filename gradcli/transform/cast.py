@@ -12,7 +12,7 @@ from gradcli.ops import OPS, Table
 from gradcli.transform.rewrite import Rewriter
 
 
-def cast(graph: Graph, dtype: DType, table: Table = OPS) -> Graph:
+def cast(graph: Graph, dtype: DType, table: Table = OPS, *, arithmetic: bool = False) -> Graph:
     """The graph with every float tensor in one width.
 
     Constants are converted exactly when widening. A Cast of the file to a narrower float is a
@@ -24,6 +24,9 @@ def cast(graph: Graph, dtype: DType, table: Table = OPS) -> Graph:
             constants were rounded to the narrow type.
         dtype: The float width, usually FLOAT64.
         table: Cards, for types.
+        arithmetic: Whether a Cast to a width that networks compute in, 16 bits and more, counts as
+            a choice of arithmetic. It then rounds no more than other operators do, whose rounding
+            is no part of the function; what stays are the 8 and 4 bits of quantisation.
     """
     r = Rewriter(graph, table)
     r.adopt_inputs(lambda v: (dtype if v.dtype.is_float else v.dtype, v.shape))
@@ -34,13 +37,13 @@ def cast(graph: Graph, dtype: DType, table: Table = OPS) -> Graph:
             r.env[value] = r.b.adopt_constant(new, _frozen(array.astype(dtype.np)))
     for node in graph.nodes:
         if node.op in ("Cast", "CastLike") and not node.domain:
-            _cast_node(r, node, dtype)
+            _cast_node(r, node, dtype, arithmetic)
         else:
             _copy(r, _retyped(node, dtype))
     return r.finish()
 
 
-def _cast_node(r: Rewriter, node: Node, dtype: DType) -> None:
+def _cast_node(r: Rewriter, node: Node, dtype: DType, arithmetic: bool) -> None:
     source, target = node.inputs[0], node.outputs[0]
     if source is None or target is None:
         return
@@ -49,6 +52,7 @@ def _cast_node(r: Rewriter, node: Node, dtype: DType) -> None:
         source.dtype.is_float
         and target.dtype.is_float
         and target.dtype.np.itemsize < source.dtype.np.itemsize
+        and not (arithmetic and target.dtype.np.itemsize > 1)
     )
     saturate = node.attrs.get("saturate", 1)
     if narrows:

@@ -152,3 +152,20 @@ def test_shapes_from_floats_are_the_same():
         return b.op("Expand", b.op("ReduceSum", x, keepdims=1), size)
 
     assert wide(of(make), X).shape == (12,)
+
+
+@pytest.mark.parametrize("narrow", [F16, BF16, F32])
+def test_a_choice_of_arithmetic_is_no_staircase(narrow: DType):
+    """Mixed precision means the function that it would compute without any rounding."""
+    g = of(lambda b, x: b.cast(b.op("Exp", b.cast(x, narrow)), F64), F64)
+    exact = cast(g, F64, arithmetic=True)
+    x = X[:2] + 1e-9
+    (y,) = interpret(exact, {"x": x}).values()
+    np.testing.assert_array_equal(y, np.exp(x))
+
+
+def test_quantisation_is_a_staircase_in_every_arithmetic():
+    eight = DType.FLOAT8E4M3FN
+    exact = cast(of(lambda b, x: b.cast(b.cast(x, eight), F32)), F64, arithmetic=True)
+    (y,) = interpret(exact, {"x": np.array([1.01, 1.1, 1e9, -1e9])}).values()
+    np.testing.assert_array_equal(y, [1.0, 1.125, 448.0, -448.0])
