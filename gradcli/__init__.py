@@ -1,10 +1,11 @@
 """gradcli: the derivatives of saved neural networks, by several methods, each one measured.
 
     >>> import gradcli
-    >>> gradcli.gradient("physics.onnx", [[0.25, 0.5]])  # arrays by name
+    >>> point = {"x": [[0.25]], "t": [[0.5]]}
+    >>> gradcli.gradient("physics.onnx", point)  # arrays by name
     >>> print(gradcli.compare("physics.onnx").verdict)  # several methods, each judged
     >>> program = gradcli.prepare("physics.onnx", operator="gradient", method="reverse")
-    >>> program.run([[0.25, 0.5]])  # again and again
+    >>> program.run(point)  # again and again
 
 Importing this package loads nothing else: NumPy, onnxruntime and the rest follow on first use.
 """

@@ -3,6 +3,8 @@
 import importlib.metadata
 import os
 import re
+import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -21,10 +23,12 @@ PROJECT = PYPROJECT["project"]
 HEAVY = ["onnx", "onnxruntime", "scipy", "sympy", "flint", "numpy", "rich", "torch", "jax"]
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
+def run(*command: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.run(
         [sys.executable, *command],
-        cwd=ROOT,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -50,6 +54,88 @@ def test_ci_runs_readme_s_first_two_commands_as_they_stand(number, command):
     )
     assert fences[number - 1] == f"```sh\n{command}\n```"
     assert f"\nreadme {number}\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder where README's commands find what they name, and may write."""
+    shutil.copytree(ROOT / "sample_models", tmp_path / "sample_models")
+    return tmp_path
+
+
+COMMANDS = [line for block in blocks("sh")[2:] for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_in_readme_runs(line, checkout):
+    program, *words = shlex.split(line)
+    assert program == "gradcli"
+    result = run("-m", "gradcli", *words, cwd=checkout)
+    assert result.returncode == 0, result.stderr
+    if "-o" in words:
+        assert (checkout / words[words.index("-o") + 1]).exists()
+    else:
+        assert result.stdout
+
+
+def test_the_one_liner_in_readme_lists_every_operator():
+    (line,) = re.findall(r"`python -c \"(.*?)\"`", README)
+    from gradcli.ops import OPS
+
+    listed = run("-c", line).stdout.split()
+    assert set(listed) == set(OPS)
+    assert len(listed) > 95
+
+
+def test_readme_s_python_runs(checkout):
+    (code,) = blocks("python")
+    result = run("-c", code, cwd=checkout)
+    assert result.returncode == 0, result.stderr
+    first, *others = result.stdout.splitlines()
+    assert first.startswith("AGREE [('reverse', ")
+    assert len(others) == 3
+    # What the comments say is what comes.
+    told = {"gradient": ["x", "t"], "along": ["u"], "back": ["x", "t"], "block": ["u/x"]}
+    shown = run(
+        "-c", f"{code}\nprint({{k: list(globals()[k]) for k in {list(told)}}})", cwd=checkout
+    )
+    assert shown.stdout.splitlines()[-1] == str(told)
+    assert all(f'"{name}"' in code for names in told.values() for name in names)
+
+
+def without_timings(screen: str) -> list[str]:
+    """What a report says, without what differs between machines and runs."""
+    above, _, rest = screen.partition("\nadvice")
+    verdict = [line for line in rest.splitlines() if line.startswith("verdict")]
+    numbers = re.compile(r"\d[\d.,]*(e-?\d+)?( [nµm]?s\b)?")
+    return re.sub(r"\s+", " ", numbers.sub("#", "\n".join([above, *verdict]))).split()
+
+
+def test_the_run_that_readme_shows_is_what_the_first_command_prints():
+    (shown,) = blocks("text")
+    command = shlex.split(COMPARE)[1:]
+    result = run("-m", "gradcli", *command, COLUMNS="80", PYTHONIOENCODING="utf-8")
+    assert result.returncode == 0, result.stderr
+    assert without_timings(shown) == without_timings(result.stdout)
+    assert len(without_timings(shown)) > 150
+
+
+def test_what_contributing_shows_of_a_card_and_its_row_is_what_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^ {3}```python\n(.*?)^ {3}```$", text, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 2
+    places = ("gradcli/ops/elementwise.py", "tests/ops/rows/elementwise.py")
+    for block, place in zip(shown, places, strict=True):
+        code = "".join((ROOT / place).read_text(encoding="utf-8").split())
+        for part in block.split("\n\n"):
+            assert "".join(part.split()) in code
 
 
 def test_a_code_block_that_is_no_command_is_refused():
