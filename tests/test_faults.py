@@ -47,8 +47,8 @@ def slipped(card: Card, operand: int, factor: float, *rules: str) -> Table:
     def vjp(s: Site, bars: Vars) -> Vars:
         assert card.vjp is not None
         made = list(card.vjp(s, bars))
-        if made[operand] is not None:
-            made[operand] = made[operand] * factor
+        if (bar := made[operand]) is not None:
+            made[operand] = bar * factor
         return made
 
     return OPS.replace(

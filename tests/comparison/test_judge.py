@@ -471,7 +471,7 @@ def test_a_file_that_cannot_be_run():
 )
 def test_how_close_a_primal_must_be(ours, theirs, noise, matches):
     held = hold_primal(
-        {"y": np.float32(theirs)},
+        {"y": np.array(theirs, np.float32)},
         {"y": np.array(ours)},
         None if noise is None else {"y": np.array(noise)},
     )

@@ -21,7 +21,7 @@ def test_a_block_of_zeros_agrees_with_its_rounding_errors(size):
     low = b.op("Sub", b.op("Sigmoid", h), b.constant(np.float32(2)))
     dead = b.rename(b.op("Relu", low), "dead")
     model = read(write(b.graph([moves, dead])), OPS)
-    point = {"x": np.float32([0.1, 0.2, -0.3]) / np.float32(size)}
+    point = {"x": np.array([0.1, 0.2, -0.3], np.float32) / np.float32(size)}
     problem = pose(model, check_feeds(model, point)[0], operator="jacobian")
     asked = ["forward", "reverse", "symbolic", "finite", "complex-step"]
     found = judge(measure(problem, asked, budget=20, runs=1, warmup=0))
