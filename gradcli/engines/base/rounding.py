@@ -20,7 +20,7 @@ ROUNDED = (
 """What an operator may round inside itself, where only the number system sees it."""
 
 
-BOUNDED = ("Tanh", "Sigmoid", "Erf", "Softmax", "HardSigmoid")
+BOUNDED = ("Tanh", "Sigmoid", "Erf", "Softmax")
 """Operators with results between -1 and 1, which fast kernels compute to an absolute error."""
 
 
