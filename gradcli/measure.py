@@ -347,18 +347,22 @@ def _affordable(
         CannotError: When not even a small sample fits.
     """
     count = program.count()
-    if count <= 1:
-        return None
     chunk = program.map.width if program.map.pads else 1
+    if count <= max(chunk, 1):
+        # Finding out what a part costs would cost as much.
+        return None
+    if share <= 0:
+        raise CannotError("out of time: nothing of the budget is left for it", "raise --budget")
     unit = _unit_seconds(program, base, share)
     if math.ceil(count / chunk) * unit <= share and (most is None or count <= most):
         return None
     sample = program.count(base)
     fitting = chunk * int(share / unit) if unit > 0 else sample
     if fitting < SMALLEST:
+        one = "one" if chunk == 1 else f"{chunk} at once"
         raise CannotError(
-            f"out of time: one of the {count:,} directions of the answer takes {unit:.2g} s, and "
-            f"{max(share, 0.0):.2g} s of the budget are left for it (--budget)",
+            f"out of time: of the {count:,} directions of the answer {one} took {unit:.2g} s, and "
+            f"its share of the budget is {share:.2g} s",
             "raise --budget",
         )
     return base if sample <= fitting else _fewer(base, fitting)

@@ -129,6 +129,37 @@ def test_a_method_of_which_not_even_a_sample_fits_is_skipped_with_the_reason(clo
     assert "50" in one(found).reason
 
 
+class Padded(Slow):
+    """All directions cost what one does."""
+
+    width = 64
+    pads = True
+
+
+def test_what_is_taken_at_once_is_whole_whatever_it_costs(clock):
+    with engine(lambda _: Padded(0.7, clock)) as name:
+        found = measure(problem(50), [name], budget=1.0)
+    assert (one(found).status, one(found).sampled) == ("computed", False)
+    with engine(lambda _: Padded(0.7, clock)) as name:
+        found = measure(problem(400), [name], budget=0.5)
+    assert one(found).status == "skipped"
+    assert "of the 400 directions of the answer 64 at once took 0.7 s" in one(found).reason
+
+
+def test_where_nothing_is_left_nothing_is_tried(clock):
+    tried = []
+
+    def late(_):
+        clock.now += 5.0
+        tried.append(Slow(0.01, clock))
+        return tried[-1]
+
+    with engine(late) as name:
+        found = measure(problem(50), [name], budget=2.0)
+    assert one(found).reason == "out of time: nothing of the budget is left for it"
+    assert len(tried) == 1
+
+
 def test_time_that_one_method_leaves_goes_to_the_next(clock):
     with engine(lambda _: Slow(0.01, clock)) as name:
         found = measure(problem(60), ["reverse", name], budget=3.0, runs=1)
