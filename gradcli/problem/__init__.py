@@ -1,0 +1,19 @@
+"""What is differentiated, with respect to what, at which point."""
+
+from gradcli.problem.arrays import check_directions, check_feeds, check_shape, declared
+from gradcli.problem.posing import JACOBIAN_ENTRIES, JACOBIAN_ROWS, OPERATORS, pose
+from gradcli.problem.question import Key, Problem, static
+
+__all__ = [
+    "JACOBIAN_ENTRIES",
+    "JACOBIAN_ROWS",
+    "OPERATORS",
+    "Key",
+    "Problem",
+    "check_directions",
+    "check_feeds",
+    "check_shape",
+    "declared",
+    "pose",
+    "static",
+]

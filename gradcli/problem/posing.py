@@ -1,0 +1,242 @@
+"""A question about a model, completed: names, operator, point and directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcli import runtime
+from gradcli.errors import UnsupportedError, UsageError
+from gradcli.graph import DType, Graph, Node, is_static
+from gradcli.interpret import Evaluator
+from gradcli.ops import OPS, Table
+from gradcli.problem.arrays import complete_directions
+from gradcli.problem.names import asked_parts, check_index, float_tensors
+from gradcli.problem.question import Problem, static
+from gradcli.transform import Element, cast, depends, expose
+from gradcli.transform.expose import needed_values
+from gradcli.transform.rewrite import felt_values
+from gradcli.transform.specialise import specialise
+
+if TYPE_CHECKING:
+    from gradcli.onnxfile import Model
+
+
+OPERATORS = ("gradient", "jacobian", "jvp", "vjp")
+
+JACOBIAN_ENTRIES = 1_000_000
+JACOBIAN_ROWS = 1000
+
+
+def pose(
+    model: Model,
+    feeds: Mapping[str, np.ndarray],
+    *,
+    wrt: Sequence[str] | None = None,
+    of: Sequence[str] | None = None,
+    operator: str | None = None,
+    dtype: DType | None = None,
+    tangents: Mapping[str, np.ndarray] | None = None,
+    cotangents: Mapping[str, np.ndarray] | None = None,
+    threads: int = 1,
+    provider: str = "CPUExecutionProvider",
+    seed: int = 0,
+    notes: Sequence[str] = (),
+    table: Table = OPS,
+) -> Problem:
+    """Complete a question about a model at a point.
+
+    Args:
+        model: The file.
+        feeds: An array for each of the model's inputs, checked by `check_feeds`.
+        wrt: Tensor names; default: the float inputs.
+        of: Tensor names or elements such as `y[0,3]`; default: the float outputs.
+        operator: Default: one output element gives the gradient; a Jacobian of at most 1e6 entries
+            and 1000 rows gives the Jacobian; anything else a vjp with a random cotangent.
+        dtype: float32 or float64; default: the file's own.
+        tangents: For a jvp; default: random, by the seed, and said in the notes.
+        cotangents: For a vjp; likewise.
+        threads: For onnxruntime.
+        provider: onnxruntime's execution provider.
+        seed: Of random directions.
+        notes: What the caller already has to say of the point.
+        table: Cards.
+
+    Raises:
+        UsageError: For an unknown name, with near ones.
+        InputError: For directions that do not fit.
+        UnsupportedError: For operators without a card between `wrt` and `of`: all of them at once.
+    """
+    graph = model.graph
+    if given := {v: feeds[v.name] for v in graph.constants if v.name in feeds}:
+        graph = replace(graph, constants={**graph.constants, **given})
+    wrt_names = float_tensors(graph, wrt)
+    elements = asked_parts(graph, of)
+    late = depends(graph, wrt_names, table)
+    shapes = {name: array.shape for name, array in feeds.items()}
+    fixed = {
+        v.name: feeds[v.name] for v in graph.inputs if not v.dtype.is_float and v.name in feeds
+    }
+    whole = specialise(graph, shapes, fixed, table, keep=wrt_names)
+    # By now the branch of an If stands in its place, where the condition is known.
+    _refuse_unknown(whole, set(wrt_names) - late, {e.tensor for e in elements}, table)
+    point = _point(model, whole, wrt_names, feeds, table, threads, provider)
+    if not all(is_static(v.shape) for v in map(whole.value, wrt_names) if v is not None):
+        shapes |= {name: array.shape for name, array in point.items()}
+        whole = specialise(graph, shapes, fixed, table, keep=wrt_names)
+    if found := _shapes_at(whole, point, set(wrt_names) - late, elements, table):
+        whole = specialise(graph, shapes | found, fixed, table, keep=wrt_names)
+    for element in elements:
+        check_index(whole, element)
+    part = expose(whole, wrt_names, elements, {name: point[name] for name in late}, table)
+    names_of = tuple(v.name for v in part.outputs)
+    sizes = {v.name: int(np.prod(static(v))) for v in (*part.inputs, *part.outputs)}
+    said = [*notes, *_without_effect(part, wrt_names, table)]
+    if operator is not None and operator not in OPERATORS:
+        raise UsageError(f"there is no operator {operator!r}", f"choose {', '.join(OPERATORS)}")
+    operator = operator or _default_operator(
+        sum(sizes[n] for n in names_of), sum(sizes[n] for n in wrt_names), tangents, cotangents
+    )
+    rows = sum(sizes[n] for n in names_of)
+    if operator == "gradient" and rows != 1:
+        raise UsageError(
+            f"a gradient is of one number, and {', '.join(names_of)} has {rows}",
+            f"choose one element with --of '{names_of[0]}[0,...]', or --operator jacobian or vjp",
+        )
+    rng = np.random.default_rng(seed)
+    given_dots = complete_directions(
+        part.inputs, wrt_names, tangents, "tangent", operator == "jvp", rng, said
+    )
+    given_bars = complete_directions(
+        part.outputs, names_of, cotangents, "cotangent", operator == "vjp", rng, said
+    )
+    if operator == "gradient":
+        given_bars = {
+            name: np.ones(static(v)) for name, v in zip(names_of, part.outputs, strict=True)
+        }
+    return Problem(
+        model,
+        part,
+        tuple(wrt_names),
+        names_of,
+        operator,
+        {v.name: point[v.name] for v in part.inputs},
+        given_dots,
+        given_bars,
+        dtype or _own_dtype(part),
+        threads,
+        provider,
+        seed,
+        dict(feeds),
+        tuple(replace(e, label=name) for e, name in zip(elements, names_of, strict=True)),
+        tuple(said),
+        table,
+    )
+
+
+def _own_dtype(graph: Graph) -> DType:
+    """The width of the file: that of its float inputs, the widest when they differ.
+
+    bfloat16 and narrower, in which runtimes store more than they compute, count as float32.
+    """
+    widths = {v.dtype for v in (*graph.inputs, *graph.outputs)}
+    computed = (DType.FLOAT64, DType.FLOAT32, DType.FLOAT16)
+    return next((d for d in computed if d in widths), DType.FLOAT32)
+
+
+def _without_effect(graph: Graph, wrt: Sequence[str], table: Table) -> list[str]:
+    """A note on those of `wrt` from which no derivative reaches the outputs."""
+    felt, names = felt_values(graph, graph.outputs, table), set(wrt)
+    none = [v.name for v in graph.inputs if v.name in names and v not in felt]
+    if not none:
+        return []
+    of = ", ".join(v.name for v in graph.outputs)
+    why = "there is no way between them, or only one by steps and indices"
+    return [f"the derivative of {of} with respect to {', '.join(none)} is 0: {why}"]
+
+
+def _default_operator(rows: int, columns: int, tangents: object, cotangents: object) -> str:
+    if tangents is not None:
+        return "jvp"
+    if cotangents is not None:
+        return "vjp"
+    if rows == 1:
+        return "gradient"
+    if rows <= JACOBIAN_ROWS and rows * columns <= JACOBIAN_ENTRIES:
+        return "jacobian"
+    return "vjp"
+
+
+def _refuse_unknown(graph: Graph, cut: set[str], of: set[str], table: Table) -> None:
+    """All nodes without a card that are needed for `of`, in one error."""
+    needed = needed_values(graph, cut, of)
+    unknown: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        if any(v in needed for v in node.makes()) and not _has_card(node, table):
+            unknown.setdefault(node.key, []).append(node.name)
+    if unknown:
+        listed = "; ".join(
+            f"{key} (node {', '.join(map(repr, names))})" for key, names in sorted(unknown.items())
+        )
+        raise UnsupportedError(
+            f"gradcli has no card for: {listed}",
+            "differentiate a part of the model without them, with --wrt and --of",
+        )
+
+
+def _has_card(node: Node, table: Table) -> bool:
+    return node.key in table and table[node.key].impl is not None
+
+
+def _point(
+    model: Model,
+    graph: Graph,
+    wrt: Sequence[str],
+    feeds: Mapping[str, np.ndarray],
+    table: Table,
+    threads: int,
+    provider: str,
+) -> dict[str, np.ndarray]:
+    """The value of every tensor that may become an input.
+
+    A value inside the graph is the interpreter's, or onnxruntime's where it takes an operator that
+    has no card.
+    """
+    point = dict(feeds)
+    sought = set(wrt) - feeds.keys()
+    inner = {v.name: v for v in graph.values() if v.name in sought}
+    for value in [v for v in inner.values() if v in graph.constants]:
+        point[value.name] = graph.constants[inner.pop(value.name)]
+    if not inner:
+        return point
+    before = expose(graph, (), [Element(name) for name in inner], table=table)
+    if all(_has_card(node, table) for node in before.nodes):
+        values = Evaluator(cast(before, DType.FLOAT64, table), table=table).run(point)
+    else:
+        session = runtime.prepare(
+            model, threads=threads, provider=provider, extra_outputs=sorted(inner)
+        )
+        values = session.run(feeds)
+    for name, value in inner.items():
+        point[name] = np.asarray(values[name]).astype(value.dtype.np)
+    return point
+
+
+def _shapes_at(
+    graph: Graph,
+    point: Mapping[str, np.ndarray],
+    cut: set[str],
+    elements: Sequence[Element],
+    table: Table,
+) -> dict[str, tuple[int, ...]]:
+    """The shapes that hang on the values of floats, such as the depth of a OneHot, at the point."""
+    needed = needed_values(graph, cut, {e.tensor for e in elements})
+    if not (loose := [v.name for v in needed if not is_static(v.shape)]):
+        return {}
+    fed = [v.name for v in graph.values() if v.name in cut]
+    before = expose(graph, fed, [Element(name) for name in loose], table=table)
+    values = Evaluator(cast(before, DType.FLOAT64, table), table=table).run(point)
+    return {name: np.shape(values[name]) for name in loose}
