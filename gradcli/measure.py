@@ -117,7 +117,8 @@ def measure(
     exact = Evaluator(problem.exact, table=problem.table)
     start = time.perf_counter()
     exact_primal = exact.run(problem.point)
-    noise = _primal_noise(problem, exact_primal, time.perf_counter() - start, clock)
+    clock.primal = time.perf_counter() - start
+    noise = _primal_noise(problem, exact_primal, clock)
     found = survey(problem)
 
     tell("reference")
@@ -125,7 +126,8 @@ def measure(
     base = _probes(problem)
     reference, rounding = _reference(in_double, problem.dtype is not DType.FLOAT64, base, clock)
     tell("witness")
-    witness = _witness(problem, base, clock)
+    tried = _witnesses(problem, base, clock)
+    witness = tried[-1]
     sides = _sides(problem, (witness, reference), base, clock) if found.ties else None
 
     outcomes = []
@@ -133,16 +135,12 @@ def measure(
     for k, name in enumerate(names):
         tell(name)
         share = clock.left() / (len(names) - k)
-        if (
-            name == witness.method
-            and witness.status == "computed"
-            and options.step is None
-            and (_seconds(witness) > REPEATING)
-        ):
-            # It has been run, on as much as the budget allows; once is enough at this price.
-            outcome = witness
+        again = next((o for o in tried if o.method == name), None)
+        if again is not None and options.step is None and _is_dear(again):
+            # It has been tried on a larger share; once is enough at this price.
+            outcome = again
         else:
-            outcome = _outcome(ENGINES[name], problem, options, base, share, runs, warmup)
+            outcome = _outcome(ENGINES[name], problem, options, base, share, clock, runs, warmup)
         outcomes.append(outcome)
         if not ENGINES[name].exact and problem.dtype is not DType.FLOAT64:
             twin = _twin(ENGINES[name], in_double, base, outcome, reference, clock)
@@ -204,9 +202,17 @@ def culprits(problem: Problem, causes: Mapping[str, str], seconds: float) -> dic
 
 
 class _Clock:
+    """The budget, and what is known of prices.
+
+    Attributes:
+        budget: Seconds for everything.
+        primal: Seconds of one evaluation of the primal in float64.
+    """
+
     def __init__(self, budget: float) -> None:
         self.end = time.perf_counter() + budget
         self.budget = budget
+        self.primal = 0.0
 
     def left(self) -> float:
         """Seconds until the budget is spent; never negative."""
@@ -248,11 +254,9 @@ def file_primal(problem: Problem, session: runtime.Session | None = None) -> dic
     return {e.name: np.asarray(out[e.tensor])[e.index] for e in problem.elements}
 
 
-def _primal_noise(
-    problem: Problem, exact: Arrays, took: float, clock: _Clock
-) -> dict[str, np.ndarray] | None:
+def _primal_noise(problem: Problem, exact: Arrays, clock: _Clock) -> dict[str, np.ndarray] | None:
     """The rounding errors of the primal in the file's widths; None when there is no time for it."""
-    if SHAKES * took > clock.left() * 0.05:
+    if SHAKES * clock.primal > clock.left() * 0.05:
         return None
     floats = (v.dtype for v in problem.graph.values() if v.dtype.is_float)
     # What rounds to 8 bits or fewer does so in the exact primal too.
@@ -313,6 +317,7 @@ def _computed(
     options: Options,
     base: Probes,
     share: float,
+    clock: _Clock,
     most: int | None = None,
 ) -> tuple[Outcome, Program, Probes | None]:
     """One method prepared and run, on the whole or on the sample that fits into `share` seconds."""
@@ -320,6 +325,8 @@ def _computed(
     program = Program(engine, problem, options)
     prepared = time.perf_counter()
     end = start + share
+    if engine.exact or problem.dtype is DType.FLOAT64:
+        _refuse_hopeless(program, clock.primal, share)
     probes = _affordable(program, base, max(0.8 * (end - prepared), 0.0), most)
     running = time.perf_counter()
     estimate = program.run(probes, deadline=end)
@@ -336,6 +343,17 @@ def _computed(
         sampled=estimate.known is not None,
     )
     return outcome, program, probes
+
+
+def _refuse_hopeless(program: Program, primal: float, share: float) -> None:
+    """Refuse what cannot fit before trying: a direction costs at least one primal."""
+    chunk = program.map.width if program.map.pads else 1
+    if program.count() > 1 and chunk * primal > share:
+        raise CannotError(
+            f"out of time: one primal takes {primal:.2g} s, the answer has {program.count():,} "
+            f"directions, and its share of the budget is {max(share, 0.0):.2g} s",
+            "raise --budget",
+        )
 
 
 def _affordable(
@@ -415,7 +433,9 @@ def _reference(
     coarse: list[Estimate] = []
 
     def make() -> Outcome:
-        outcome, program, probes = _computed(engine, in_double, Options(), base, share, WHOLE)
+        outcome, program, probes = _computed(
+            engine, in_double, Options(), base, share, clock, WHOLE
+        )
         plain = outcome.estimate
         assert plain is not None
         each = SHAKES * (_seconds(outcome) + outcome.prepare)
@@ -446,19 +466,24 @@ def _rounding(program: Program, plain: Estimate, probes: Probes | None, eps: flo
 # ---- the witness ---------------------------------------------------------------------------------
 
 
-def _witness(problem: Problem, base: Probes, clock: _Clock) -> Outcome:
-    """The best rule-free method that works here, on the whole or on a sample."""
-    outcome = Outcome("none", "skipped", "no rule-free method was tried")
+def _witnesses(problem: Problem, base: Probes, clock: _Clock) -> list[Outcome]:
+    """Rule-free methods, best first, up to the first that works here: on the whole or a sample."""
+    tried = []
     for name in WITNESSES:
         share = min(clock.budget * WITNESS_SHARE, 0.5 * clock.left())
-        outcome = _caught(name, partial(_witnessed, ENGINES[name], problem, base, share))
-        if outcome.estimate is not None:
+        witnessed = partial(_once, ENGINES[name], problem, base, share, clock)
+        tried.append(_caught(name, witnessed))
+        if tried[-1].estimate is not None:
             break
-    return outcome
+    return tried
 
 
-def _witnessed(engine: Engine, problem: Problem, base: Probes, share: float) -> Outcome:
-    return _computed(engine, problem, Options(), base, share, WHOLE)[0]
+def _once(engine: Engine, problem: Problem, base: Probes, share: float, clock: _Clock) -> Outcome:
+    return _computed(engine, problem, Options(), base, share, clock, WHOLE)[0]
+
+
+def _is_dear(outcome: Outcome) -> bool:
+    return outcome.status != "computed" or _seconds(outcome) > REPEATING
 
 
 def _sides(problem: Problem, seen: Sequence[Outcome], base: Probes, clock: _Clock) -> Sides | None:
@@ -540,6 +565,7 @@ def _outcome(
     options: Options,
     base: Probes,
     share: float,
+    clock: _Clock,
     runs: int,
     warmup: int,
 ) -> Outcome:
@@ -549,7 +575,7 @@ def _outcome(
         for library in engine.imports:
             importlib.import_module(library)
         end = time.perf_counter() + share
-        outcome, program, probes = _computed(engine, problem, options, base, share)
+        outcome, program, probes = _computed(engine, problem, options, base, share, clock)
         program.judging(False)
         left = min(REPEATING, end - time.perf_counter())
         if not program.judges and _seconds(outcome) > left:
@@ -578,7 +604,7 @@ def _twin(
     if engine.name == "reverse" and not reference.sampled:
         return reference.estimate
     share = min(clock.budget * REFERENCE_SHARE, 0.5 * clock.left())
-    return _caught(engine.name, partial(_witnessed, engine, in_double, base, share)).estimate
+    return _caught(engine.name, partial(_once, engine, in_double, base, share, clock)).estimate
 
 
 def _seconds(outcome: Outcome) -> float:

@@ -18,6 +18,7 @@ from gradcli.engines import ENGINES
 from gradcli.engines.base import Engine, Evidence, Images, Outcome
 from gradcli.errors import CannotError, InternalError, UsageError
 from gradcli.graph import Builder, DType, Graph, Var
+from gradcli.interpret import Evaluator
 from gradcli.measure import ALONG, SAMPLE, measure, timed
 from gradcli.onnxfile import Model, read, write
 from gradcli.ops import OPS
@@ -221,6 +222,36 @@ def test_an_input_of_the_size_of_an_image_is_confirmed_by_a_sample():
     assert found.witness.sampled
     assert said.reference.confirmed == SAMPLE + ALONG
     assert said.reference.elements == 3 * 40 * 40
+
+
+def test_what_was_too_slow_for_a_witness_is_not_tried_again(clock):
+    made: list[None] = []
+
+    def prepare(*_: Any) -> Slow:
+        made.append(None)
+        return Slow(0.5, clock)
+
+    slow = Engine("complex-step", "slow", "push", prepare, uses="impl")
+    with mock.patch.dict(ENGINES, {"complex-step": slow}):
+        found = measure(problem(50), ["complex-step"], budget=2.0)
+    assert one(found, "complex-step").status == "skipped"
+    assert len(made) == 1
+
+
+def test_what_a_slow_primal_makes_hopeless_is_not_tried(clock):
+    slow, runs = Slow(0.0, clock), []
+    evaluate = Evaluator.run
+
+    def run(self: Evaluator, *given: Any, **how: Any) -> Any:
+        clock.now += 3.0
+        runs.append(None)
+        return evaluate(self, *given, **how)
+
+    with engine(lambda _: slow) as name, mock.patch.object(Evaluator, "run", run):
+        found = measure(problem(50), [name], budget=10.0)
+    assert one(found).status == "skipped"
+    assert "one primal takes 3 s" in one(found).reason
+    assert len(runs) < 5
 
 
 # ---- samples ------------------------------------------------------------------------------------
