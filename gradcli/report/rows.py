@@ -256,11 +256,9 @@ def _reference(r: Reference) -> Fact:
     reason = f": {r.reason}" if r.reason else ""
     if r.kind == "none":
         return Fact("reference", f"none{reason}", "odd")
-    confirmed = (
-        f", confirmed by {r.witness} on {r.confirmed:,} of {r.elements:,} elements"
-        if r.witness
-        else ""
-    )
+    # A witness that stands in for a reference is confirmed by nobody.
+    by = f", confirmed by {r.witness}" if r.witness != r.kind else ""
+    confirmed = f"{by} on {r.confirmed:,} of {r.elements:,} elements" if r.witness else ""
     return Fact("reference", f"{r.kind}{confirmed}{reason}", "odd" if r.reason else "plain")
 
 
@@ -323,7 +321,11 @@ def _why(j: Judgement) -> str:
         parts.append(f"{cause} ({j.detail})" if cause and j.detail else cause or j.detail)
     elif j.verdict is Verdict.INCONCLUSIVE:
         told = sum(j.counts.values())
-        parts.append("u is too large to tell" if told else "computed no element that was confirmed")
+        parts.append(
+            "its uncertainty u is too large to tell"
+            if told
+            else "computed no element that was confirmed"
+        )
     if j.worst:
         parts.append(_where(j.worst))
     if elements := tally(j.counts):

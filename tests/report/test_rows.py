@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradcli.comparison import KinkAt
+from gradcli.comparison import KinkAt, Reference
 from gradcli.report.rows import apart, question, ratio, scientific, screen, seconds, tally, tensor
 from tests.report import examples
 
@@ -134,3 +134,13 @@ def test_numbers_that_look_alike_get_the_digits_that_tell_them_apart():
     assert apart(1.5, 1.25) == "1.5 against 1.25"
     assert apart(1.0, 1.0) == "1 against 1"
     assert apart(1.0, 1.0 + 2**-52) == "1 against 1.0000000000000002"
+
+
+def test_a_witness_in_the_reference_s_place_is_not_confirmed_by_itself():
+    alone = Reference("finite", "finite", 3, 40, "the float64 reverse graph broke")
+    (fact,) = [
+        fact
+        for fact in screen(replace(examples.smooth(), reference=alone)).above
+        if fact.label == "reference"
+    ]
+    assert fact.text == "finite on 3 of 40 elements: the float64 reverse graph broke"
