@@ -182,7 +182,7 @@ def _refuse_unknown(graph: Graph, cut: set[str], of: set[str], table: Table) -> 
             f"{key} (node {', '.join(map(repr, names))})" for key, names in sorted(unknown.items())
         )
         raise UnsupportedError(
-            f"gradcli has no card for: {listed}",
+            f"gradcli does not know these operators yet: {listed}",
             "differentiate a part of the model without them, with --wrt and --of",
         )
 
