@@ -346,12 +346,13 @@ def _computed(
 
 
 def _refuse_hopeless(program: Program, primal: float, share: float) -> None:
-    """Refuse what cannot fit before trying: a direction costs at least one primal."""
+    """Refuse what cannot fit before trying, by the primals that a direction costs."""
     chunk = program.map.width if program.map.pads else 1
-    if program.count() > 1 and chunk * primal > share:
+    if min(chunk, program.count()) * program.engine.price * primal > share:
+        directions = "direction" if program.count() == 1 else "directions"
         raise CannotError(
             f"out of time: one primal takes {primal:.2g} s, the answer has {program.count():,} "
-            f"directions, and its share of the budget is {max(share, 0.0):.2g} s",
+            f"{directions}, and its share of the budget is {max(share, 0.0):.2g} s",
             "raise --budget",
         )
 

@@ -248,7 +248,7 @@ def test_what_a_slow_primal_makes_hopeless_is_not_tried(clock):
         return evaluate(self, *given, **how)
 
     with engine(lambda _: slow) as name, mock.patch.object(Evaluator, "run", run):
-        found = measure(problem(50), [name], budget=10.0)
+        found = measure(problem(50), [name], budget=8.0)
     assert one(found).status == "skipped"
     assert "one primal takes 3 s" in one(found).reason
     assert len(runs) < 5

@@ -127,4 +127,5 @@ ENGINE = Engine(
     mode="push",
     prepare=_prepare,
     uses="impl",
+    price=4.0,
 )

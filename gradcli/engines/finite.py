@@ -355,6 +355,7 @@ FORWARD = Engine(
     mode="push",
     prepare=_prepare_forward,
     uses="impl",
+    price=5.0,
 )
 
 CENTRAL_DIFFERENCE = Engine(
@@ -363,6 +364,7 @@ CENTRAL_DIFFERENCE = Engine(
     mode="push",
     prepare=_prepare_central,
     uses="impl",
+    price=6.0,
 )
 
 LADDER = Engine(
@@ -371,4 +373,5 @@ LADDER = Engine(
     mode="push",
     prepare=_prepare_ladder,
     uses="impl",
+    price=20.0,
 )

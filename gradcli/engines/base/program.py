@@ -129,6 +129,7 @@ class Engine:
         prepare: Makes its Map ready for a problem; raises CannotError when out of its depth.
         uses: What of a card it stands on: `jvp`, `vjp` or `impl`.
         exact: Whether it computes in float64 whatever the model's width.
+        price: Primals that one direction costs at the very least, in time.
         imports: Libraries that it loads when first used, for whoever times its preparation.
     """
 
@@ -138,6 +139,7 @@ class Engine:
     prepare: Callable[[Problem, Options], Map]
     uses: Literal["jvp", "vjp", "impl"]
     exact: bool = True
+    price: float = 1.0
     imports: tuple[str, ...] = ()
 
 
