@@ -28,7 +28,8 @@ def advise(methods: Sequence[Judgement]) -> tuple[Advice, ...]:
     for name, horizons in grouped.items():
         best = next(m for m in trusted if m.method == name)
         out.append(_cheap(best, horizons))
-    # On an active kink a value is a convention: it has no digits that could be right.
+    # On an active kink a value is a convention: it has no digits that could be right. Nor has the
+    # reference itself.
     known = [m for m in trusted if m.correct_digits is not None]
     if known:
         out.append(_accurate(max(known, key=lambda m: (m.correct_digits or 0.0, -_cost(m, 1)))))

@@ -97,7 +97,8 @@ def judge(evidence: Evidence, rtol: float | None = None, atol: float = 0.0) -> C
     truth, reference = _truth(evidence)
     kinks = _kinks(evidence, _active(evidence))
     methods = tuple(
-        _judgement(evidence, outcome, primal, truth, rtol, atol) for outcome in evidence.outcomes
+        _not_against_itself(_judgement(evidence, outcome, primal, truth, rtol, atol), reference)
+        for outcome in evidence.outcomes
     )
     counts = _counts(methods)
     decided = truth is not None and primal.matches and (reference.confirmed or not truth.value.size)
@@ -378,6 +379,15 @@ def _kinks(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:
 
 
 # ---- one method ----------------------------------------------------------------------------------
+
+
+def _not_against_itself(judgement: Judgement, reference: Reference) -> Judgement:
+    """Without the digits that a method would have against itself: all of them."""
+    same = f"{judgement.dtype}-{judgement.method}" == reference.kind
+    if judgement.correct_digits is None or not (same or judgement.method == reference.kind):
+        return judgement
+    note = "it is the reference itself, and has no digits to count"
+    return _with(judgement, correct_digits=None, notes=(*judgement.notes, note))
 
 
 def _judgement(
