@@ -1,7 +1,7 @@
 """The standard's own cases: each operator that has a card computes and differentiates what it says.
 
 One table is printed (pytest -rA, or -s), and every case is in it: passed, failed, excluded by name,
-of an opset before 7, or with an operator that has no card.
+or with an operator that has no card.
 """
 
 from __future__ import annotations
@@ -52,5 +52,5 @@ def test_one_case_of_every_operator(cases: list[Case]) -> None:
 @pytest.mark.slow
 def test_every_case(cases: list[Case]) -> None:
     done = settle(cases)
-    assert done["primal"] > 1000
-    assert done["derivative"] > 750
+    assert done["primal"] > 1200
+    assert done["derivative"] > 900

@@ -43,10 +43,11 @@ class Linearised:
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map."""
         count = len(next(iter(directions.values())))
-        feeds = {
-            name: np.asarray(point[name]).astype(self._casts[name], copy=False)
-            for name in self._inputs
-        }
+        with np.errstate(over="ignore"):  # what a narrower width does not reach becomes infinite
+            feeds = {
+                name: np.asarray(point[name]).astype(self._casts[name], copy=False)
+                for name in self._inputs
+            }
         for name, given in self._derivative.directions.items():
             feeds[given] = self._fit(np.asarray(directions[name], self._dtype))
         out = self._run(feeds)
