@@ -336,7 +336,8 @@ class Subject:
                 got = Program(ENGINES[name], asked).run()
             except (CannotError, InputError) as error:
                 raise Fault(f"{name} does not run in {asked.dtype.value}: {error}") from error
-            tolerance = 1e-3 if asked.dtype is DType.FLOAT32 else 0.05
+            bits = min(8 * v.dtype.np.itemsize for v in asked.graph.values() if v.dtype.is_float)
+            tolerance = 1e-3 if bits >= 32 else 0.05
             for key, block in exact.blocks.items():
                 close(
                     got.blocks[key], block, f"{name} in {asked.dtype.value} {key}", 0.0, tolerance
