@@ -239,7 +239,8 @@ def test_what_was_too_slow_for_a_witness_is_not_tried_again(clock):
 
 
 def test_what_a_slow_primal_makes_hopeless_is_not_tried(clock):
-    slow, runs = Slow(0.0, clock), []
+    slow = Slow(0.0, clock)
+    runs: list[None] = []
     evaluate = Evaluator.run
 
     def run(self: Evaluator, *given: Any, **how: Any) -> Any:
