@@ -255,6 +255,22 @@ def test_what_a_slow_primal_makes_hopeless_is_not_tried(clock):
     assert len(runs) < 5
 
 
+def test_what_only_the_first_evaluation_costs_is_no_price(clock):
+    # A fresh process loads libraries then.
+    evaluate, runs = Evaluator.run, []
+
+    def run(self: Evaluator, *given: Any, **how: Any) -> Any:
+        clock.now += 0.0 if runs else 5.0
+        runs.append(None)
+        return evaluate(self, *given, **how)
+
+    with mock.patch.object(Evaluator, "run", run):
+        found = measure(problem(50, operator="jacobian"), QUICK, budget=20.0, runs=1)
+    assert found.reference.status == "computed"
+    assert [o.status for o in found.outcomes] == ["computed"] * 3
+    assert judge(found).reference.kind == "float64-reverse"
+
+
 # ---- samples ------------------------------------------------------------------------------------
 
 

@@ -58,6 +58,9 @@ ROUNDING_FACTOR = 4.0
 RESOLVED = 1e-3
 """A witness less certain of an element than this, relative, does not confirm it."""
 
+UNDERFLOW = 2.0**-126
+"""What float32 may lose of a number because it has no smaller normal ones."""
+
 PRIMAL_TOLERANCE = 10.0
 """Of the primal, in square roots of its type's epsilon: half of the digits, less one."""
 
@@ -602,7 +605,7 @@ def _cause(
             np.nan_to_num(model[block], posinf=np.inf), 0.1 * _largest(model[block])
         )
     # A spread that is no number has shown that anything may come of rounding.
-    allowed = np.where(np.isinf(model), np.inf, allowed)
+    allowed = np.where(np.isinf(model), np.inf, allowed) + UNDERFLOW
     gap = np.nan_to_num(_gap(own.value, truth.value), nan=np.inf)
     if np.all((gap <= allowed + _band(evidence, own.value, truth, rtol, atol))[bad]):
         return Cause.ROUNDING, coarse

@@ -366,6 +366,25 @@ def test_why_a_narrow_method_is_wrong(twin, rounding, cause):
     assert row.detail
 
 
+def test_what_is_too_small_for_float32_is_lost_by_rounding():
+    truth = (1e-70, 2e-70)
+    narrow = outcome("forward", said([0.0, 0.0]), dtype=DType.FLOAT32)
+    row = only(
+        judge(
+            evidence(
+                truth,
+                narrow,
+                problem=problem(2, dtype=DType.FLOAT32),
+                reference=outcome("reverse", said(truth, 1e-86)),
+                witness=outcome("complex-step", said(truth, 1e-82)),
+                twins={"forward": said(truth)},
+                rounding=said([1e-77, 1e-77]),
+            )
+        )
+    )
+    assert verdict(row) == (DISAGREE, Cause.ROUNDING)
+
+
 @pytest.mark.parametrize(
     ("name", "cause"),
     [("forward", Cause.RULE), ("symbolic", Cause.RULE), ("finite-central", Cause.STEP)],
