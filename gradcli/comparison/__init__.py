@@ -12,7 +12,9 @@ from gradcli.comparison.facts import (
     Verdict,
     Worst,
 )
-from gradcli.comparison.judge import FLOOR, RTOL, hold_primal, judge, name_nodes
+from gradcli.comparison.field import FLOOR, RTOL
+from gradcli.comparison.judge import judge, name_nodes
+from gradcli.comparison.primal import hold_primal
 
 __all__ = [
     "FLOOR",

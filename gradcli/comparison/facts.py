@@ -235,7 +235,7 @@ class Comparison:
         notes: What was completed, sampled or odd.
         counts: Methods by verdict, and `skipped` and `failed`.
         verdict: Of the whole.
-        exit_code: 0, 1 or 3.
+        exit_code: 0, 1 or 3; 70 when a method broke and none disagrees.
     """
 
     subject: Subject

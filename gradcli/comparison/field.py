@@ -1,0 +1,129 @@
+"""The answer as flat arrays, their sizes and their bands: what comparing is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradcli.engines.base import Estimate, Evidence
+from gradcli.graph import DType
+from gradcli.problem import Problem
+
+RTOL: Mapping[DType, float] = {
+    DType.FLOAT64: 1e-6,
+    DType.FLOAT32: 3e-3,
+    DType.FLOAT16: 3e-1,
+    DType.BFLOAT16: 3e-1,
+}
+"""Default relative tolerance by the arithmetic that a method computed in."""
+
+FLOOR = 1e-3
+"""Elements smaller than this part of the largest are held to its absolute band."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """The answer as flat arrays, one element after another, sampled directions last.
+
+    Attributes:
+        value: Elements; NaN where not known, or where NaN is what a method says.
+        u: Their uncertainties.
+        known: Which elements were computed.
+        blocks: Where each block of the answer lies, and last the sampled directions.
+    """
+
+    value: np.ndarray
+    u: np.ndarray
+    known: np.ndarray
+    blocks: tuple[slice, ...]
+
+
+def flatten(problem: Problem, estimate: Estimate, directions: int) -> Field:
+    """An estimate's elements in the one order that all of them share."""
+    values, doubts, known, blocks, start = [], [], [], [], 0
+    for key in problem.keys:
+        block = np.asarray(estimate.blocks[key], np.float64).reshape(-1)
+        here = (
+            np.ones(block.size, bool) if estimate.known is None else estimate.known[key].reshape(-1)
+        )
+        values.append(np.where(here, block, np.nan))
+        doubt = estimate.uncertainty.get(key)
+        doubts.append(np.zeros(block.size) if doubt is None else np.reshape(doubt, -1))
+        known.append(here)
+        blocks.append(slice(start, start + block.size))
+        start += block.size
+    missing = directions - len(estimate.along)
+    doubt = estimate.along_uncertainty if len(estimate.along_uncertainty) else 0 * estimate.along
+    return Field(
+        np.concatenate([*values, estimate.along, np.full(missing, np.nan)]),
+        np.nan_to_num(np.concatenate([*doubts, doubt, np.zeros(missing)]), nan=np.inf),
+        np.concatenate([*known, np.ones(len(estimate.along), bool), np.zeros(missing, bool)]),
+        (*blocks, slice(start, start + directions)),
+    )
+
+
+def _along(evidence: Evidence, estimate: Estimate, *, signed: bool = True) -> Estimate:
+    """The estimate with its inner products along the sampled directions, where it is whole."""
+    problem, probes = evidence.problem, evidence.probes
+    whole = estimate.known is None and problem.operator in ("gradient", "vjp")
+    if probes is None or not probes.directions or not whole or len(estimate.along):
+        return estimate
+    along, doubt = np.zeros(probes.directions), np.zeros(probes.directions)
+    for (of, wrt), block in estimate.blocks.items():
+        weights = np.reshape(probes.along[wrt], (probes.directions, -1))
+        along += (weights if signed else np.abs(weights)) @ np.reshape(block, -1)
+        if (of, wrt) in estimate.uncertainty:
+            doubt += np.abs(weights) @ np.reshape(estimate.uncertainty[of, wrt], -1)
+    return replace(estimate, along=along, along_uncertainty=doubt)
+
+
+def field_of(evidence: Evidence, estimate: Estimate, *, signed: bool = True) -> Field:
+    """An estimate of this evidence as flat arrays, sampled directions last."""
+    directions = evidence.probes.directions if evidence.probes else 0
+    return flatten(evidence.problem, _along(evidence, estimate, signed=signed), directions)
+
+
+def largest(r: np.ndarray) -> float:
+    """The largest finite size among some numbers; 0 when there is none."""
+    return float(np.max(np.abs(r), where=np.isfinite(r), initial=0.0))
+
+
+def _size(evidence: Evidence, a: np.ndarray, truth: Field) -> np.ndarray:
+    """What an element's error is relative to: it, or a part of the largest of its block.
+
+    A block that is zero within its uncertainty has no size of its own; it gets that of the whole
+    answer, and an answer that is all zeros that of the outputs.
+    """
+    r = truth.value
+    whole = largest(r) or _outputs(evidence)
+    floor = np.zeros(len(r))
+    for block in truth.blocks:
+        own = largest(r[block])
+        floor[block] = FLOOR * (own if own > largest(truth.u[block]) else max(own, whole))
+    return np.asarray(np.fmax(np.fmax(_finite(a), _finite(r)), floor))
+
+
+def _outputs(evidence: Evidence) -> float:
+    """The size of the outputs; 1 when they are all 0."""
+    return max((largest(np.asarray(y)) for y in evidence.exact_primal.values()), default=0.0) or 1.0
+
+
+def _finite(x: np.ndarray) -> np.ndarray:
+    """Sizes; 0 for what has none."""
+    return np.where(np.isfinite(x), np.abs(x), 0.0)
+
+
+def band_of(
+    evidence: Evidence, a: np.ndarray, truth: Field, rtol: float, atol: float
+) -> np.ndarray:
+    """How far from the truth a method's elements may lie: rtol of their size, and atol."""
+    return rtol * _size(evidence, a, truth) + atol
+
+
+def gap_of(a: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """|a - r|; 0 for the same infinity twice, NaN where it would not be finite."""
+    with np.errstate(invalid="ignore"):
+        gap = np.where(a == r, 0.0, np.abs(a - r))
+    return np.where(np.isinf(gap), np.nan, gap)

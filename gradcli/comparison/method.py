@@ -1,0 +1,253 @@
+"""One method's row: its elements against the truth, their verdict and its cause."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from gradcli.comparison.facts import (
+    Cause,
+    Judgement,
+    Primal,
+    Reference,
+    Verdict,
+    Worst,
+)
+from gradcli.comparison.field import RTOL, Field, band_of, field_of, gap_of, largest
+from gradcli.comparison.truth import ROUNDING_FACTOR, active_on, sides_of
+from gradcli.engines.base import Evidence, Outcome
+from gradcli.graph import DType
+from gradcli.problem import Key, Problem
+
+UNDERFLOW = 2.0**-126
+"""What float32 may lose of a number because it has no smaller normal ones."""
+
+
+def not_against_itself(judgement: Judgement, reference: Reference) -> Judgement:
+    """Without the digits that a method would have against itself: all of them."""
+    same = f"{judgement.dtype}-{judgement.method}" == reference.kind
+    if judgement.correct_digits is None or not (same or judgement.method == reference.kind):
+        return judgement
+    note = "it is the reference itself, and has no digits to count"
+    return _with(judgement, correct_digits=None, notes=(*judgement.notes, note))
+
+
+def judgement_of(
+    evidence: Evidence,
+    outcome: Outcome,
+    primal: Primal,
+    truth: Field | None,
+    rtol: float | None,
+    atol: float,
+) -> Judgement:
+    """One method's row: what it cost, and what its numbers are worth."""
+    base = Judgement(
+        outcome.method,
+        outcome.status,
+        outcome.reason,
+        outcome.level,
+        outcome.dtype.value,
+        prepare=outcome.prepare,
+        run=outcome.run,
+        evaluations=outcome.evaluations,
+        sampled=outcome.sampled,
+    )
+    if outcome.estimate is None:
+        return _with(base, prepare=None)
+    if primal.forward is not None and outcome.run is not None:
+        base = _with(base, times_forward=outcome.run.median / primal.forward.median)
+    base = _with(base, notes=outcome.estimate.notes)
+    if not primal.matches:
+        return _with(
+            base, verdict=Verdict.INCONCLUSIVE, detail="the primal does not match the file"
+        )
+    if truth is None:
+        return _with(base, verdict=Verdict.INCONCLUSIVE, detail="there is no reference")
+    own = field_of(evidence, outcome.estimate)
+    tolerance = rtol if rtol is not None else RTOL[outcome.dtype]
+    verdicts = _elements(evidence, own, truth, tolerance, atol)
+    return _with(base, **_summary(evidence, outcome, own, truth, verdicts, tolerance, atol))
+
+
+_CODES = (Verdict.AGREE, Verdict.DISAGREE, Verdict.KINK, Verdict.INCONCLUSIVE)
+_UNKNOWN = -1
+
+
+def _elements(evidence: Evidence, own: Field, truth: Field, rtol: float, atol: float) -> np.ndarray:
+    """The verdict of every element, as an index of _CODES; -1 where either side is not known."""
+    a, r = own.value, truth.value
+    u = own.u + truth.u
+    band = band_of(evidence, a, truth, rtol, atol)
+    known = own.known & truth.known
+    gap = gap_of(a, r)
+    agree = (gap <= band) & (u <= band)
+    # A method that does not know, or a truth that nobody knows, is contradicted by nothing.
+    disagree = ~(gap <= band + u) & np.isfinite(u) & ~np.isnan(r)
+    verdicts = np.where(disagree, 1, np.where(agree, 0, 3))
+    sides = sides_of(evidence)
+    if sides is not None:
+        left, right = sides
+        active = active_on(evidence)
+        slack = band + u + np.nan_to_num(left.u + right.u)
+        low, high = (
+            np.fmin(left.value, right.value) - slack,
+            np.fmax(left.value, right.value) + slack,
+        )
+        taken = ~np.isnan(low)
+        between = np.where((a >= low) & (a <= high), 2, 1)
+        verdicts = np.where(active, np.where(taken, between, 3), verdicts)
+        known = known | (active & own.known)
+    return np.where(known, verdicts, _UNKNOWN)
+
+
+def _summary(
+    evidence: Evidence,
+    outcome: Outcome,
+    own: Field,
+    truth: Field,
+    verdicts: np.ndarray,
+    rtol: float,
+    atol: float,
+) -> dict[str, object]:
+    counts = {str(v): int(np.sum(verdicts == k)) for k, v in enumerate(_CODES)}
+    verdict = _method_verdict(counts)
+    smooth = (verdicts != _UNKNOWN) & (verdicts != _CODES.index(Verdict.KINK))
+    a, r, u = own.value[smooth], truth.value[smooth], (own.u + truth.u)[smooth]
+    gap = np.nan_to_num(gap_of(a, r), nan=np.inf)
+    found: dict[str, object] = {"verdict": verdict, "counts": counts}
+    if gap.size:
+        sizable = (np.abs(r) > u) & np.isfinite(r)
+        relative = gap[sizable] / np.abs(r[sizable])
+        found |= {
+            "max_abs_error": float(np.max(gap)),
+            "max_rel_error": float(np.max(relative)) if np.any(sizable) else None,
+            "correct_digits": _worst_digits(own, truth, smooth),
+            "uncertainty": float(np.max(u)),
+        }
+    found["worst"] = _worst(evidence, own, truth, verdicts, rtol, atol)
+    if verdict is Verdict.DISAGREE:
+        cause, detail = _cause(evidence, outcome, own, truth, verdicts, rtol, atol)
+        found |= {"cause": cause, "detail": detail}
+    return found
+
+
+def _worst_digits(own: Field, truth: Field, which: np.ndarray) -> float | None:
+    """The correct digits of the block that has the fewest, relative to its largest element."""
+    gap = np.nan_to_num(gap_of(own.value, truth.value), nan=np.inf)
+    digits = [
+        _digits(float(np.max(gap[block][which[block]])), largest(truth.value[block][which[block]]))
+        for block in truth.blocks
+        if np.any(which[block])
+    ]
+    return min((d for d in digits if d is not None), default=None)
+
+
+def _digits(error: float, norm: float) -> float | None:
+    if not math.isfinite(error):
+        return 0.0
+    if norm == 0.0:
+        return None if error else 17.0
+    return min(17.0, max(0.0, -math.log10(error / norm))) if error else 17.0
+
+
+def _method_verdict(counts: Mapping[str, int]) -> Verdict:
+    for verdict in (Verdict.DISAGREE, Verdict.KINK, Verdict.INCONCLUSIVE):
+        if counts[verdict]:
+            return verdict
+    return Verdict.AGREE if counts[Verdict.AGREE] else Verdict.INCONCLUSIVE
+
+
+def _worst(
+    evidence: Evidence,
+    own: Field,
+    truth: Field,
+    verdicts: np.ndarray,
+    rtol: float,
+    atol: float,
+) -> Worst | None:
+    problem = evidence.problem
+    known = verdicts != _UNKNOWN
+    if not np.any(known):
+        return None
+    on_kink = verdicts == _CODES.index(Verdict.KINK)
+    sides = sides_of(evidence)
+    if sides is not None and np.any(on_kink) and not np.any(verdicts == 1):
+        left, right = sides[0].value, sides[1].value
+        place = int(np.argmax(np.where(on_kink, np.nan_to_num(gap_of(left, right)), -1.0)))
+        name, index = _place(problem, place)
+        both = float(left[place]), float(right[place])
+        return Worst(name, index, float(own.value[place]), float(truth.value[place]), sides=both)
+    band = band_of(evidence, own.value, truth, rtol, atol)
+    gap = np.nan_to_num(gap_of(own.value, truth.value), nan=np.inf)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        excess = np.where(gap == 0, 0.0, gap / band)
+    # Disagreements first: inside a kink's interval an element may be far off and right.
+    pool = verdicts == 1 if np.any(verdicts == 1) else known
+    place = int(np.argmax(np.where(pool, np.nan_to_num(excess, nan=np.inf), -1.0)))
+    name, index = _place(problem, place)
+    return Worst(name, index, float(own.value[place]), float(truth.value[place]))
+
+
+def _place(problem: Problem, place: int) -> tuple[str, tuple[int, ...]]:
+    """The block and the index within it of a flat element."""
+    for key in problem.keys:
+        shape = problem.block_shape(key)
+        size = int(np.prod(shape))
+        if place < size:
+            return label(key), tuple(int(i) for i in np.unravel_index(place, shape))
+        place -= size
+    return f"random direction {place}", ()
+
+
+def label(key: Key) -> str:
+    """A block's name: `x`, `y`, or `y/x`."""
+    return "/".join(part for part in key if part)
+
+
+def _cause(
+    evidence: Evidence,
+    outcome: Outcome,
+    own: Field,
+    truth: Field,
+    verdicts: np.ndarray,
+    rtol: float,
+    atol: float,
+) -> tuple[Cause | None, str]:
+    """Why a method disagrees: its float64 twin tells a rule from the arithmetic."""
+    if outcome.method.startswith("finite"):
+        return Cause.STEP, "the step is too long or too short for this function"
+    twin = evidence.twins.get(outcome.method)
+    if outcome.dtype is DType.FLOAT64:
+        return Cause.RULE, "its derivative is wrong in float64 too"
+    exact = None if twin is None else field_of(evidence, twin)
+    bad = (verdicts == 1) & (exact.known if exact else False)
+    if exact is None or not np.any(bad):
+        return None, "the same graph in float64 was not run on these elements"
+    again = _elements(evidence, exact, truth, RTOL[DType.FLOAT64], atol)
+    if np.any(bad & (again == 1)):
+        return Cause.RULE, "the same graph in float64 is wrong too"
+    coarse = f"the same graph in float64 agrees; {outcome.dtype.value} is too coarse here"
+    if evidence.rounding is None:
+        return Cause.ROUNDING, coarse
+    model = field_of(evidence, evidence.rounding, signed=False).value
+    allowed = np.empty(len(model))
+    for block in truth.blocks:
+        allowed[block] = ROUNDING_FACTOR * np.fmax(
+            np.nan_to_num(model[block], posinf=np.inf), 0.1 * largest(model[block])
+        )
+    # A spread that is no number has shown that anything may come of rounding.
+    allowed = np.where(np.isinf(model), np.inf, allowed) + UNDERFLOW
+    gap = np.nan_to_num(gap_of(own.value, truth.value), nan=np.inf)
+    if np.all((gap <= allowed + band_of(evidence, own.value, truth, rtol, atol))[bad]):
+        return Cause.ROUNDING, coarse
+    return (
+        Cause.RUNTIME,
+        "the same graph in float64 agrees, and rounding does not explain the difference",
+    )
+
+
+def _with(judgement: Judgement, **changes: object) -> Judgement:
+    return replace(judgement, **changes)  # type: ignore[arg-type] # fields of Judgement

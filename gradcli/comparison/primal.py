@@ -1,0 +1,72 @@
+"""Whether gradcli computes the same function as the file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from gradcli.comparison.facts import (
+    Primal,
+)
+from gradcli.engines.base import Arrays, Evidence
+from gradcli.graph import DType
+
+PRIMAL_TOLERANCE = 10.0
+"""Of the primal, in square roots of its type's epsilon: half of the digits, less one."""
+
+PRIMAL_NOISE = 16.0
+"""Of the primal, in three standard deviations of its rounding errors, where those were measured."""
+
+
+def primal_of(evidence: Evidence) -> Primal:
+    """Whether onnxruntime's outputs of the original bytes are those of the float64 interpreter."""
+    if evidence.primal_reason:
+        return Primal(False, math.inf, math.inf, "", None, evidence.primal_reason)
+    held = hold_primal(evidence.file_primal, evidence.exact_primal, evidence.primal_noise)
+    return replace(held, forward=evidence.forward)
+
+
+def hold_primal(file_primal: Arrays, our_primal: Arrays, noise: Arrays | None = None) -> Primal:
+    """Hold outputs that gradcli computed against onnxruntime's, on the file's original bytes.
+
+    Args:
+        file_primal: onnxruntime's, by name of `of`, in the file's own widths.
+        our_primal: gradcli's, likewise.
+        noise: Three standard deviations of the rounding errors in the file's own width, where
+            known. They tell a slightly wrong operator from rounding; without them only half of the
+            digits are held against each other.
+    """
+    worst = Primal(True, 0.0, 0.0)
+    for name, our in our_primal.items():
+        if name not in file_primal:
+            return Primal(False, math.inf, math.inf, name, None, "onnxruntime gave no such output")
+        ours = np.asarray(our, np.float64)
+        given = np.asarray(file_primal[name])
+        theirs = given.astype(np.float64)
+        eps = DType.of(given).eps
+        if theirs.shape != ours.shape:
+            return Primal(False, math.inf, math.inf, name, None, "the shapes differ")
+        same = (theirs == ours) | (np.isnan(theirs) & np.isnan(ours))
+        with np.errstate(invalid="ignore"):
+            gap = np.where(same, 0.0, np.abs(theirs - ours))
+        largest = float(np.max(gap, initial=0.0))
+        size = float(np.max(np.abs(ours[np.isfinite(ours)]), initial=0.0))
+        relative = largest / size if size else (0.0 if largest == 0.0 else math.inf)
+        bound = PRIMAL_TOLERANCE * math.sqrt(eps) * size + 1e-30
+        if noise is not None and np.all(np.isfinite(noise[name])):
+            rounding = PRIMAL_NOISE * float(np.max(noise[name], initial=0.0))
+            bound = rounding + 64 * eps * size + 1e-30
+        if not largest <= bound:
+            return Primal(
+                False,
+                largest,
+                relative,
+                name,
+                None,
+                "onnxruntime on the file and gradcli give different outputs",
+            )
+        if relative >= worst.max_rel_error:
+            worst = Primal(True, largest, relative, name)
+    return worst

@@ -1,0 +1,140 @@
+"""What methods are held against: the reference, its witness, and the two sides of a kink."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from gradcli.comparison.facts import (
+    KinkAt,
+    Reference,
+)
+from gradcli.comparison.field import (
+    RTOL,
+    Field,
+    _finite,
+    band_of,
+    field_of,
+    flatten,
+    gap_of,
+    largest,
+)
+from gradcli.engines.base import Estimate, Evidence
+from gradcli.graph import DType
+
+CONFIRM = 1e-7
+"""How close a witness must come to the float64 reverse graph, relative, by the same band."""
+
+ROUNDING_FACTOR = 4.0
+"""How far rounding errors may exceed three standard deviations of their model."""
+
+RESOLVED = 1e-3
+"""A witness less certain of an element than this, relative, does not confirm it."""
+
+EPS = 2.0**-52
+
+
+def truth_of(evidence: Evidence) -> tuple[Field | None, Reference]:
+    """The reference's elements with their uncertainties, and what to say of it."""
+    elements = sum(int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys)
+    reverse, witness = evidence.reference, evidence.witness
+    if witness.estimate is None:
+        return None, Reference("none", witness.method, 0, elements, witness.reason)
+    seen = field_of(evidence, witness.estimate)
+    # What is no number, or may be anything, was looked at in vain.
+    seen = replace(seen, known=seen.known & ~np.isnan(seen.value) & np.isfinite(seen.u))
+    active = active_on(evidence)
+    sure = seen.known & ((seen.u <= band_of(evidence, seen.value, seen, RESOLVED, 0.0)) | active)
+    withdrawn = Reference(witness.method, witness.method, int(np.sum(sure)), elements)
+    if reverse.estimate is None:
+        return seen, _because(withdrawn, f"there is no float64 reverse graph: {reverse.reason}")
+    exact = field_of(evidence, reverse.estimate)
+    smooth = seen.known & exact.known & ~active
+    gap = gap_of(seen.value, exact.value)
+    off = smooth & ~(gap <= band_of(evidence, seen.value, exact, CONFIRM, 0.0) + seen.u)
+    if np.any(off):
+        return seen, _because(
+            withdrawn,
+            f"the float64 reverse graph and {witness.method} differ in {int(off.sum())} of "
+            f"{int(smooth.sum())} elements",
+        )
+    if not np.any(sure & exact.known) and exact.value.size:
+        return seen, _because(withdrawn, f"{witness.method} is certain of none of its elements")
+    rounding = _rounding(evidence, exact)
+    unsure = seen.known & ~sure
+    return (
+        replace(exact, u=np.where(unsure, np.fmax(rounding, seen.u), rounding)),
+        Reference("float64-reverse", witness.method, int(np.sum(sure & exact.known)), elements),
+    )
+
+
+def _because(reference: Reference, reason: str) -> Reference:
+    return Reference(
+        reference.kind, reference.witness, reference.confirmed, reference.elements, reason
+    )
+
+
+def _rounding(evidence: Evidence, exact: Field) -> np.ndarray:
+    """The uncertainty of the float64 reverse graph: its rounding errors."""
+    own: np.ndarray = 8 * EPS * _finite(exact.value)
+    estimate = evidence.reference.estimate
+    if estimate is None or not estimate.uncertainty:
+        return own + 64 * EPS * largest(exact.value)
+    typical = np.zeros(len(own))
+    for block in exact.blocks:
+        here = exact.u[block][np.isfinite(exact.u[block])]
+        typical[block] = np.median(here) if here.size else 0.0
+    return np.asarray(own + ROUNDING_FACTOR * np.fmax(exact.u, 0.1 * typical))
+
+
+def sides_of(evidence: Evidence) -> tuple[Field, Field] | None:
+    """The one-sided derivatives as flat arrays, behind and ahead; None off kinks."""
+    if evidence.sides is None:
+        return None
+    s, directions = evidence.sides, evidence.probes.directions if evidence.probes else 0
+    return (
+        flatten(evidence.problem, Estimate(s.left, uncertainty=s.uncertainty), directions),
+        flatten(evidence.problem, Estimate(s.right, uncertainty=s.uncertainty), directions),
+    )
+
+
+def active_on(evidence: Evidence) -> np.ndarray:
+    """Elements whose one-sided derivatives are known to differ."""
+    sides = sides_of(evidence)
+    if sides is None:
+        directions = evidence.probes.directions if evidence.probes else 0
+        n = sum(int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys)
+        return np.zeros(n + directions, bool)
+    left, right = sides
+    gap = np.nan_to_num(gap_of(left.value, right.value))
+    doubt = np.nan_to_num(left.u + right.u)
+    active: np.ndarray = (
+        gap > band_of(evidence, left.value, right, RTOL[DType.FLOAT64], 0.0) + doubt
+    )
+    # A sampled direction crosses every kink that a coordinate crosses; no side was taken along it.
+    tail = len(active) - sum(
+        int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys
+    )
+    if tail and np.any(active):
+        active[-tail:] = True
+    return active
+
+
+def kinks_of(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:
+    """The kinks and edges near the point, those on it marked where they matter."""
+    undecided = evidence.sides is None
+    on_kink = bool(np.any(active))
+    return tuple(
+        KinkAt(
+            near.node,
+            near.op,
+            near.index,
+            near.margin,
+            on_kink if near.kind == "kink" and near.margin == 0 and not undecided else None,
+            near.convention,
+            near.kind,
+            near.what,
+        )
+        for near in evidence.survey.nearest
+    )
