@@ -347,3 +347,9 @@ def test_a_stable_form_is_the_same_function(at: float, factor: float) -> None:
 
 def test_sizes_read_as_people_write_them() -> None:
     assert [count(k) for k in (105, 3400, 41_200, 12_000_000)] == ["105", "3.4k", "41k", "12M"]
+
+
+@pytest.mark.parametrize("method", ["symbolic", "symbolic-plain"])
+def test_a_batch_of_nothing_has_an_empty_derivative(method):
+    p = problem(lambda b, x: b.op("Tanh", x), np.zeros((0, 3)))
+    assert Program(ENGINES[method], p).run().blocks["y", "x"].shape == (0, 3, 0, 3)

@@ -223,7 +223,7 @@ class Expanded:
         sweep = _backward if len(ys) <= len(xs) else _forward
         jacobian = sweep(n.lines, edges, xs, ys)
         self._call = Jacobian(problem, arguments, n.lines.steps, jacobian, ys)
-        self.width = problem.columns
+        self.width = max(1, problem.columns)
         self.pads = True
         self.level = f"expanded ({size})"
 

@@ -77,7 +77,7 @@ class Plain:
             )
         jacobian = [[derivative(y, x) for x in xs] for y in ys]
         self._call = Jacobian(problem, arguments, [], jacobian, ys)
-        self.width = problem.columns
+        self.width = max(1, problem.columns)
         self.pads = True
         self.level = (
             f"plain diff ({size.parameters} parameters, {count(operations)} operations written out)"
