@@ -257,7 +257,8 @@ def test_what_a_slow_primal_makes_hopeless_is_not_tried(clock):
 
 def test_what_only_the_first_evaluation_costs_is_no_price(clock):
     # A fresh process loads libraries then.
-    evaluate, runs = Evaluator.run, []
+    evaluate = Evaluator.run
+    runs: list[None] = []
 
     def run(self: Evaluator, *given: Any, **how: Any) -> Any:
         clock.now += 0.0 if runs else 5.0
