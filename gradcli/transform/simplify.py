@@ -63,6 +63,9 @@ class _Simplifier(Rewriter):
             if array.nbytes <= SMALL and value.dtype is not DType.STRING:
                 key = (value.dtype, array.shape, array.tobytes())
                 self.env[value] = first.setdefault(key, self.env[value])
+                if self.env[value].value is not value:
+                    # Its name may be an output's, which an Identity will then bear.
+                    del self.b.constants[value]
 
     def visit(self, node: Node) -> None:
         operands = self.operands(node)

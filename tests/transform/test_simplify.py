@@ -246,3 +246,13 @@ def test_work_grows_linearly():
         simplify(of(make), Counting(tuple(OPS.values())))
         counts.append(len(calls))
     assert counts[1] - counts[0] <= 100
+
+
+def test_equal_constants_that_are_outputs_keep_their_names():
+    b = Builder(OPS)
+    first, second = (b.constant(np.array([0.5, 2.0]), name=name) for name in ("first", "second"))
+    graph = simplify(b.graph([first, second]))
+    assert [v.name for v in graph.outputs] == ["first", "second"]
+    found = interpret(graph, {})
+    np.testing.assert_array_equal(found["first"], [0.5, 2.0])
+    np.testing.assert_array_equal(found["second"], [0.5, 2.0])
