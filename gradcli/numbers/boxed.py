@@ -27,6 +27,7 @@ class BoxedArray(np.ndarray):
 
     def __array_finalize__(self, obj: Any) -> None:
         if obj is not None:
+            # None only for a view of a foreign array, which `box` then gives its system.
             self.n = getattr(obj, "n", None)  # type: ignore[assignment]
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **how: Any) -> Any:

@@ -41,6 +41,7 @@ def rowwise(graph: Graph, wrt: Sequence[str], table: Table) -> Graph | None:
             if not _apart(node, rows, constants, table):
                 return None
             rows.update(node.makes())
+            # From here on only the opened form counts, so it takes the name.
             node = _open(node, constants) if node.op == "Reshape" else node  # noqa: PLW2901
         nodes.append(node)
     if not all(v in rows and v.shape and v.shape[0] == count for v in graph.outputs):
