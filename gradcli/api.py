@@ -193,7 +193,7 @@ def judged(
     )
     found = comparison.judge(evidence, rtol=rtol, atol=atol)
     causes = {m.method: m.cause.value for m in found.methods if m.cause is not None}
-    left = max(start + budget - time.perf_counter(), 0.1 * budget)
+    left = start + budget - time.perf_counter()
     return comparison.name_nodes(found, measure.culprits(problem, causes, left) if causes else {})
 
 

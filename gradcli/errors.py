@@ -50,6 +50,13 @@ class CannotError(GradcliError):
     exit_code = 3
 
 
+class OutOfTimeError(CannotError):
+    """An evaluation was stopped at its deadline."""
+
+    def __init__(self) -> None:
+        super().__init__("out of time", "raise --budget")
+
+
 class InternalError(GradcliError):
     """An invariant of gradcli itself is broken: a bug of ours, never the user's fault."""
 

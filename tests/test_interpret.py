@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import math
+import time
 import weakref
 from dataclasses import replace
 from itertools import pairwise
@@ -11,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcli.errors import CannotError, UnsupportedError
+from gradcli.errors import CannotError, OutOfTimeError, UnsupportedError
 from gradcli.graph import Builder, DType, Graph, Node, Value, Var
-from gradcli.interpret import Evaluator, evaluate, interpret
+from gradcli.interpret import Evaluator, evaluate, interpret, until
 from gradcli.numbers import complex_, real
 from gradcli.ops import OPS, Table
 
@@ -223,3 +225,30 @@ def test_constants_are_lifted_once():
     e.run({"x": X})
     e.run({"x": X.astype(np.float32)})
     assert Counting.count <= 3
+
+
+def test_a_deadline_stops_between_nodes():
+    seen: list[str] = []
+    with until(time.perf_counter() + 3600):
+        with pytest.raises(OutOfTimeError), until(-math.inf):
+            Evaluator(chain()).run({"x": X}, observe=lambda node, *_: seen.append(node.name))
+        interpret(chain(), {"x": X})
+    assert seen == []
+
+
+def test_of_nested_deadlines_the_earliest_holds():
+    with until(-math.inf), until(math.inf), pytest.raises(OutOfTimeError):
+        interpret(chain(), {"x": X})
+    interpret(chain(), {"x": X})
+
+
+def test_a_deadline_that_passes_on_the_way():
+    seen: list[str] = []
+
+    def slowly(node: Node, *_: Any) -> None:
+        seen.append(node.name)
+        time.sleep(0.02)
+
+    with pytest.raises(OutOfTimeError), until(time.perf_counter() + 0.03):
+        Evaluator(chain(50)).run({"x": X}, observe=slowly)
+    assert 1 <= len(seen) < 10

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from gradcli.engines.base import (
+    CHUNK,
     EPS,
     Arrays,
     Engine,
@@ -41,6 +42,7 @@ class ComplexStep:
 
     Args:
         problem: What is differentiated.
+        width: Directions to take at once, at most.
 
     Attributes:
         judge: Whether uncertainties are estimated: by the spread of runs whose roundings are made
@@ -50,12 +52,14 @@ class ComplexStep:
         CannotError: When an operator on the way is not analytic, not even piece by piece.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, width: int = CHUNK) -> None:
         _refuse(problem.exact, problem.wrt, problem.table)
         self._real = Primal(problem)
         self._f = Primal(problem, complex_)
         self.judge = True
-        self.width = chunk_width(problem.graph, problem.columns) if self._f.is_wide else 1
+        self.width = (
+            chunk_width(problem.graph, min(problem.columns, width)) if self._f.is_wide else 1
+        )
         self.pads = False
 
     @cached_property
@@ -117,8 +121,7 @@ def _refuse(graph: Graph, wrt: tuple[str, ...], table: Table) -> None:
 
 
 def _prepare(problem: Problem, options: Options) -> ComplexStep:
-    del options  # the step is too small to matter
-    return ComplexStep(problem)
+    return ComplexStep(problem, options.width)  # the step is too small to matter
 
 
 ENGINE = Engine(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from gradcli.engines.base import (
+    CHUNK,
     EPS,
     Arrays,
     Engine,
@@ -48,6 +49,7 @@ class Differences:
         problem: What is differentiated.
         step: Relative to max(1, |x|).
         central: Whether both sides are looked at.
+        width: Directions to take at once, at most.
 
     Attributes:
         judge: Whether uncertainties are estimated, at the price of evaluations that the textbook's
@@ -56,12 +58,14 @@ class Differences:
 
     pads = False
 
-    def __init__(self, problem: Problem, step: float, *, central: bool) -> None:
+    def __init__(self, problem: Problem, step: float, *, central: bool, width: int = CHUNK) -> None:
         self._f = Primal(problem)
         self._step = step
         self._central = central
         self.judge = True
-        self.width = chunk_width(problem.graph, problem.columns) if self._f.is_wide else 1
+        self.width = (
+            chunk_width(problem.graph, min(problem.columns, width)) if self._f.is_wide else 1
+        )
 
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map. f(x) is computed once for each `point` object."""
@@ -337,11 +341,13 @@ def one_sided(problem: Problem, point: Arrays) -> Sided:
 
 
 def _prepare_forward(problem: Problem, options: Options) -> Differences:
-    return Differences(problem, options.step or float(np.sqrt(EPS)), central=False)
+    step = options.step or float(np.sqrt(EPS))
+    return Differences(problem, step, central=False, width=options.width)
 
 
 def _prepare_central(problem: Problem, options: Options) -> Differences:
-    return Differences(problem, options.step or float(np.cbrt(EPS)), central=True)
+    step = options.step or float(np.cbrt(EPS))
+    return Differences(problem, step, central=True, width=options.width)
 
 
 def _prepare_ladder(problem: Problem, options: Options) -> Ladder:

@@ -8,10 +8,9 @@ from gradcli.transform import jvp
 
 
 def _prepare(problem: Problem, options: Options) -> Linearised:
-    del options  # nothing to choose
     derivative = jvp(problem.own, problem.wrt, problem.of, problem.table)
     directions = 1 if problem.operator == "jvp" else problem.columns
-    return Linearised(problem, derivative, directions)
+    return Linearised(problem, derivative, min(directions, options.width))
 
 
 ENGINE = Engine(

@@ -8,10 +8,9 @@ from gradcli.transform import vjp
 
 
 def _prepare(problem: Problem, options: Options) -> Linearised:
-    del options  # nothing to choose
     derivative = vjp(problem.own, problem.wrt, problem.of, problem.table)
     directions = problem.rows if problem.operator in ("jacobian", "jvp") else 1
-    return Linearised(problem, derivative, directions)
+    return Linearised(problem, derivative, min(directions, options.width))
 
 
 ENGINE = Engine(

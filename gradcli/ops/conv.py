@@ -14,7 +14,7 @@ from gradcli.ops.card import Site
 from gradcli.ops.kinds import bilinear, fold, unfold
 from gradcli.ops.spatial import Axes
 
-BLOCK = 1 << 20
+BLOCK = 1 << 21
 """Elements of unfolded windows to hold at once: 8 MB of float64."""
 
 CONV_ATTRS: dict[str, Any] = {
@@ -114,21 +114,27 @@ def _unfolded_product(n: Numbers, x: Array, w: Array, axes: Axes, group: int) ->
     taps, spots = range(2 + k, 2 + 2 * k), range(2, 2 + k)
     rows = channels // group * size(spatial.kernel(axes))
     weights = n.reshape(w, (group, w.shape[0] // group, rows))
+    # Few samples at a time, and of one large sample few places: blocks that a cache holds.
     at_once = max(1, BLOCK // max(1, group * rows * size(places)))
+    span = max(1, BLOCK // max(1, group * rows * size(places[1:])))
     parts = []
     for start in range(0, max(samples, 1), at_once):
-        block = n.slice(view, [slice(start, start + at_once)])
-        count = block.shape[0]
-        # The copy is fast where its innermost axis is long: the windows' places, or, when a
-        # weight's cotangent is computed, the many elements of a window.
-        if size(spatial.kernel(axes)) > 8 * size(places):
-            block = n.transpose(block, (0, *spots, 1, *taps))
-            block = n.reshape(block, (count, size(places), group, rows))
-            block = n.transpose(block, (0, 2, 3, 1))
-        else:
-            block = n.transpose(block, (0, 1, *taps, *spots))
-            block = n.reshape(block, (count, group, rows, size(places)))
-        parts.append(n.matmul(weights, block))
+        strips = []
+        for top in range(0, max(places[0], 1), span):
+            cuts = [slice(start, start + at_once), slice(None), slice(top, top + span)]
+            block = n.slice(view, cuts)
+            count, here = block.shape[0], size(block.shape[2 : 2 + k])
+            # The copy is fast where its innermost axis is long: the windows' places, or, when a
+            # weight's cotangent is computed, the many elements of a window.
+            if size(spatial.kernel(axes)) > 8 * here:
+                block = n.transpose(block, (0, *spots, 1, *taps))
+                block = n.reshape(block, (count, here, group, rows))
+                block = n.transpose(block, (0, 2, 3, 1))
+            else:
+                block = n.transpose(block, (0, 1, *taps, *spots))
+                block = n.reshape(block, (count, group, rows, here))
+            strips.append(n.matmul(weights, block))
+        parts.append(strips[0] if len(strips) == 1 else n.concat(strips, 3))
     y = parts[0] if len(parts) == 1 else n.concat(parts, 0)
     return n.reshape(y, (samples, w.shape[0], *places))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 
 from gradcli.engines import ENGINES, Estimate, Program
-from gradcli.engines.base import Probes, chunk_width, program
-from gradcli.errors import CannotError
+from gradcli.engines.base import Images, Options, Probes, chunk_width, program
+from gradcli.errors import CannotError, OutOfTimeError
 from gradcli.graph import Builder, DType, Var
 from gradcli.interpret import interpret
 from gradcli.numbers import complex_
@@ -218,30 +219,69 @@ def test_what_a_deadline_cuts_off_is_not_known(method, operator, monkeypatch):
     p = asked("several", operator)
     want = wanted(p)
     made = Program(ENGINES[method], p)
-    whole = made.count()
-    if whole == 1:
-        # One direction is taken, whatever the time.
-        same(made.run(deadline=-math.inf), p, want)
-        return
-    first = made.run(deadline=-math.inf)
-    same(first, p, want)
-    if method == "complex-step":
-        return  # its chunks are of its own width
-    # What a method takes at once is taken, whatever the time; nothing after it.
-    assert made.evaluations == 2
-    assert first.known is not None
-    for key, known in first.known.items():
-        np.testing.assert_array_equal(known, ~np.isnan(first.blocks[key]))
+    apply, now = made.map.apply, [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
-    ticks = itertools.count()
-    monkeypatch.setattr(
-        "gradcli.engines.base.program.time.perf_counter", lambda: float(next(ticks))
-    )
-    part = made.run(deadline=0.5)
-    same(part, p, want)
-    assert made.evaluations == 4
+    def tick(*given: Any) -> Images:
+        images = apply(*given)
+        now[0] += 1.0
+        return images
+
+    monkeypatch.setattr(made.map, "apply", tick)
+    if made.count() == 1 or method == "complex-step":  # whose chunks are of its own width
+        same(made.run(deadline=0.5), p, want)
+        return
+    for chunks in (1, 2):
+        now[0] = 0.0
+        part = made.run(deadline=chunks - 0.5)
+        same(part, p, want)
+        assert made.evaluations == 2 * chunks
+        assert part.known is not None
+        for key, known in part.known.items():
+            np.testing.assert_array_equal(known, ~np.isnan(part.blocks[key]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("operator", ["jacobian", "jvp", "vjp"])
+def test_before_its_first_directions_a_deadline_ends_a_run(method, operator):
+    made = Program(ENGINES[method], asked("several", operator))
+    with pytest.raises(OutOfTimeError):
+        made.run(deadline=-math.inf)
+    assert made.evaluations == 0
+
+
+def test_what_is_being_computed_at_the_deadline_is_dropped(monkeypatch):
+    p = asked("several", "jacobian")
+    made = Program(ENGINES["forward"], p, Options(width=2))
+    apply, calls = made.map.apply, itertools.count()
+
+    def stop(*given: Any) -> Images:
+        if next(calls) == 1:
+            raise OutOfTimeError
+        return apply(*given)
+
+    monkeypatch.setattr(made.map, "apply", stop)
+    part = made.run(deadline=math.inf)
+    assert (made.evaluations, next(calls)) == (2, 2)
+    same(part, p, wanted(p))
     assert part.known is not None
-    assert sum(int(np.sum(known)) for known in part.known.values()) > 0
+
+
+def test_random_directions_leave_half_of_the_time_to_coordinates(monkeypatch):
+    p = asked("several", "vjp")
+    made = Program(ENGINES["forward"], p, Options(width=1))
+    apply, now = made.map.apply, [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def tick(*given: Any) -> Images:
+        now[0] += 1.0
+        return apply(*given)
+
+    monkeypatch.setattr(made.map, "apply", tick)
+    along = {n: np.ones((8, *p.shape(n))) for n in p.wrt}
+    part = made.run(Probes({n: np.arange(1) for n in p.wrt}, {}, along), deadline=4.5)
+    assert len(part.along) == 3
+    assert made.evaluations == 4  # the next one was stopped halfway
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -189,3 +189,16 @@ def test_only_floats_are_lifted():
         assert real.lift(np.ones(2, dtype)).dtype == np.float64
     for dtype in (np.int8, np.bool_, ml_dtypes.int4, np.uint64, object):
         assert real.lift(np.ones(2, dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 5), (5,)])
+def test_real_weights_by_complex_columns(shape):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal(shape), rng.standard_normal((5, 40)) + 1j * 2.0**-400
+    for weights in (a, a + 0j):
+        got = complex_.matmul(complex_.lift(weights), b)
+        assert complex_.is_number(got)
+        np.testing.assert_allclose(got.real, a @ b.real, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(got.imag, a @ b.imag, rtol=1e-13, atol=0)
+    odd = a + 1j
+    np.testing.assert_allclose(complex_.matmul(odd, b), odd @ b, rtol=1e-13, atol=1e-13)

@@ -6,6 +6,7 @@ from gradcli.engines.base.local import WrongRule, coarse_node, wrong_rule
 from gradcli.engines.base.outcome import Outcome, Times
 from gradcli.engines.base.primal import EPS, Line, Point, Primal
 from gradcli.engines.base.program import (
+    CHUNK,
     Arrays,
     Engine,
     Estimate,
@@ -21,6 +22,7 @@ from gradcli.engines.base.rounding import shake, shaken, spread
 from gradcli.engines.base.watch import Near, Survey, Watch, survey
 
 __all__ = [
+    "CHUNK",
     "EPS",
     "Arrays",
     "Engine",

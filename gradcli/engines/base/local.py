@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from gradcli.engines.base.rounding import shake
-from gradcli.errors import GradcliError
+from gradcli.errors import GradcliError, OutOfTimeError
 from gradcli.graph import Builder, DType, Graph, Node, Var
 from gradcli.interpret import Evaluator
 from gradcli.numbers import Array, complex_, real
@@ -59,6 +58,8 @@ def wrong_rule(problem: Problem, rule: Rule) -> WrongRule | None:
             continue
         try:
             error = _error(node, operands, rule, problem.table, rng)
+        except OutOfTimeError:
+            raise
         except GradcliError:
             # A node that cannot be looked at alone is not accused.
             continue
@@ -67,7 +68,7 @@ def wrong_rule(problem: Problem, rule: Rule) -> WrongRule | None:
     return None
 
 
-def coarse_node(problem: Problem, eps: float, seconds: float) -> str | None:
+def coarse_node(problem: Problem, eps: float) -> str | None:
     """The user's node whose rounding moves the derivative most, in forward and reverse together.
 
     Half of the nodes at a time get random relative errors of `eps`; the half that matters more is
@@ -76,9 +77,7 @@ def coarse_node(problem: Problem, eps: float, seconds: float) -> str | None:
     Args:
         problem: The question; a Jacobian is looked at along a random cotangent.
         eps: Of the width in question.
-        seconds: None is returned when the search takes longer.
     """
-    end = time.perf_counter() + seconds
     rng = np.random.default_rng(problem.seed)
     derivative = vjp(problem.exact, problem.wrt, problem.of, problem.table)
     program = Evaluator(simplify(derivative.graph, problem.table), table=problem.table)
@@ -101,8 +100,6 @@ def coarse_node(problem: Problem, eps: float, seconds: float) -> str | None:
     while len(suspects) > 1:
         half = len(suspects) // 2
         parts = suspects[:half], suspects[half:]
-        if time.perf_counter() > end:
-            return None
         moved = [max(_apart(run(set(part)), plain) for _ in range(2)) for part in parts]
         suspects = parts[int(np.argmax(moved))]
     return suspects[0] if suspects else None

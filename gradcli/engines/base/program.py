@@ -16,9 +16,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from gradcli import runtime
-from gradcli.errors import CannotError, ModelError
+from gradcli.errors import CannotError, ModelError, OutOfTimeError
 from gradcli.graph import DType, Graph, is_static, size
-from gradcli.interpret import Evaluator
+from gradcli.interpret import Evaluator, until
 from gradcli.problem import Key, Problem
 from gradcli.transform import simplify, tune
 
@@ -38,9 +38,11 @@ class Options:
 
     Attributes:
         step: The finite-difference step relative to max(1, |x|); None chooses.
+        width: Directions to take at once, at most.
     """
 
     step: float | None = None
+    width: int = CHUNK
 
 
 @dataclass(frozen=True)
@@ -196,9 +198,23 @@ class Program:
                 point, about which a method may remember what it found out.
             tangents: For a jvp: other tangents.
             cotangents: For a vjp: other cotangents.
-            deadline: The reading of `time.perf_counter` after which no further directions are
-                taken, beyond the first; what was not reached stays unknown.
+            deadline: The reading of `time.perf_counter` at which to stop; what was not reached
+                then stays unknown.
+
+        Raises:
+            OutOfTimeError: When not even the first directions were done by the deadline.
         """
+        with until(deadline):
+            return self._run(probes, point, tangents, cotangents, deadline)
+
+    def _run(
+        self,
+        probes: Probes | None,
+        point: Arrays | None,
+        tangents: Arrays | None,
+        cotangents: Arrays | None,
+        deadline: float,
+    ) -> Estimate:
         p = self.problem
         self.evaluations = 0
         # The same object again lets a method keep what it found out about the point.
@@ -254,12 +270,13 @@ class Program:
         contracted = p.operator != "jacobian"
         weights = {name: np.abs(w) for name, w in bars.items()}
         # The few random directions come first: they look at every element at once.
-        along, doubt = self._along(at, bars, weights, probes) if contracted else (NONE, NONE)
+        half = 0.5 * (time.perf_counter() + deadline)
+        along, doubt = self._along(at, bars, weights, probes, half) if contracted else (NONE, NONE)
         filler = _Filler(p, probes.wrt if probes else None, "wrt")
         for chunk in filler.chunks(p.wrt, self.map.width):
-            if self.evaluations and time.perf_counter() > deadline:
+            images = self._in_time(at, chunk.directions, deadline)
+            if images is None:
                 break
-            images = self._apply(at, chunk.directions)
             for name, rows, indices in chunk.parts:
                 if contracted:
                     image = _contract(images.values, bars, rows)
@@ -277,7 +294,7 @@ class Program:
         return filler.estimate(along, doubt)
 
     def _along(
-        self, at: Arrays, bars: Arrays, weights: Arrays, probes: Probes | None
+        self, at: Arrays, bars: Arrays, weights: Arrays, probes: Probes | None, deadline: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """The answer's inner products with the sampled directions, and their uncertainties."""
         if probes is None or not probes.directions:
@@ -285,7 +302,9 @@ class Program:
         values, doubts = [], []
         for start in range(0, probes.directions, self.map.width):
             chunk = {k: v[start : start + self.map.width] for k, v in probes.along.items()}
-            images = self._apply(at, chunk)
+            images = self._in_time(at, chunk, deadline)
+            if images is None:
+                break
             rows = slice(0, len(next(iter(chunk.values()))))
             values.append(_contract(images.values, bars, rows))
             doubts.append(_contract(images.uncertainty, weights, rows))
@@ -297,9 +316,9 @@ class Program:
         contracted = p.operator == "jvp"
         filler = _Filler(p, probes.of if probes else None, "of")
         for chunk in filler.chunks(p.of, self.map.width):
-            if self.evaluations and time.perf_counter() > deadline:
+            images = self._in_time(at, chunk.directions, deadline)
+            if images is None:
                 break
-            images = self._apply(at, chunk.directions)
             for name, rows, indices in chunk.parts:
                 if contracted:
                     filler.put((name, ""), indices, _contract(images.values, dots, rows))
@@ -309,9 +328,21 @@ class Program:
             filler.note(images)
         return filler.estimate(NONE, NONE)
 
+    def _in_time(self, at: Arrays, directions: Arrays, deadline: float) -> Images | None:
+        """None when they are not the first, and are not done by the deadline."""
+        if self.evaluations and time.perf_counter() > deadline:
+            return None
+        try:
+            return self._apply(at, directions)
+        except OutOfTimeError:
+            if not self.evaluations:
+                raise
+            return None
+
     def _apply(self, at: Arrays, directions: Arrays) -> Images:
+        images = self.map.apply(at, directions)
         self.evaluations += len(next(iter(directions.values())))
-        return self.map.apply(at, directions)
+        return images
 
 
 NONE = np.zeros(0)

@@ -24,7 +24,6 @@ MOST_PLAIN = 300
 
 
 def _prepare(problem: Problem, options: Options) -> Map:
-    del options  # nothing to choose
     # SymPy takes a third of a second to import: only when it is needed.
     from gradcli.engines.symbolic.expanded import Expanded
     from gradcli.engines.symbolic.factored import Factored
@@ -37,7 +36,8 @@ def _prepare(problem: Problem, options: Options) -> Map:
         except (CannotError, UnsupportedError):
             # Something in it has no expression as a whole; its parts may have.
             pass
-    return Factored(problem, 1 if problem.operator == "jvp" else problem.columns)
+    directions = 1 if problem.operator == "jvp" else problem.columns
+    return Factored(problem, min(directions, options.width))
 
 
 def _prepare_plain(problem: Problem, options: Options) -> Map:

@@ -1,0 +1,126 @@
+"""Run the methods on a problem, by two clocks (preparing, running), inside a budget of seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from gradcli.engines import ENGINES
+from gradcli.engines.base import Evidence, Options, survey
+from gradcli.errors import UsageError
+from gradcli.graph import DType
+from gradcli.interpret import Evaluator, until
+from gradcli.measure.clock import BUDGET, RUNS, WARMUP, Clock
+from gradcli.measure.method import is_dear, outcome
+from gradcli.measure.primal import primal_noise, timed_file_primal
+from gradcli.measure.reference import refer, twin, witnesses
+from gradcli.measure.sample import draw
+from gradcli.measure.sides import sides
+from gradcli.problem import Problem
+
+ENTRIES = 10_000_000
+"""The largest Jacobian that is compared: every method's is held in memory."""
+
+METHODS = tuple(ENGINES)
+"""Every method, in the order of reports."""
+
+Progress = Callable[[str], None]
+
+
+def measure(
+    problem: Problem,
+    methods: Sequence[str] | None = None,
+    options: Options | None = None,
+    *,
+    budget: float = BUDGET,
+    runs: int = RUNS,
+    warmup: int = WARMUP,
+    progress: Progress | None = None,
+) -> Evidence:
+    """Run every method and collect what a judge needs.
+
+    Args:
+        problem: The question.
+        methods: Engine names; default: all that are on by default.
+        options: What the user set about methods.
+        budget: Seconds for everything together. What does not fit is sampled, or skipped.
+        runs: Timed runs of each method, fewer where the budget ends first, never less than one.
+        warmup: Runs before those, not timed.
+        progress: Called with a few words before each step.
+
+    Raises:
+        UsageError: When the Jacobian is too large to be held once for each method.
+        UnsupportedError: When the primal itself cannot be evaluated.
+        OutOfTimeError: When not even the primal fits into the budget.
+    """
+    _refuse_huge(problem)
+    tell = progress or (lambda _: None)
+    clock = Clock(budget)
+    options = options or Options()
+    names = list(methods or METHODS)
+
+    tell("primal")
+    file_primal, forward, reason = timed_file_primal(problem, clock, runs, warmup)
+    clock.forward = forward.median if forward else 0.0
+    exact = Evaluator(problem.exact, table=problem.table)
+    with until(clock.end):
+        start = time.perf_counter()
+        exact_primal = exact.run(problem.point)
+        first = time.perf_counter()
+        found = survey(problem)
+    # The first evaluation may have loaded libraries; the second one is the price.
+    clock.primal = min(first - start, time.perf_counter() - first)
+    noise = primal_noise(problem, exact_primal, clock)
+
+    sample = draw(problem)
+    in_double = replace(problem, dtype=DType.FLOAT64)
+    tell("reference")
+    reference, rounding = refer(in_double, problem.dtype is not DType.FLOAT64, sample, clock)
+    tell("witness")
+    tried = witnesses(problem, sample, clock)
+    witness = tried[-1]
+    beside = sides(problem, (witness, reference), sample, clock) if found.ties else None
+
+    outcomes = []
+    twins = {}
+    for k, name in enumerate(names):
+        tell(name)
+        engine = ENGINES[name]
+        share = clock.left() / (len(names) - k)
+        again = next((o for o in tried if o.method == name), None)
+        if again is not None and options.step is None and is_dear(again):
+            # It has been tried on a larger share; once is enough at this price.
+            made = again
+        else:
+            made = outcome(engine, problem, options, sample, share, clock, runs, warmup)
+        outcomes.append(made)
+        if not engine.exact and problem.dtype is not DType.FLOAT64:
+            in_own_graph = twin(engine, in_double, sample, made, reference, clock)
+            if in_own_graph is not None:
+                twins[name] = in_own_graph
+    sampled = any(o.sampled for o in (*outcomes, witness, reference))
+    return Evidence(
+        problem,
+        tuple(outcomes),
+        file_primal,
+        exact_primal,
+        forward,
+        reason,
+        reference,
+        witness,
+        rounding,
+        twins,
+        found,
+        beside,
+        sample if sampled else None,
+        primal_noise=noise,
+    )
+
+
+def _refuse_huge(problem: Problem) -> None:
+    if problem.operator == "jacobian" and problem.rows * problem.columns > ENTRIES:
+        raise UsageError(
+            f"a Jacobian of {problem.rows} x {problem.columns} numbers is too large to compare",
+            "choose fewer with --of and --wrt, or --operator vjp or jvp",
+        )

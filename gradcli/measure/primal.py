@@ -1,0 +1,63 @@
+"""What is differentiated, as onnxruntime computes it, and how far its rounding goes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcli import runtime
+from gradcli.engines.base import Arrays, Times, shaken, spread
+from gradcli.errors import GradcliError
+from gradcli.interpret import Evaluator
+from gradcli.measure.clock import Clock, timed
+from gradcli.problem import Problem
+
+SHAKES = 4
+"""Evaluations with random roundings."""
+
+
+def timed_file_primal(
+    problem: Problem, clock: Clock, runs: int, warmup: int
+) -> tuple[Arrays, Times | None, str]:
+    """The file's own outputs, the time they take, and why there are none."""
+    if problem.model is None:
+        return {}, None, "there is no file"
+    try:
+        session = runtime.prepare(problem.model, threads=problem.threads, provider=problem.provider)
+        times = timed(lambda: session.run(problem.feeds), clock.left() * 0.05, runs, warmup)
+        return file_primal(problem, session), times, ""
+    except GradcliError as error:
+        return {}, None, error.message
+
+
+def file_primal(problem: Problem, session: runtime.Session | None = None) -> dict[str, np.ndarray]:
+    """What onnxruntime gives for each of `of`, on the file's original bytes at `problem.feeds`.
+
+    Args:
+        problem: With a model.
+        session: Of the model as it is, where one is at hand.
+
+    Raises:
+        GradcliError: When onnxruntime cannot run the file.
+    """
+    model = problem.model
+    assert model is not None
+    inner = {e.tensor for e in problem.elements} - {v.name for v in model.graph.outputs}
+    if session is None or inner:
+        session = runtime.prepare(
+            model, threads=problem.threads, provider=problem.provider, extra_outputs=sorted(inner)
+        )
+    out = session.run(problem.feeds)
+    return {e.name: np.asarray(out[e.tensor])[e.index] for e in problem.elements}
+
+
+def primal_noise(problem: Problem, exact: Arrays, clock: Clock) -> dict[str, np.ndarray] | None:
+    """The rounding errors of the primal in the file's widths; None when there is no time for it."""
+    if SHAKES * clock.primal > clock.left() * 0.05:
+        return None
+    floats = (v.dtype for v in problem.graph.values() if v.dtype.is_float)
+    # What rounds to 8 bits or fewer does so in the exact primal too.
+    eps = max(dtype.eps for dtype in floats if dtype.np.itemsize > 1)
+    rng = np.random.default_rng(problem.seed)
+    f = Evaluator(problem.exact, table=shaken(problem.table, rng, eps))
+    runs = [f.run(problem.point) for _ in range(SHAKES)]
+    return {name: spread((run[name] for run in runs), y) for name, y in exact.items()}

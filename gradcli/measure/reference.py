@@ -1,0 +1,121 @@
+"""The float64 reverse graph with its rounding errors, and the rule-free witness beside it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from gradcli.engines import ENGINES, Engine
+from gradcli.engines.base import Estimate, Options, Outcome, Probes, Program, shaken, spread
+from gradcli.errors import OutOfTimeError
+from gradcli.graph import DType
+from gradcli.interpret import until
+from gradcli.measure.clock import Clock
+from gradcli.measure.method import caught, computed
+from gradcli.problem import Problem
+
+REFERENCE_SHARE = 0.15
+"""The part of the budget that the reference may take; what its rounding takes, again."""
+
+WITNESS_SHARE = 0.25
+"""The part of the budget that a witness may take."""
+
+WHOLE = 4096
+"""Directions above which a witness samples, however cheap each is."""
+
+SHAKES = 4
+"""Runs of the reverse graph with random roundings."""
+
+WITNESSES = ("complex-step", "finite")
+"""Rule-free methods, best first."""
+
+
+def refer(
+    in_double: Problem, narrow: bool, sample: Probes, clock: Clock
+) -> tuple[Outcome, Estimate | None]:
+    """The float64 reverse graph with its rounding errors, and those that float32 would make."""
+    engine = ENGINES["reverse"]
+    coarse: list[Estimate] = []
+
+    def make() -> Outcome:
+        share = min(clock.budget * REFERENCE_SHARE, clock.left())
+        made, program, probes = computed(engine, in_double, Options(), sample, share, clock, WHOLE)
+        plain = made.estimate
+        assert plain is not None
+        end = time.perf_counter() + min(clock.budget * REFERENCE_SHARE, 0.5 * clock.left())
+        doubt = _rounding(program, plain, probes, DType.FLOAT64.eps, end)
+        if doubt is None:
+            return made
+        if narrow:
+            found = _rounding(program, plain, probes, DType.FLOAT32.eps, end)
+            coarse.extend([found] if found else [])
+        estimate = replace(plain, uncertainty=doubt.blocks, along_uncertainty=doubt.along)
+        return replace(made, estimate=estimate)
+
+    return caught(engine.name, make), next(iter(coarse), None)
+
+
+def _rounding(
+    program: Program, plain: Estimate, probes: Probes | None, eps: float, end: float
+) -> Estimate | None:
+    """The spread of a method's results when every rounding is made at random.
+
+    None when it would not be known before `end`, a reading of `time.perf_counter`.
+    """
+    rng = np.random.default_rng(program.problem.seed)
+    table = shaken(program.problem.table, rng, eps, kernels=eps > DType.FLOAT64.eps)
+    start = time.perf_counter()
+    try:
+        with until(end):
+            restless = Program(program.engine, replace(program.problem, table=table))
+            runs = [restless.run(probes)]
+            if start + SHAKES * (time.perf_counter() - start) > end:
+                return None
+            runs += [restless.run(probes) for _ in range(SHAKES - 1)]
+    except OutOfTimeError:
+        return None
+    blocks = {
+        key: spread((run.blocks[key] for run in runs), block) for key, block in plain.blocks.items()
+    }
+    along = spread((run.along for run in runs), plain.along) if len(plain.along) else plain.along
+    return Estimate(blocks, plain.known, along)
+
+
+def witnesses(problem: Problem, sample: Probes, clock: Clock) -> list[Outcome]:
+    """Rule-free methods, best first, up to the first that works here: on the whole or a sample."""
+    tried: list[Outcome] = []
+    for name in WITNESSES:
+        share = min(clock.budget * WITNESS_SHARE, 0.5 * clock.left())
+        witnessed = partial(once, ENGINES[name], problem, sample, share, clock)
+        tried.append(caught(name, witnessed))
+        if tried[-1].estimate is not None:
+            break
+    return tried
+
+
+def twin(
+    engine: Engine,
+    in_double: Problem,
+    sample: Probes,
+    made: Outcome,
+    reference: Outcome,
+    clock: Clock,
+) -> Estimate | None:
+    """The same method's graph in float64, to tell a wrong rule from rounding.
+
+    Where there is none the cause of a disagreement stays open; the verdict does not depend on it.
+    """
+    if made.estimate is None:
+        return None
+    if engine.name == "reverse" and not reference.sampled:
+        return reference.estimate
+    share = min(clock.budget * REFERENCE_SHARE, 0.5 * clock.left())
+    return caught(engine.name, partial(once, engine, in_double, sample, share, clock)).estimate
+
+
+def once(engine: Engine, problem: Problem, sample: Probes, share: float, clock: Clock) -> Outcome:
+    """A method run once, to know rather than to be timed."""
+    return computed(engine, problem, Options(), sample, share, clock, WHOLE)[0]
