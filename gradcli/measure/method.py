@@ -13,7 +13,7 @@ from gradcli.errors import CannotError, GradcliError, OutOfTimeError, Unsupporte
 from gradcli.graph import DType
 from gradcli.interpret import until
 from gradcli.measure.clock import Clock, timed
-from gradcli.measure.sample import SMALLEST, fewer
+from gradcli.measure.sample import SMALLEST, fewer, reached
 from gradcli.problem import Problem
 
 REPEATING = 1.0
@@ -48,7 +48,7 @@ def outcome(
         made, program, probes = computed(engine, problem, options, sample, share, clock)
         program.judging(False)
         left = min(REPEATING, end - time.perf_counter())
-        if not program.judges and seconds(made) > left:
+        if (not program.judges and seconds(made) > left) or (made.sampled and probes is None):
             # It has been timed already, once; there is no time for more.
             return made
         times = timed(lambda: program.run(probes, point={}), left, runs, warmup)
@@ -79,6 +79,7 @@ def computed(
     share: float,
     clock: Clock,
     most: int | None = None,
+    patience: float = 0.0,
 ) -> tuple[Outcome, Program, Probes | None]:
     """A method prepared and run once.
 
@@ -90,6 +91,7 @@ def computed(
         share: Seconds.
         clock: For prices.
         most: Directions above which a sample is taken even where the whole fits.
+        patience: Seconds beyond its share that the first direction may take.
 
     Returns:
         What came of it, the program, and what was sampled; None where the answer is whole.
@@ -106,17 +108,19 @@ def computed(
     end = start + share
     count = 0
     try:
-        with until(end):
+        with until(end + patience):
             program = Program(engine, problem, options)
             prepared = time.perf_counter()
             count = program.count()
             end -= (1.0 - JUDGED) * (end - prepared) if program.judges else 0.0
-            probes = _affordable(program, sample, end - prepared, unit, most)
+            probes = _affordable(program, sample, end - prepared, unit, most, patience)
             running = time.perf_counter()
             estimate = program.run(probes, deadline=end)
     except OutOfTimeError as error:
         raise _too_late(count, share) from error
     took = time.perf_counter() - running
+    if probes is not None and program.evaluations < program.count(probes):
+        probes = reached(probes, len(estimate.along), program.evaluations)
     made = Outcome(
         engine.name,
         "computed",
@@ -140,7 +144,7 @@ def _too_late(count: int, share: float) -> CannotError:
 
 
 def _affordable(
-    program: Program, sample: Probes, share: float, unit: float, most: int | None
+    program: Program, sample: Probes, share: float, unit: float, most: int | None, patience: float
 ) -> Probes | None:
     """None when the whole answer fits into `share` seconds, else the sample that may.
 
@@ -150,13 +154,14 @@ def _affordable(
         share: Seconds from now.
         unit: Seconds that a direction costs at the least.
         most: See `computed`.
+        patience: Likewise.
 
     Raises:
         CannotError: When not even a small sample fits.
     """
     start = time.perf_counter()
     count, chunk = program.count(), program.map.width if program.map.pads else 1
-    if unit > SLOW and unit * min(count, chunk) > share:
+    if unit > SLOW and unit * min(count, chunk) > share + patience:
         raise _hopeless(count, unit, share)
     if count <= max(chunk, 1):
         # Finding out what a part costs would cost as much.
@@ -165,13 +170,16 @@ def _affordable(
         raise CannotError("out of time: nothing of the budget is left for it", "raise --budget")
     if unit > SLOW and unit > 0.5 * TRIAL * share:
         # Trying would take too much of it. As many as may fit at best; the deadline does the rest.
-        return fewer(sample, max(SMALLEST, int(share / unit)))
-    one = _unit_seconds(program, sample, share)
+        return fewer(sample, max(SMALLEST, int(share / unit)), program.engine.mode)
+    one, warm = _unit_seconds(program, sample, share)
     left = share - (time.perf_counter() - start)
     if math.ceil(count / chunk) * one <= left and (most is None or count <= most):
         return None
     sampled = program.count(sample)
     fitting = chunk * int(left / one) if one > 0 else sampled
+    if unit > SLOW and not warm:
+        # It may have been the price of the first one only.
+        return fewer(sample, max(SMALLEST, fitting), program.engine.mode)
     if fitting < SMALLEST:
         which = "one" if chunk == 1 else f"{chunk} at once"
         raise CannotError(
@@ -179,7 +187,7 @@ def _affordable(
             f"its share of the budget is {share:.2g} s",
             "raise --budget",
         )
-    return sample if sampled <= fitting else fewer(sample, fitting)
+    return sample if sampled <= fitting else fewer(sample, fitting, program.engine.mode)
 
 
 def _hopeless(count: int, unit: float, share: float) -> CannotError:
@@ -191,8 +199,8 @@ def _hopeless(count: int, unit: float, share: float) -> CannotError:
     )
 
 
-def _unit_seconds(program: Program, sample: Probes, share: float) -> float:
-    """The time of one direction, or of one chunk of them.
+def _unit_seconds(program: Program, sample: Probes, share: float) -> tuple[float, bool]:
+    """The time of one direction, or of one chunk of them, and whether it was the second one.
 
     The second run counts: what a method does once for a point is done then.
     """
@@ -205,7 +213,7 @@ def _unit_seconds(program: Program, sample: Probes, share: float) -> float:
         taken.append(time.perf_counter() - start)
         if taken[0] > 0.5 * share:
             break
-    return min(taken)
+    return min(taken), len(taken) > 1
 
 
 def is_dear(made: Outcome) -> bool:

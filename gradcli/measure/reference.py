@@ -23,6 +23,9 @@ REFERENCE_SHARE = 0.15
 WITNESS_SHARE = 0.25
 """The part of the budget that a witness may take."""
 
+PATIENCE = 0.15
+"""The part that it may take beyond, until it has seen one direction: without any, all is lost."""
+
 WHOLE = 4096
 """Directions above which a witness samples, however cheap each is."""
 
@@ -89,7 +92,8 @@ def witnesses(problem: Problem, sample: Probes, clock: Clock) -> list[Outcome]:
     tried: list[Outcome] = []
     for name in WITNESSES:
         share = min(clock.budget * WITNESS_SHARE, 0.5 * clock.left())
-        witnessed = partial(once, ENGINES[name], problem, sample, share, clock)
+        patience = min(clock.budget * PATIENCE, 0.5 * clock.left())
+        witnessed = partial(once, ENGINES[name], problem, sample, share, clock, patience)
         tried.append(caught(name, witnessed))
         if tried[-1].estimate is not None:
             break
@@ -116,6 +120,13 @@ def twin(
     return caught(engine.name, partial(once, engine, in_double, sample, share, clock)).estimate
 
 
-def once(engine: Engine, problem: Problem, sample: Probes, share: float, clock: Clock) -> Outcome:
+def once(
+    engine: Engine,
+    problem: Problem,
+    sample: Probes,
+    share: float,
+    clock: Clock,
+    patience: float = 0.0,
+) -> Outcome:
     """A method run once, to know rather than to be timed."""
-    return computed(engine, problem, Options(), sample, share, clock, WHOLE)[0]
+    return computed(engine, problem, Options(), sample, share, clock, WHOLE, patience)[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from gradcli.engines.base import Probes
@@ -32,9 +34,9 @@ def _some(rng: np.random.Generator, size: int) -> np.ndarray:
     return rng.permutation(size)[:SAMPLE] if size < 1 << 20 else rng.integers(0, size, SAMPLE)
 
 
-def fewer(probes: Probes, count: int) -> Probes:
-    """A part of a sample that takes at most about `count` directions."""
-    tensors = max(1, len(probes.wrt), len(probes.of))
+def fewer(probes: Probes, count: int, mode: str) -> Probes:
+    """A part of a sample that takes at most about `count` directions when pushed, or pulled."""
+    tensors = max(1, len(probes.wrt if mode == "push" else probes.of))
     along = min(probes.directions, max(1, count // 4)) if probes.directions else 0
     each = max(1, (count - along) // tensors)
     return Probes(
@@ -42,3 +44,27 @@ def fewer(probes: Probes, count: int) -> Probes:
         {k: v[:each] for k, v in probes.of.items()},
         {k: v[:along] for k, v in probes.along.items()},
     )
+
+
+def reached(probes: Probes, along: int, evaluations: int) -> Probes:
+    """The part of a sample that a run took before its deadline.
+
+    Args:
+        probes: The sample.
+        along: How many random directions were taken.
+        evaluations: How many directions were taken in all.
+    """
+    return Probes(
+        _first(probes.wrt, evaluations - along),
+        _first(probes.of, evaluations - along),
+        {k: v[:along] for k, v in probes.along.items()},
+    )
+
+
+def _first(indices: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """So many of them, tensor by tensor, as a run visits them."""
+    out = {}
+    for name, some in indices.items():
+        out[name] = some[: max(0, count)]
+        count -= len(some)
+    return out

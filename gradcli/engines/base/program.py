@@ -18,7 +18,7 @@ import numpy as np
 from gradcli import runtime
 from gradcli.errors import CannotError, ModelError, OutOfTimeError
 from gradcli.graph import DType, Graph, is_static, size
-from gradcli.interpret import Evaluator, until
+from gradcli.interpret import Evaluator
 from gradcli.problem import Key, Problem
 from gradcli.transform import simplify, tune
 
@@ -198,23 +198,13 @@ class Program:
                 point, about which a method may remember what it found out.
             tangents: For a jvp: other tangents.
             cotangents: For a vjp: other cotangents.
-            deadline: The reading of `time.perf_counter` at which to stop; what was not reached
-                then stays unknown.
+            deadline: The reading of `time.perf_counter` after which no further directions are
+                taken, beyond the first; what was not reached stays unknown. Where a deadline of
+                `interpret.until` stops a method, it is the same: what was done before is kept.
 
         Raises:
-            OutOfTimeError: When not even the first directions were done by the deadline.
+            OutOfTimeError: When a deadline of `interpret.until` passed before any direction.
         """
-        with until(deadline):
-            return self._run(probes, point, tangents, cotangents, deadline)
-
-    def _run(
-        self,
-        probes: Probes | None,
-        point: Arrays | None,
-        tangents: Arrays | None,
-        cotangents: Arrays | None,
-        deadline: float,
-    ) -> Estimate:
         p = self.problem
         self.evaluations = 0
         # The same object again lets a method keep what it found out about the point.
@@ -329,7 +319,7 @@ class Program:
         return filler.estimate(NONE, NONE)
 
     def _in_time(self, at: Arrays, directions: Arrays, deadline: float) -> Images | None:
-        """None when they are not the first, and are not done by the deadline."""
+        """None when they are not the first, and there is no time for them."""
         if self.evaluations and time.perf_counter() > deadline:
             return None
         try:
