@@ -39,15 +39,20 @@ class Linearised:
         self._casts = {
             v.name: v.dtype.np for v in derivative.graph.inputs if v.name in self._inputs
         }
+        self._point: Arrays | None = None
+        self._feeds: dict[str, np.ndarray] = {}
 
     def apply(self, point: Arrays, directions: Arrays) -> Images:
-        """See Map."""
+        """See Map. The inputs are cast once for each `point` object."""
         count = len(next(iter(directions.values())))
-        with np.errstate(over="ignore"):  # what a narrower width does not reach becomes infinite
-            feeds = {
-                name: np.asarray(point[name]).astype(self._casts[name], copy=False)
-                for name in self._inputs
-            }
+        if point is not self._point:
+            with np.errstate(over="ignore"):  # what a narrower width does not reach is infinite
+                self._feeds = {
+                    name: np.asarray(point[name]).astype(self._casts[name], copy=False)
+                    for name in self._inputs
+                }
+            self._point = point
+        feeds = dict(self._feeds)
         for name, given in self._derivative.directions.items():
             feeds[given] = self._fit(np.asarray(directions[name], self._dtype))
         out = self._run(feeds)
