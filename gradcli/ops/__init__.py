@@ -2,15 +2,23 @@
 
 from gradcli.ops import (
     arrange,
+    attention,
+    contrib,
     conv,
     elementwise,
     index,
     linalg,
     logic,
+    loss,
+    ml,
     norm,
     pool,
+    quantize,
+    recurrent,
     reduce,
+    resample,
     shape,
+    signal,
     source,
 )
 from gradcli.ops.card import REQUIRED, Card, Site, Table
@@ -27,6 +35,14 @@ OPS = Table(
     arrange.CARDS,
     index.CARDS,
     source.CARDS,
+    loss.CARDS,
+    attention.CARDS,
+    signal.CARDS,
+    resample.CARDS,
+    recurrent.CARDS,
+    quantize.CARDS,
+    ml.CARDS,
+    contrib.CARDS,
 )
 
 __all__ = ["OPS", "REQUIRED", "Card", "Site", "Table"]

@@ -2,15 +2,23 @@
 
 from tests.ops.rows import (
     arrange,
+    attention,
+    contrib,
     conv,
     elementwise,
     index,
     linalg,
     logic,
+    loss,
+    ml,
     norm,
     pool,
+    quantize,
+    recurrent,
     reduce,
+    resample,
     shape,
+    signal,
     source,
 )
 from tests.ops.table import Row
@@ -27,6 +35,14 @@ ROWS: tuple[Row, ...] = (
     *arrange.ROWS,
     *index.ROWS,
     *source.ROWS,
+    *loss.ROWS,
+    *attention.ROWS,
+    *signal.ROWS,
+    *resample.ROWS,
+    *recurrent.ROWS,
+    *quantize.ROWS,
+    *ml.ROWS,
+    *contrib.ROWS,
 )
 
 TABLE = {row.op: row for row in ROWS}

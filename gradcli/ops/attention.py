@@ -1,0 +1,7 @@
+"""Attention and what comes with it."""
+
+from __future__ import annotations
+
+from gradcli.ops.card import Card
+
+CARDS: tuple[Card, ...] = ()

@@ -1,0 +1,7 @@
+"""Losses."""
+
+from __future__ import annotations
+
+from gradcli.ops.card import Card
+
+CARDS: tuple[Card, ...] = ()

@@ -1,0 +1,7 @@
+"""Recurrent networks."""
+
+from __future__ import annotations
+
+from gradcli.ops.card import Card
+
+CARDS: tuple[Card, ...] = ()

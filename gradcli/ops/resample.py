@@ -1,0 +1,7 @@
+"""Resampling of images: sizes, grids and regions."""
+
+from __future__ import annotations
+
+from gradcli.ops.card import Card
+
+CARDS: tuple[Card, ...] = ()

@@ -1,0 +1,7 @@
+"""Fourier transforms, windows and cumulative sums."""
+
+from __future__ import annotations
+
+from gradcli.ops.card import Card
+
+CARDS: tuple[Card, ...] = ()

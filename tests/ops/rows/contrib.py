@@ -1,0 +1,7 @@
+"""How the operators of gradcli/ops/contrib.py are tested."""
+
+from __future__ import annotations
+
+from tests.ops.table import Row
+
+ROWS: tuple[Row, ...] = ()
