@@ -326,7 +326,7 @@ class Program:
     """A method made ready. Made by `prepare`.
 
     Preparing depends on the shapes of the inputs, on the values of those that are not floats, and
-    on all of them where `wrt` names an intermediate tensor. A run at a point that differs in one of
+    on all of them where `wrt` names an intermediate tensor; and on which way the model's Ifs go. A run at a point that differs in one of
     those prepares anew. The first run after each preparing holds the program's own output against
     onnxruntime's on the model's original bytes.
     """
@@ -344,11 +344,12 @@ class Program:
         """Make ready for these inputs, and keep them as the point."""
         feeds = _complete(self._model, inputs)
         key = self._prepared_for(feeds)
-        if self._program is None or key != self._key:
-            self._program = EngineProgram(self._engine, ask(self._model, feeds, **self._asked))
-            self._key, self._held = key, False
+        program = self._program
+        if program is None or key != self._key or not program.problem.same_branches(feeds):
+            program = EngineProgram(self._engine, ask(self._model, feeds, **self._asked))
+            self._program, self._key, self._held = program, key, False
         self._feeds = feeds
-        return self._program
+        return program
 
     def run(
         self, inputs: Given = None, tangent: Given = None, cotangent: Given = None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import GraphProto, TensorProto, helper
 
 import gradcli
 from gradcli import api, engines
@@ -158,6 +158,28 @@ def test_a_program_sees_other_integers(tmp_path):
         want = np.zeros(3)
         want[i] = 2 * x[i]
         np.testing.assert_array_equal(p.run({"x": x, "i": np.array([i])})["x"], want)
+
+
+def test_a_program_takes_the_branch_of_an_if_anew_at_every_point(tmp_path):
+    def body(op: str) -> GraphProto:
+        out = helper.make_tensor_value_info(op, TensorProto.FLOAT, [1])
+        return helper.make_graph([helper.make_node(op, ["x"], [op])], op, [], [out])
+
+    choice = {"then_branch": body("Exp"), "else_branch": body("Sin")}
+    path = save_model(
+        tmp_path / "m.onnx",
+        [
+            helper.make_node("ReduceMax", ["x"], ["top"], keepdims=0),
+            helper.make_node("Cast", ["top"], ["moved"], to=TensorProto.BOOL),
+            helper.make_node("If", ["moved"], ["y"], name="fork", **choice),
+        ],
+        {"x": (TensorProto.FLOAT, [1])},
+        {"y": (TensorProto.FLOAT, [1])},
+    )
+    p = gradcli.prepare(path, operator="gradient", method="reverse", dtype="float64")
+    for x in (0.5, 0.0, 0.7, 0.9):
+        want = np.exp(np.float32(x).astype(float)) if x else 1.0
+        assert p.run(np.array([x], np.float32))["x"] == pytest.approx(want, rel=1e-12)
 
 
 def test_a_program_with_respect_to_an_intermediate_tensor_sees_other_inputs(tmp_path):

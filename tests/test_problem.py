@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import GraphProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from gradcli.engines import ENGINES, Program
 from gradcli.errors import GradcliError, InputError, UnsupportedError, UsageError
@@ -618,8 +618,44 @@ def test_an_if_whose_condition_is_known_is_the_branch_that_it_takes():
         p = ask(model, {"x": X, "c": np.array(condition)})
         assert op in {node.op for node in p.graph.nodes}
         answers(p)
-    late = [NODE("ReduceMax", ["x"], ["m"], keepdims=0), NODE("Cast", ["m"], ["c"], to=BOOL)]
-    refused(UnsupportedError, "If", model=loaded([*late, branch], {"x": [2, 3]}), feeds={"x": X})
+
+
+def forked(deep: bool = False) -> Model:
+    """y = tanh(x) where the greatest element is above 0, else exp(x), or deeper another fork."""
+    zero = {"zero": np.array(0.0, F32)}
+    ways = [NODE("ReduceMax", ["x"], ["m"], keepdims=0), NODE("Greater", ["m", "zero"], ["c"])]
+    other = body("Exp")
+    if deep:
+        within = [
+            NODE("ReduceMin", ["x"], ["m"], keepdims=0),
+            NODE("Less", ["m", "low"], ["c_in"]),
+            NODE("If", ["c_in"], ["u"], then_branch=body("Sin"), else_branch=body("Cos")),
+        ]
+        low = numpy_helper.from_array(np.array(-1.0, F32), "low")
+        other = helper.make_graph(within, "other", [], [models.info("u", [2, 3])], [low])
+    fork = NODE("If", ["c"], ["y"], name="fork", then_branch=body("Tanh"), else_branch=other)
+    return loaded([*ways, fork], {"x": [2, 3]}, constants=zero)
+
+
+@pytest.mark.parametrize(
+    ("deep", "move", "op"),
+    [(False, 0.0, "Tanh"), (False, -9.0, "Exp"), (True, 0.0, "Tanh"), (True, -9.0, "Sin")],
+)
+def test_an_if_whose_condition_hangs_on_data_is_the_branch_that_it_takes_there(deep, move, op):
+    x = (X + move).astype(F32)
+    p = ask(forked(deep), {"x": x})
+    assert {n.op for n in p.graph.nodes} & {"Tanh", "Exp", "Sin", "Cos", "If"} == {op}
+    assert any("'fork' (If) takes its" in note for note in p.notes)
+    answers(p)
+    assert p.same_branches({"x": x + np.float32(1e-3)})
+    assert not p.same_branches({"x": X - 9 if op == "Tanh" else X + 9})
+
+
+def test_an_operator_without_a_card_before_a_condition_is_named_with_the_if():
+    late = [NODE("Odd", ["x"], ["c"], domain="their")]
+    branch = NODE("If", ["c"], ["y"], then_branch=body("Tanh"), else_branch=body("Exp"))
+    model = loaded([*late, branch], {"x": [2, 3]}, imports=[("their", 1)])
+    refused(UnsupportedError, "their::Odd", model=model, feeds={"x": X})
 
 
 def test_mixed_precision_is_differentiated_like_any_other():

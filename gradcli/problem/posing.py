@@ -15,7 +15,7 @@ from gradcli.interpret import Evaluator
 from gradcli.ops import OPS, Table
 from gradcli.problem.arrays import complete_directions
 from gradcli.problem.names import asked_parts, check_index, float_tensors
-from gradcli.problem.question import Problem, static
+from gradcli.problem.question import Problem, conditions_at, static
 from gradcli.transform import Element, cast, depends, expose
 from gradcli.transform.expose import needed_values
 from gradcli.transform.rewrite import felt_values
@@ -80,21 +80,30 @@ def pose(
     fixed = {
         v.name: feeds[v.name] for v in graph.inputs if not v.dtype.is_float and v.name in feeds
     }
-    whole = specialise(graph, shapes, fixed, table, keep=wrt_names)
-    # By now the branch of an If stands in its place, where the condition is known.
-    _refuse_unknown(whole, set(wrt_names) - late, {e.tensor for e in elements}, table)
+    tensors = {e.tensor for e in elements}
+    branches = _branches(graph, shapes, fixed, feeds, set(wrt_names), tensors, table)
+
+    def specialised() -> Graph:
+        return specialise(graph, shapes, fixed, table, keep=wrt_names, conditions=branches)
+
+    whole = specialised()
+    _refuse_unknown(whole, set(wrt_names) - late, tensors, table)
     point = _point(model, whole, wrt_names, feeds, table, threads, provider)
     if not all(is_static(v.shape) for v in map(whole.value, wrt_names) if v is not None):
         shapes |= {name: array.shape for name, array in point.items()}
-        whole = specialise(graph, shapes, fixed, table, keep=wrt_names)
+        whole = specialised()
     if found := _shapes_at(whole, point, set(wrt_names) - late, elements, table):
-        whole = specialise(graph, shapes | found, fixed, table, keep=wrt_names)
+        shapes |= found
+        whole = specialised()
     for element in elements:
         check_index(whole, element)
     part = expose(whole, wrt_names, elements, {name: point[name] for name in late}, table)
     names_of = tuple(v.name for v in part.outputs)
     sizes = {v.name: int(np.prod(static(v))) for v in (*part.inputs, *part.outputs)}
-    said = [*notes, *_without_effect(part, wrt_names, table)]
+    fork = (
+        expose(whole, (), [Element(name) for name in branches], table=table) if branches else None
+    )
+    said = [*notes, *_ways(graph, branches), *_without_effect(part, wrt_names, table)]
     if operator is not None and operator not in OPERATORS:
         raise UsageError(f"there is no operator {operator!r}", f"choose {', '.join(OPERATORS)}")
     operator = operator or _default_operator(
@@ -134,6 +143,8 @@ def pose(
         tuple(replace(e, label=name) for e, name in zip(elements, names_of, strict=True)),
         tuple(said),
         table,
+        fork,
+        branches,
     )
 
 
@@ -185,6 +196,52 @@ def _refuse_unknown(graph: Graph, cut: set[str], of: set[str], table: Table) -> 
             f"gradcli does not know these operators yet: {listed}",
             "differentiate a part of the model without them, with --wrt and --of",
         )
+
+
+def _branches(
+    graph: Graph,
+    shapes: Mapping[str, tuple[int, ...]],
+    fixed: Mapping[str, np.ndarray],
+    feeds: Mapping[str, np.ndarray],
+    keep: set[str],
+    of: set[str],
+    table: Table,
+) -> dict[str, bool]:
+    """By name of the condition: which way every If goes at the point, those inside others too.
+
+    Only those that `of` needs, and whose way does not follow from shapes and constants.
+    """
+    found: dict[str, bool] = {}
+    if not any(node.key == "If" for node in graph.nodes):
+        return found
+    while True:
+        whole = specialise(graph, shapes, fixed, table, keep=keep, conditions=found)
+        needed = needed_values(whole, set(), of)
+        conditions = [
+            node.inputs[0].name
+            for node in whole.nodes
+            if node.key == "If" and node.inputs[0] and any(v in needed for v in node.makes())
+        ]
+        # The first one waits for no other.
+        if not conditions or conditions[0] in found:
+            return found
+        before = expose(whole, (), [Element(conditions[0])], table=table)
+        if not all(_has_card(node, table) for node in before.nodes):
+            return found
+        found |= conditions_at(before, feeds, table)
+
+
+def _ways(graph: Graph, branches: Mapping[str, bool]) -> list[str]:
+    """A note on each If of the outermost graph, and on how many there are inside others."""
+    named = {n.inputs[0].name: n.name for n in graph.nodes if n.key == "If" and n.inputs[0]}
+    notes = [
+        f"node {named[name]!r} (If) takes its {'then' if holds else 'else'} branch at this point; "
+        "the derivative is that branch's"
+        for name, holds in branches.items()
+        if name in named
+    ]
+    inner = len(branches) - len(notes)
+    return notes + ([f"so do {inner} inside branches: each the one it takes here"] if inner else [])
 
 
 def _has_card(node: Node, table: Table) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from gradcli.errors import UnsupportedError
 from gradcli.graph import DType, Graph, Shape, Value, is_static
+from gradcli.interpret import Evaluator
 from gradcli.ops import OPS, Table
 from gradcli.transform import Element, cast
 
@@ -44,6 +45,11 @@ class Problem:
         elements: For each of `of`: the model's tensor and the part of it.
         notes: What a report must say of how the question was completed (random inputs, cotangents).
         table: Cards; another table than OPS is for planting faults.
+        fork: What decides which way the model's Ifs go, from the model's inputs to their
+            conditions; None where nothing but shapes does.
+        branches: By name of the condition: which way each goes at the point. `graph` has the
+            branches taken in the place of the Ifs: only at the edge of a branch is its derivative
+            another one.
     """
 
     model: Model | None
@@ -62,6 +68,12 @@ class Problem:
     elements: tuple[Element, ...] = ()
     notes: tuple[str, ...] = ()
     table: Table = OPS
+    fork: Graph | None = None
+    branches: Mapping[str, bool] = field(default_factory=dict)
+
+    def same_branches(self, feeds: Mapping[str, np.ndarray]) -> bool:
+        """Whether the model's Ifs go the same ways at other inputs of the whole model."""
+        return self.fork is None or conditions_at(self.fork, feeds, self.table) == self.branches
 
     @cached_property
     def exact(self) -> Graph:
@@ -110,6 +122,14 @@ class Problem:
     def rows(self) -> int:
         """How many numbers are differentiated."""
         return sum(int(np.prod(self.shape(name))) for name in self.of)
+
+
+def conditions_at(
+    fork: Graph, feeds: Mapping[str, np.ndarray], table: Table = OPS
+) -> dict[str, bool]:
+    """The outputs of a graph, each one truth value, in float64 arithmetic."""
+    out = Evaluator(cast(fork, DType.FLOAT64, table), table=table).run(feeds)
+    return {v.name: bool(np.reshape(out[v.name], ())) for v in fork.outputs}
 
 
 def static(value: Value) -> tuple[int, ...]:

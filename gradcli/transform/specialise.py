@@ -24,6 +24,7 @@ def specialise(
     values: Mapping[str, np.ndarray] | None = None,
     table: Table = OPS,
     keep: Collection[str] = (),
+    conditions: Mapping[str, bool] | None = None,
 ) -> Graph:
     """The graph for inputs of these shapes: every type inferred anew, shape arithmetic done.
 
@@ -39,12 +40,14 @@ def specialise(
         table: Cards. A node without one is carried over as it is.
         keep: Names of tensors that will be varied: nothing is computed from their values, although
             they may be constants of the file.
+        conditions: By name of the tensor: which way each If goes whose condition is known from
+            elsewhere, such as from an evaluation at a point.
 
     Raises:
         ModelError: When shapes do not fit together; it names the node.
     """
     values = values or {}
-    s = _Specialiser(graph, table, frozenset(keep), shapes)
+    s = _Specialiser(graph, table, frozenset(keep), shapes, conditions or {})
 
     def retype(v: Value) -> tuple[DType, Shape | None]:
         return v.dtype, shapes.get(v.name, v.shape)
@@ -66,8 +69,10 @@ class _Specialiser(Rewriter):
         table: Table,
         keep: frozenset[str],
         shapes: Mapping[str, tuple[int, ...]],
+        conditions: Mapping[str, bool],
     ) -> None:
         super().__init__(graph, table)
+        self.conditions = conditions
         self.keep = keep
         self.shapes = shapes
 
@@ -134,10 +139,14 @@ class _Specialiser(Rewriter):
     def _branch(self, node: Node) -> Graph | None:
         """The branch that an If takes, where its condition is known."""
         (condition,) = self.operands(node)
-        if condition is None or condition.const is None or condition.value.name in self.keep:
+        if condition is None:
             return None
-        branch = "then_branch" if bool(condition.const.reshape(())) else "else_branch"
-        graph: Graph = node.attrs[branch]
+        holds = self.conditions.get(condition.value.name)
+        if holds is None and condition.const is not None and condition.value.name not in self.keep:
+            holds = bool(condition.const.reshape(()))
+        if holds is None:
+            return None
+        graph: Graph = node.attrs["then_branch" if holds else "else_branch"]
         return graph
 
     def _inline(self, node: Node, branch: Graph) -> None:

@@ -194,11 +194,12 @@ def test_a_graph_without_outputs_is_refused() -> None:
     assert "no outputs" in refusal(model([tanh()], outputs=[])).message
 
 
-def test_a_condition_that_hangs_on_data_is_refused_by_name() -> None:
+def test_a_condition_that_hangs_on_data_is_decided_at_the_point() -> None:
     nodes = [NODE("ReduceMax", ["x"], ["m"], keepdims=0), NODE("Cast", ["m"], ["c"], to=BOOL)]
     nodes.append(NODE("If", ["c"], ["y"], name="fork", **BRANCHES))
-    with pytest.raises(UnsupportedError, match=r"If .*'fork'"):
-        api.compare(model(nodes).SerializeToString(), {"x": X})
+    found = api.compare(model(nodes).SerializeToString(), {"x": X}, budget=20)
+    assert found.exit_code == 0
+    assert found.counts["AGREE"] >= 5
 
 
 def test_every_operator_without_a_card_is_named_at_once() -> None:
