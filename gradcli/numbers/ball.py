@@ -107,6 +107,33 @@ class Ball(Boxed):
     def cos(self, x: Array) -> Array:
         return self._map(self._arb.cos, x)
 
+    def tan(self, x: Array) -> Array:
+        return self._map(self._arb.tan, x)
+
+    def asin(self, x: Array) -> Array:
+        return self._map(self._arb.asin, x)
+
+    def acos(self, x: Array) -> Array:
+        return self._map(self._arb.acos, x)
+
+    def atan(self, x: Array) -> Array:
+        return self._map(self._arb.atan, x)
+
+    def sinh(self, x: Array) -> Array:
+        return self._map(self._arb.sinh, x)
+
+    def cosh(self, x: Array) -> Array:
+        return self._map(self._arb.cosh, x)
+
+    def asinh(self, x: Array) -> Array:
+        return self._map(self._arb.asinh, x)
+
+    def acosh(self, x: Array) -> Array:
+        return self._map(self._arb.acosh, x)
+
+    def atanh(self, x: Array) -> Array:
+        return self._map(self._arb.atanh, x)
+
     def power(self, x: Array, y: Array) -> Array:
         return self._map(self._power, x, y)
 

@@ -123,6 +123,42 @@ class Numbers(ABC):
         """The cosine, of radians."""
 
     @abstractmethod
+    def tan(self, x: Array) -> Array:
+        """The tangent, of radians."""
+
+    @abstractmethod
+    def asin(self, x: Array) -> Array:
+        """The angle between -pi/2 and pi/2 with this sine; not a number beyond 1."""
+
+    @abstractmethod
+    def acos(self, x: Array) -> Array:
+        """The angle between 0 and pi with this cosine; not a number beyond 1."""
+
+    @abstractmethod
+    def atan(self, x: Array) -> Array:
+        """The angle between -pi/2 and pi/2 with this tangent."""
+
+    @abstractmethod
+    def sinh(self, x: Array) -> Array:
+        """The hyperbolic sine."""
+
+    @abstractmethod
+    def cosh(self, x: Array) -> Array:
+        """The hyperbolic cosine."""
+
+    @abstractmethod
+    def asinh(self, x: Array) -> Array:
+        """The number with this hyperbolic sine."""
+
+    @abstractmethod
+    def acosh(self, x: Array) -> Array:
+        """The number from 0 on with this hyperbolic cosine; not a number below 1."""
+
+    @abstractmethod
+    def atanh(self, x: Array) -> Array:
+        """The number with this hyperbolic tangent; infinite at 1, not a number beyond."""
+
+    @abstractmethod
     def power(self, x: Array, y: Array) -> Array:
         """x to the y, y numbers or integers."""
 

@@ -67,6 +67,33 @@ class _Machine(Numbers):
     def cos(self, x: Array) -> Array:
         return np.cos(x)
 
+    def tan(self, x: Array) -> Array:
+        return np.tan(x)
+
+    def asin(self, x: Array) -> Array:
+        return np.arcsin(x)
+
+    def acos(self, x: Array) -> Array:
+        return np.arccos(x)
+
+    def atan(self, x: Array) -> Array:
+        return np.arctan(x)
+
+    def sinh(self, x: Array) -> Array:
+        return np.sinh(x)
+
+    def cosh(self, x: Array) -> Array:
+        return np.cosh(x)
+
+    def asinh(self, x: Array) -> Array:
+        return np.arcsinh(x)
+
+    def acosh(self, x: Array) -> Array:
+        return np.arccosh(x)
+
+    def atanh(self, x: Array) -> Array:
+        return np.arctanh(x)
+
     def erf(self, x: Array) -> Array:
         return self._special.erf(x)
 
@@ -183,6 +210,18 @@ class Complex(_Machine):
 
     def sqrt(self, x: Array) -> Array:
         return np.where(np.real(x) < 0, np.nan, np.sqrt(x))
+
+    def asin(self, x: Array) -> Array:
+        return np.where(np.abs(np.real(x)) > 1, np.nan, np.arcsin(x))
+
+    def acos(self, x: Array) -> Array:
+        return np.where(np.abs(np.real(x)) > 1, np.nan, np.arccos(x))
+
+    def acosh(self, x: Array) -> Array:
+        return np.where(np.real(x) < 1, np.nan, np.arccosh(x))
+
+    def atanh(self, x: Array) -> Array:
+        return np.where(np.abs(np.real(x)) > 1, np.nan, np.arctanh(x))
 
     def log1p(self, x: Array) -> Array:
         # NumPy rounds 1 + x first. |1 + x| = (1 + re) * sqrt(1 + (im / (1 + re))^2).

@@ -10,6 +10,7 @@ import numpy as np
 from gradcli.errors import CannotError
 from gradcli.numbers.base import Array, Mask
 from gradcli.numbers.boxed import Boxed
+from gradcli.numbers.floats import real
 
 _LARGEST_INTEGER = 2.0**20
 
@@ -54,6 +55,20 @@ class Symbol(Boxed):
             if not v.is_Number:
                 return y
             return self._constant(y.doit() if v.is_Rational else y)
+
+        return self._map(of, x)
+
+    def _by_floats(self, name: str, x: Array) -> Array:
+        """SymPy's function of this name; of a number, what floats give.
+
+        SymPy's own would fold numbers into fractions of pi, or raise at infinity.
+        """
+        function, of_float = getattr(self._sympy, name), getattr(real, name)
+
+        def of(v: Any) -> Any:
+            if v.is_Number:
+                return self._element(float(of_float(np.float64(self._float(v)))))
+            return function(v, evaluate=False)
 
         return self._map(of, x)
 
@@ -108,6 +123,33 @@ class Symbol(Boxed):
 
     def cos(self, x: Array) -> Array:
         return self._function(self._sympy.cos, x)
+
+    def tan(self, x: Array) -> Array:
+        return self._by_floats("tan", x)
+
+    def asin(self, x: Array) -> Array:
+        return self._by_floats("asin", x)
+
+    def acos(self, x: Array) -> Array:
+        return self._by_floats("acos", x)
+
+    def atan(self, x: Array) -> Array:
+        return self._by_floats("atan", x)
+
+    def sinh(self, x: Array) -> Array:
+        return self._by_floats("sinh", x)
+
+    def cosh(self, x: Array) -> Array:
+        return self._by_floats("cosh", x)
+
+    def asinh(self, x: Array) -> Array:
+        return self._by_floats("asinh", x)
+
+    def acosh(self, x: Array) -> Array:
+        return self._by_floats("acosh", x)
+
+    def atanh(self, x: Array) -> Array:
+        return self._by_floats("atanh", x)
 
     def power(self, x: Array, y: Array) -> Array:
         def power(v: Any, w: Any) -> Any:

@@ -10,6 +10,10 @@ STEPS = (1e-20, 1e-30)
 TINY = 2.0 ** np.arange(-60, 1, 7.0)
 BOTH = np.concatenate([-TINY, [0.0], TINY])
 
+INSIDE = 1 - TINY[3:-1]
+UNIT = np.concatenate([BOTH[1:-1], np.linspace(-0.95, 0.95, 40), INSIDE, -INSIDE])
+WIDE = np.concatenate([BOTH, np.logspace(0, 100, 40), -np.logspace(0, 100, 40)])
+
 # Name: the function, its derivative in mpmath, and where: as far as h times it is a normal float.
 CASES = {
     "exp": (mp.exp, mp.exp, np.linspace(-630, 700, 60)),
@@ -48,6 +52,23 @@ CASES = {
     ),
     "sin": (mp.sin, mp.cos, np.concatenate([BOTH, np.linspace(-100, 100, 51)])),
     "cos": (mp.cos, lambda x: -mp.sin(x), np.linspace(-100, 100, 51)),
+    "tan": (
+        mp.tan,
+        lambda x: 1 + mp.tan(x) ** 2,
+        np.concatenate([BOTH, np.linspace(-100, 100, 51)]),
+    ),
+    "asin": (mp.asin, lambda x: 1 / mp.sqrt((1 - x) * (1 + x)), UNIT),
+    "acos": (mp.acos, lambda x: -1 / mp.sqrt((1 - x) * (1 + x)), UNIT),
+    "atan": (mp.atan, lambda x: 1 / (1 + x * x), WIDE),
+    "sinh": (mp.sinh, mp.cosh, np.concatenate([BOTH, np.linspace(-630, 700, 60)])),
+    "cosh": (mp.cosh, mp.sinh, np.concatenate([BOTH, np.linspace(-630, 700, 60)])),
+    "asinh": (mp.asinh, lambda x: 1 / mp.sqrt(1 + x * x), WIDE),
+    "acosh": (
+        mp.acosh,
+        lambda x: 1 / mp.sqrt((x - 1) * (x + 1)),
+        np.concatenate([1 + TINY[3:], np.logspace(0.1, 250, 60)]),
+    ),
+    "atanh": (mp.atanh, lambda x: 1 / ((1 - x) * (1 + x)), UNIT),
 }
 
 
@@ -156,6 +177,14 @@ def test_roots_and_logarithms_below_zero_are_not_numbers(n):
     with np.errstate(invalid="ignore"):
         for y in (n.sqrt(x), n.log(x), n.power(x, n.full((1,), 0.5))):
             assert np.isnan(n.lower(y)).all()
+
+
+@pytest.mark.parametrize("n", [real, complex_], ids=lambda n: n.name)
+def test_inverse_functions_beyond_their_domain_are_not_numbers(n):
+    with np.errstate(invalid="ignore"):
+        for f in (n.asin, n.acos, n.atanh):
+            assert np.isnan(n.lower(f(n.lift(np.array([-1.5, 1.5, np.inf]))))).all()
+        assert np.isnan(n.lower(n.acosh(n.lift(np.array([-2.0, 0.5]))))).all()
 
 
 @pytest.mark.parametrize("n", [real, complex_], ids=lambda n: n.name)

@@ -12,6 +12,7 @@ RNG = np.random.default_rng(2)
 X = RNG.standard_normal((2, 3, 4))
 Y = RNG.standard_normal((3, 1))
 P = np.abs(X) + 0.5
+U = np.tanh(X)
 A = RNG.standard_normal((2, 4, 3)).astype(np.float32)
 TIES = np.array([[1.0, 2.0, 2.0], [0.0, 0.0, -1.0]])
 IMAGE = RNG.standard_normal((1, 2, 4, 4))
@@ -42,6 +43,15 @@ OPERATIONS = {
     "erfc": lambda n: n.erfc(n.lift(X * 5)),
     "sin": lambda n: n.sin(n.lift(X)),
     "cos": lambda n: n.cos(n.lift(X)),
+    "tan": lambda n: n.tan(n.lift(X)),
+    "asin": lambda n: n.asin(n.lift(U)),
+    "acos": lambda n: n.acos(n.lift(U)),
+    "atan": lambda n: n.atan(n.lift(X * 5)),
+    "sinh": lambda n: n.sinh(n.lift(X)),
+    "cosh": lambda n: n.cosh(n.lift(X)),
+    "asinh": lambda n: n.asinh(n.lift(X * 5)),
+    "acosh": lambda n: n.acosh(n.lift(P + 0.5)),
+    "atanh": lambda n: n.atanh(n.lift(U)),
     "power": lambda n: (
         n.power(n.lift(P), n.lift(Y)),
         n.power(n.lift(X), n.full((), 3.0)),

@@ -15,6 +15,7 @@ from gradcli.ops import Card, Table
 
 ROUNDED = (
     *("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sigmoid", "erf", "erfc", "sin", "cos"),
+    *("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"),
     *("softplus", "power", "divide", "sum", "matmul"),
 )
 """What an operator may round inside itself, where only the number system sees it."""

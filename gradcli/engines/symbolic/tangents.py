@@ -179,6 +179,33 @@ class Tangents(Numbers):
     def cos(self, x: Array) -> Array:
         return self.each("cos", lambda n, x: n.cos(x), x)
 
+    def tan(self, x: Array) -> Array:
+        return self.each("tan", lambda n, x: n.tan(x), x)
+
+    def asin(self, x: Array) -> Array:
+        return self.each("asin", lambda n, x: n.asin(x), x)
+
+    def acos(self, x: Array) -> Array:
+        return self.each("acos", lambda n, x: n.acos(x), x)
+
+    def atan(self, x: Array) -> Array:
+        return self.each("atan", lambda n, x: n.atan(x), x)
+
+    def sinh(self, x: Array) -> Array:
+        return self.each("sinh", lambda n, x: n.sinh(x), x)
+
+    def cosh(self, x: Array) -> Array:
+        return self.each("cosh", lambda n, x: n.cosh(x), x)
+
+    def asinh(self, x: Array) -> Array:
+        return self.each("asinh", lambda n, x: n.asinh(x), x)
+
+    def acosh(self, x: Array) -> Array:
+        return self.each("acosh", lambda n, x: n.acosh(x), x)
+
+    def atanh(self, x: Array) -> Array:
+        return self.each("atanh", lambda n, x: n.atanh(x), x)
+
     def power(self, x: Array, y: Array) -> Array:
         return self.each("power", lambda n, x, y: n.power(x, y), x, y)
 
