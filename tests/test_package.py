@@ -131,7 +131,7 @@ def test_what_contributing_shows_of_a_card_and_its_row_is_what_is_there():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     shown = re.findall(r"^ {3}```python\n(.*?)^ {3}```$", text, re.MULTILINE | re.DOTALL)
     assert len(shown) == 2
-    places = ("gradcli/ops/elementwise.py", "tests/ops/rows/elementwise.py")
+    places = ("gradcli/ops/activation.py", "tests/ops/rows/activation.py")
     for block, place in zip(shown, places, strict=True):
         code = "".join((ROOT / place).read_text(encoding="utf-8").split())
         for part in block.split("\n\n"):

@@ -1,6 +1,7 @@
 """What gradcli knows of each ONNX operator: `OPS`, one card an operator, one file a family."""
 
 from gradcli.ops import (
+    activation,
     arrange,
     attention,
     contrib,
@@ -25,6 +26,7 @@ from gradcli.ops.card import REQUIRED, Card, Site, Table
 
 OPS = Table(
     elementwise.CARDS,
+    activation.CARDS,
     logic.CARDS,
     linalg.CARDS,
     conv.CARDS,

@@ -1,4 +1,4 @@
-"""Operators that act on each element alone: arithmetic, functions, activations, copies."""
+"""Operators that act on each element alone: arithmetic, functions, extrema, copies."""
 
 from __future__ import annotations
 
@@ -29,12 +29,23 @@ VARIADIC = ("data_0*",)
 # ---- kinks and edges that several operators share -----------------------------------------------
 
 
-def _kink_at_zero(n: Numbers, x: Array, **_: Any) -> tuple[np.ndarray, np.ndarray]:
+def kink_at_zero(n: Numbers, x: Array, **_: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A function of one operand that has its only kink at 0."""
     return np.abs(x), x > 0
 
 
 def _distance_to_zero(n: Numbers, x: Array, **_: Any) -> np.ndarray:
     return np.asarray(np.abs(x))
+
+
+def _distance_to_one(n: Numbers, x: Array) -> np.ndarray:
+    return np.asarray(np.abs(np.abs(x) - 1.0))
+
+
+def _distance_to_pole(n: Numbers, x: Array) -> np.ndarray:
+    """Of the tangent: the poles are at pi / 2 plus whole multiples of pi."""
+    turns = np.round((x - math.pi / 2) / math.pi)
+    return np.asarray(np.abs(x - (turns * math.pi + math.pi / 2)))
 
 
 # ---- arithmetic ---------------------------------------------------------------------------------
@@ -147,7 +158,7 @@ ARITHMETIC = (
         "Abs",
         lambda n, x: n.abs(x),
         lambda s: s.b.op("Sign", s.x),
-        kinks=_kink_at_zero,
+        kinks=kink_at_zero,
         convention="0 at 0",
         rounds=False,
     ),
@@ -175,6 +186,15 @@ def _dx_tanh(s: Site) -> Var:
     return s.b.op("Sigmoid", twice) * s.b.op("Sigmoid", -twice) * 4.0
 
 
+def _complement(s: Site) -> Var:
+    """1 - x^2, without its cancellation near 1."""
+    return (1.0 - s.x) * (s.x + 1.0)
+
+
+def _root_of_complement(s: Site) -> Var:
+    return s.b.op("Sqrt", _complement(s))
+
+
 ELEMENTARY = (
     elementwise("Exp", lambda n, x: n.exp(x), lambda s: s.y, inputs=INPUT),
     elementwise(
@@ -194,6 +214,56 @@ ELEMENTARY = (
     ),
     elementwise("Sin", lambda n, x: n.sin(x), lambda s: s.b.op("Cos", s.x), inputs=INPUT),
     elementwise("Cos", lambda n, x: n.cos(x), lambda s: -s.b.op("Sin", s.x), inputs=INPUT),
+    elementwise(
+        "Tan",
+        lambda n, x: n.tan(x),
+        lambda s: s.y * s.y + 1.0,
+        inputs=INPUT,
+        edges=_distance_to_pole,
+        edge="a pole of the tangent",
+    ),
+    elementwise(
+        "Asin",
+        lambda n, x: n.asin(x),
+        lambda s: 1.0 / _root_of_complement(s),
+        inputs=INPUT,
+        edges=_distance_to_one,
+        edge="the arc sine of 1 or -1, where it is vertical",
+    ),
+    elementwise(
+        "Acos",
+        lambda n, x: n.acos(x),
+        lambda s: -1.0 / _root_of_complement(s),
+        inputs=INPUT,
+        edges=_distance_to_one,
+        edge="the arc cosine of 1 or -1, where it is vertical",
+    ),
+    elementwise("Atan", lambda n, x: n.atan(x), lambda s: 1.0 / (s.x * s.x + 1.0), inputs=INPUT),
+    elementwise("Sinh", lambda n, x: n.sinh(x), lambda s: s.b.op("Cosh", s.x), inputs=INPUT),
+    elementwise("Cosh", lambda n, x: n.cosh(x), lambda s: s.b.op("Sinh", s.x), inputs=INPUT),
+    elementwise(
+        "Asinh",
+        lambda n, x: n.asinh(x),
+        lambda s: 1.0 / s.b.op("Sqrt", s.x * s.x + 1.0),
+        inputs=INPUT,
+    ),
+    elementwise(
+        "Acosh",
+        lambda n, x: n.acosh(x),
+        # Of two roots: x * x - 1 would cancel near 1.
+        lambda s: 1.0 / (s.b.op("Sqrt", s.x - 1.0) * s.b.op("Sqrt", s.x + 1.0)),
+        inputs=INPUT,
+        edges=lambda n, x: np.abs(x - 1.0),
+        edge="the inverse hyperbolic cosine of 1, where it is vertical",
+    ),
+    elementwise(
+        "Atanh",
+        lambda n, x: n.atanh(x),
+        lambda s: 1.0 / _complement(s),
+        inputs=INPUT,
+        edges=_distance_to_one,
+        edge="the inverse hyperbolic tangent of 1 or -1",
+    ),
     elementwise("Tanh", lambda n, x: n.tanh(x), _dx_tanh, inputs=INPUT),
     elementwise("Sigmoid", lambda n, x: n.sigmoid(x), _dx_sigmoid),
     elementwise(
@@ -202,120 +272,6 @@ ELEMENTARY = (
         lambda s: s.b.op("Exp", -(s.x * s.x)) * (2.0 / math.sqrt(math.pi)),
         inputs=INPUT,
     ),
-)
-
-# ---- activations --------------------------------------------------------------------------------
-
-TANH_GELU = math.sqrt(2.0 / math.pi), 0.044715
-"""The constants of the approximate Gelu, which by its definition are these floats."""
-
-
-def _gelu(n: Numbers, x: Array, approximate: str) -> Array:
-    if approximate == "tanh":
-        # (1 + tanh u) / 2 = sigma(2u), which does not cancel for negative u.
-        scale, cubic = TANH_GELU
-        return x * n.sigmoid((x + x * x * x * cubic) * (2.0 * scale))
-    # (1 + erf) / 2 cancels for negative x; erfc keeps its digits there.
-    return x * n.erfc(-x / n.sqrt(n.full((), 2.0))) / 2.0
-
-
-def _dx_gelu(s: Site) -> Var:
-    """Phi(x) + x phi(x); for the tanh approximation sigma(u) + x sigma(u) sigma(-u) u'."""
-    x, op = s.x, s.b.op
-    if s["approximate"] == "tanh":
-        scale, cubic = 2.0 * TANH_GELU[0], TANH_GELU[1]
-        square = x * x
-        u = x * (square * (scale * cubic) + scale)
-        inside = square * (3.0 * scale * cubic) + scale
-        y = op("Sigmoid", u)
-        return y + x * (y * op("Sigmoid", -u)) * inside
-    density = op("Exp", x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))
-    cumulative = (op("Erf", x * math.sqrt(0.5)) + 1.0) * 0.5
-    # 1 + erf cancels in the left tail; there the primal, x Phi(x), knows Phi to the last digit.
-    cumulative = s.b.where(x < -1.0, s.y / x, cumulative)
-    return cumulative + x * density
-
-
-def _gelu_written_out(s: Site) -> Sequence[Var]:
-    x, op = s.x, s.b.op
-    if s["approximate"] == "tanh":
-        scale, cubic = TANH_GELU
-        return [x * 0.5 * (op("Tanh", (x + x * x * x * cubic) * scale) + 1.0)]
-    return [x * 0.5 * (op("Erf", x * math.sqrt(0.5)) + 1.0)]
-
-
-def _hard_sigmoid(n: Numbers, x: Array, alpha: float, beta: float) -> Array:
-    return n.maximum(n.minimum(alpha * x + beta, n.full((), 1.0)), n.zero)
-
-
-def _hard_sigmoid_kink(
-    n: Numbers, x: Array, alpha: float, beta: float
-) -> tuple[np.ndarray, np.ndarray]:
-    u = alpha * x + beta
-    return np.minimum(np.abs(u), np.abs(u - 1.0)) / abs(alpha), (u > 0) * 1 + (u >= 1)
-
-
-def _elu(n: Numbers, x: Array, alpha: float) -> Array:
-    # The branch not taken must not overflow: it is computed too.
-    return n.where(n.less(x, n.zero), alpha * n.expm1(n.minimum(x, n.zero_of(x))), x)
-
-
-def _elu_kink(n: Numbers, x: Array, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """With alpha 1 the slopes on both sides of 0 are the same."""
-    return (np.abs(x) if alpha != 1.0 else np.full(np.shape(x), np.inf)), x > 0
-
-
-def _dx_elu(s: Site) -> Var:
-    return s.b.where(s.x > 0.0, 1.0, s.b.op("Exp", s.x) * s["alpha"], like=s.x)
-
-
-def _dx_softsign(s: Site) -> Var:
-    root = 1.0 / (s.b.op("Abs", s.x) + 1.0)
-    return root * root
-
-
-ACTIVATIONS = (
-    elementwise(
-        "Relu",
-        lambda n, x: n.maximum(x, n.zero_of(x)),
-        lambda s: s.x > 0.0,
-        kinks=_kink_at_zero,
-        convention="0 at 0",
-        rounds=False,
-    ),
-    elementwise(
-        "LeakyRelu",
-        lambda n, x, alpha: n.where(n.less(x, n.zero), alpha * x, x),
-        lambda s: s.b.where(s.x > 0.0, 1.0, s["alpha"], like=s.x),
-        attrs={"alpha": 0.01},
-        kinks=_kink_at_zero,
-        convention="alpha at 0",
-    ),
-    elementwise(
-        "Elu",
-        _elu,
-        _dx_elu,
-        attrs={"alpha": 1.0},
-        kinks=_elu_kink,
-        convention="alpha at 0",
-    ),
-    elementwise("Softsign", lambda n, x: x / (n.abs(x) + 1.0), _dx_softsign, inputs=INPUT),
-    elementwise(
-        "HardSigmoid",
-        _hard_sigmoid,
-        lambda s: s.b.where(s.b.op("And", s.y > 0.0, s.y < 1.0), s["alpha"], 0.0, like=s.x),
-        attrs={"alpha": 0.2, "beta": 0.5},
-        kinks=_hard_sigmoid_kink,
-        rounds=False,  # 1 less a rounding error would be on the slope
-        convention="0 at both ends of the slope",
-    ),
-    elementwise(
-        "Softplus",
-        lambda n, x: n.softplus(x),
-        lambda s: s.b.op("Sigmoid", s.x),
-        expand=lambda s: [s.b.op("Log", s.b.op("Exp", s.x) + 1.0)],
-    ),
-    elementwise("Gelu", _gelu, _dx_gelu, attrs={"approximate": "none"}, expand=_gelu_written_out),
 )
 
 # ---- the greater, the smaller, the clipped ------------------------------------------------------
@@ -526,4 +482,4 @@ COPIES: tuple[Card, ...] = (
     ),
 )
 
-CARDS = (*ARITHMETIC, *ELEMENTARY, *ACTIVATIONS, *EXTREMA, *COPIES)
+CARDS = (*ARITHMETIC, *ELEMENTARY, *EXTREMA, *COPIES)

@@ -50,6 +50,11 @@ SMOOTH = {
     "Gelu, tanh": (gelu_tanh, {"approximate": "tanh"}),
     "Sin": (mpmath.sin, {}),
     "Cos": (mpmath.cos, {}),
+    "Tan": (mpmath.tan, {}),
+    "Atan": (mpmath.atan, {}),
+    "Sinh": (mpmath.sinh, {}),
+    "Cosh": (mpmath.cosh, {}),
+    "Asinh": (mpmath.asinh, {}),
 }
 
 
@@ -70,6 +75,28 @@ def test_far_out_a_slope_is_its_limit(name):
     _, dy = slope(name.split(",")[0], FAR, **SMOOTH[name][1])
     right = 1.0 if name not in ("Tanh", "Sigmoid", "Erf") else 0.0
     np.testing.assert_array_equal(dy, [0.0, right, 0.0, right])
+
+
+INSIDE = np.array([0.0, *TAIL[:5], *(1.0 - 2.0 ** np.arange(-50, -1, 7.0))])
+BOUNDED = {
+    "Asin": (mpmath.asin, np.concatenate([INSIDE, -INSIDE])),
+    "Acos": (mpmath.acos, np.concatenate([INSIDE, -INSIDE])),
+    "Atanh": (mpmath.atanh, np.concatenate([INSIDE, -INSIDE])),
+    "Acosh": (mpmath.acosh, 1.0 + np.concatenate([2.0 ** np.arange(-50, 3, 7.0), [1e3, 1e9]])),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_every_digit_is_right_near_the_end_of_the_domain(name):
+    function, points = BOUNDED[name]
+    y, dy = slope(name, points)
+    with mpmath.workdps(60):
+        for x, got_y, got_dy in zip(points, y, dy, strict=True):
+            at = mpmath.mpf(float(x))
+            step = mpmath.mpf(10) ** -25
+            wanted = (function(at + step) - function(at - step)) / (2 * step)
+            assert abs(mpmath.mpf(float(got_y)) - function(at)) <= 1e-14 * abs(function(at))
+            assert abs(mpmath.mpf(float(got_dy)) - wanted) <= 1e-14 * abs(wanted)
 
 
 @pytest.mark.parametrize("n", [real, complex_], ids=["real", "complex"])

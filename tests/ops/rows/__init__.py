@@ -1,6 +1,7 @@
 """One file a family, as in gradcli/ops; `TABLE` joins them."""
 
 from tests.ops.rows import (
+    activation,
     arrange,
     attention,
     contrib,
@@ -25,6 +26,7 @@ from tests.ops.table import Row
 
 ROWS: tuple[Row, ...] = (
     *elementwise.ROWS,
+    *activation.ROWS,
     *logic.ROWS,
     *linalg.ROWS,
     *conv.ROWS,
