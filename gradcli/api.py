@@ -325,10 +325,10 @@ def prepare(
 class Program:
     """A method made ready. Made by `prepare`.
 
-    Preparing depends on the shapes of the inputs, on the values of those that are not floats, and
-    on all of them where `wrt` names an intermediate tensor; and on which way the model's Ifs go. A run at a point that differs in one of
-    those prepares anew. The first run after each preparing holds the program's own output against
-    onnxruntime's on the model's original bytes.
+    Preparing depends on the shapes of the inputs; on the values of those that are not floats, and on
+    all of them where `wrt` names an intermediate tensor; and on which way the model's Ifs go. A run
+    at a point that differs in one of those prepares anew. The first run after each preparing holds
+    the program's own output against onnxruntime's on the model's original bytes.
     """
 
     def __init__(self, model: Model, engine: Engine, asked: Mapping[str, Any]) -> None:
