@@ -325,8 +325,8 @@ def prepare(
 class Program:
     """A method made ready. Made by `prepare`.
 
-    Preparing depends on the shapes of the inputs; on the values of those that are not floats, and on
-    all of them where `wrt` names an intermediate tensor; and on which way the model's Ifs go. A run
+    Preparing depends on the shapes of the inputs, on the values of those that are not floats, on
+    all of them where `wrt` names an intermediate tensor, and on which way the model's Ifs go. A run
     at a point that differs in one of those prepares anew. The first run after each preparing holds
     the program's own output against onnxruntime's on the model's original bytes.
     """

@@ -18,6 +18,10 @@ main = Shell(
     commands_by_name={
         "compare": Command("gradcli.cli.compare", "Differentiate by every method, and judge each."),
         "grad": Command("gradcli.cli.grad", "Compute the derivative itself."),
+        "inspect": Command(
+            "gradcli.cli.inspect", "Say what a model is made of, and where its derivative dies."
+        ),
+        "ops": Command("gradcli.cli.ops", "List the operators that gradcli knows."),
         "sample": Command("gradcli.cli.sample", "List the bundled models, or write one out."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -93,16 +93,10 @@ def command(
             )
         finally:
             done()
-        in_file = output not in (None, "-")
-        if (
-            form or ("json" if in_file and str(output).lower().endswith(".json") else "table")
-        ) == "json":
+        if form == "json" or (form is None and screen.is_json(output)):
             text = comparison_json(comparison)
         else:
-            color = screen.colored() and not in_file
+            color = screen.colored() and output in (None, "-")
             text = table(comparison, width=screen.width(), color=color)
-        if in_file:
-            sink.write(text.encode())
-        else:
-            screen.show(text)
+        screen.deliver(text, sink, output)
     return comparison.exit_code

@@ -15,7 +15,7 @@ from gradcli.errors import InputError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from gradcli.cli.files import Stored
+    from gradcli.cli.files import Stdin, Stored
     from gradcli.onnxfile import Model
     from gradcli.problem import Problem
 
@@ -190,7 +190,7 @@ def ask(
     from gradcli.cli.files import Stdin
 
     stdin = Stdin()
-    loaded = api.load(stdin.read("MODEL"), name="<stdin>") if model == "-" else api.load(model)
+    loaded = load(model, stdin)
     problem = api.ask(
         loaded,
         _feeds(loaded, inputs, stdin),
@@ -202,6 +202,13 @@ def ask(
     for note in problem.notes:
         say(f"warning: {note}")
     return problem
+
+
+def load(model: str, stdin: Stdin) -> Model:
+    """The model at a path, or on stdin for `-`."""
+    from gradcli import api
+
+    return api.load(stdin.read("MODEL"), name="<stdin>") if model == "-" else api.load(model)
 
 
 def _feeds(model: Model, given: Sequence[str], stdin: Any) -> dict[str, np.ndarray]:

@@ -64,6 +64,19 @@ def sink(path: str | None) -> AbstractContextManager[Sink]:
     return output(path)
 
 
+def is_json(path: str | None) -> bool:
+    """Whether a file's name asks for JSON."""
+    return path is not None and path.lower().endswith(".json")
+
+
+def deliver(text: str, sink: Sink, path: str | None) -> None:
+    """Text to the file that -o names, or to stdout in whatever characters it has."""
+    if path in (None, "-"):
+        show(text)
+    else:
+        sink.write(text.encode())
+
+
 def progress() -> tuple[Callable[[str], None], Callable[[], None]]:
     """A line on stderr that says what is being done, and what removes it; nothing in a pipe."""
     if sys.stderr is None or not sys.stderr.isatty():

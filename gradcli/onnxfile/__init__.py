@@ -4,6 +4,7 @@ from gradcli.onnxfile.budget import MAX_IR, MAX_OPSET, MIN_OPSET, Budget
 from gradcli.onnxfile.model import Model, read
 from gradcli.onnxfile.names import printable
 from gradcli.onnxfile.runnable import runnable
+from gradcli.onnxfile.schemas import versions
 from gradcli.onnxfile.writer import left_out, save, write
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "read",
     "runnable",
     "save",
+    "versions",
     "write",
 ]

@@ -34,6 +34,7 @@ class Model:
         folder: Where its external data lies; None for bytes.
         external: Whether some of its tensors lie in other files.
         opset: The version of ai.onnx that it imports; 0 where it uses only other domains.
+        opsets: Versions of all domains that it imports; ai.onnx is the empty one.
         producer: The program that says it wrote it.
         overridable: Constants that are declared as inputs too: a run may replace them.
         raw_names: For each value name of the graph, the file's own, where the two differ.
@@ -52,6 +53,7 @@ class Model:
     overridable: tuple[str, ...] = ()
     raw_names: Mapping[str, str | bytes] = field(default_factory=dict)
     mapped: Mapping[str, np.ndarray] = field(default_factory=dict)
+    opsets: Mapping[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Model({self.path!r}, opset {self.opset}, {len(self.graph.nodes)} nodes)"
@@ -107,4 +109,5 @@ def read(
         reader.overridable,
         MappingProxyType({k: v for k, v in reader.raw_names.items() if k != v}),
         MappingProxyType(reader.mapped),
+        MappingProxyType(reader.opsets),
     )

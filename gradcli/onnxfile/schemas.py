@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from gradcli.graph import CANONICAL_OPSET, DType
-from gradcli.onnxfile.budget import MAX_OPSET
+from gradcli.onnxfile.budget import MAX_OPSET, MIN_OPSET
 from gradcli.onnxfile.names import text
 
 STANDARD = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "ai.onnx.training")
@@ -104,6 +104,24 @@ def newest() -> int:
 
     version: int = onnx.defs.onnx_opset_version()
     return version
+
+
+def versions(op: str, domain: str) -> tuple[int, ...]:
+    """The opsets that gave an operator a form, of those that are read; empty where onnx has none.
+
+    For ai.onnx the first one is the form that the oldest opset has.
+    """
+    import onnx
+
+    found = sorted(
+        schema.since_version
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if schema.name == op and schema.domain == domain and not schema.deprecated
+    )
+    if domain:
+        return tuple(found)
+    start = max((version for version in found if version <= MIN_OPSET), default=0)
+    return tuple(version for version in found if start <= version <= MAX_OPSET)
 
 
 def _option(parameter: Any) -> str:

@@ -477,7 +477,7 @@ COPIES: tuple[Card, ...] = (
         outputs=("output", "mask"),
         infer=_dropout_types,
         attrs={"seed": None},
-        flat={"ratio": "read in training mode only"},
+        flat={"ratio": "read in training mode only", "training_mode": "it is true or false"},
         rounds=False,
     ),
 )

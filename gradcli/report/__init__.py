@@ -1,8 +1,26 @@
-"""A Comparison as text: formatters return it and never print."""
+"""What was found, as text: formatters return it and never print."""
 
 from gradcli.report.arrays import derivative_text
 from gradcli.report.encoding import encodable
+from gradcli.report.inspection import (
+    coverage_json,
+    coverage_markdown,
+    coverage_text,
+    inspection_json,
+    inspection_text,
+)
 from gradcli.report.jsonform import comparison_json, derivative_json
 from gradcli.report.terminal import table
 
-__all__ = ["comparison_json", "derivative_json", "derivative_text", "encodable", "table"]
+__all__ = [
+    "comparison_json",
+    "coverage_json",
+    "coverage_markdown",
+    "coverage_text",
+    "derivative_json",
+    "derivative_text",
+    "encodable",
+    "inspection_json",
+    "inspection_text",
+    "table",
+]

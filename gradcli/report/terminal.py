@@ -34,6 +34,13 @@ def table(comparison: Comparison, *, width: int = 80, color: bool = False) -> st
         width: Columns of the screen; at least 40 are used.
         color: Whether to colour it with ANSI codes.
     """
+    content = screen(comparison)
+    parts = _methods(content.rows, max(width, NARROWEST))
+    return laid_out(facts(content.above), *parts, facts(content.below), width=width, color=color)
+
+
+def laid_out(*parts: RenderableType, width: int, color: bool) -> str:
+    """Parts one below the other, an empty line between them, nothing cut and nothing behind."""
     from rich.console import Console
 
     console = Console(
@@ -49,18 +56,15 @@ def table(comparison: Comparison, *, width: int = 80, color: bool = False) -> st
         soft_wrap=False,
         _environ={},
     )
-    content = screen(comparison)
-    console.print(_facts(content.above))
-    console.print()
-    for part in _methods(content.rows, console.width):
+    for k, part in enumerate(parts):
+        if k:
+            console.print()
         console.print(part)
-        console.print()
-    console.print(_facts(content.below))
     assert isinstance(console.file, io.StringIO)
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
 
 
-def _facts(facts: Sequence[Fact]) -> Table:
+def facts(said: Sequence[Fact]) -> Table:
     """Labels on the left, said once for a run of equal ones; sentences wrapped beside them."""
     from rich.table import Table
     from rich.text import Text
@@ -69,7 +73,7 @@ def _facts(facts: Sequence[Fact]) -> Table:
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     before = ""
-    for fact in facts:
+    for fact in said:
         label = "" if fact.label == before else fact.label
         before = fact.label
         style = STYLES[fact.tone]
@@ -95,7 +99,7 @@ def _methods(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
             yield from (grid.text() for grid in grids)
             return
     for row in rows:
-        yield _facts([_labelled(column, row) for column in COLUMNS])
+        yield facts([_labelled(column, row) for column in COLUMNS])
 
 
 def _labelled(column: Column, row: Row) -> Fact:
