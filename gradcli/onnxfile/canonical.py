@@ -264,6 +264,20 @@ def _group_norm_18(d: Draft, call: Call) -> Call:
     return call.having(x, spread(call.operand(1)), spread(call.operand(2)), **call.attrs)
 
 
+def _space_to_depth_28(d: Draft, call: Call) -> Call:
+    """In the order CRD the blocks' places change sides with the channels."""
+    attrs = dict(call.attrs)
+    if attrs.pop("mode", "DCR") == "DCR":
+        return replace(call, attrs=attrs)
+    x, size = call.x, attrs["blocksize"]
+    y = d.op("SpaceToDepth", x, blocksize=size)
+    channels = d.op("Shape", x, start=1, end=2)
+    split = d.op("Concat", d.ints([0, size * size]), channels, d.ints([-1]), axis=0)
+    wide = d.op("Reshape", y, split)
+    moved = d.op("Transpose", wide, perm=(0, 2, 1, 3))
+    return call.having(moved, d.op("Shape", y), op="Reshape")
+
+
 def _renamed(op: str) -> Upgrade:
     return lambda _d, call: replace(call, op=op)
 
@@ -301,6 +315,7 @@ TABLE: dict[tuple[str, int], Upgrade] = {
     **_rows("GridSample", (16,), _grid_sample_16),
     **_rows("RoiAlign", (10,), _roi_align_10),
     **_rows("GroupNormalization", (18,), _group_norm_18),
+    **_rows("SpaceToDepth", (28,), _space_to_depth_28),
     **_rows("Scatter", (9, 11), _renamed("ScatterElements")),
     **_rows("Scan", (8,), _unsupported),
 }

@@ -182,6 +182,11 @@ ROWS = [
         )
         for dynamic in (False, True)
     ],
+    *[
+        Row("SpaceToDepth", 28, [normal(2, 3, 4, 6)], {"blocksize": 2, **mode}, dynamic=dynamic)
+        for mode in ({}, {"mode": "DCR"}, {"mode": "CRD"})
+        for dynamic in (False, True)
+    ],
     Row("Scatter", 9, [X, np.zeros((1, 3, 4), np.int64), normal(1, 3, 4)], {"axis": 0}),
     # Forms that only grew: nothing may happen to them.
     Row("Reshape", 7, [X], {}, [ints(0, -1)]),
@@ -207,6 +212,10 @@ ROWS = [
     Row("PRelu", 7, [X, normal(4)]),
     Row("LRN", 7, [IMAGE], {"size": 3}),
     Row("DepthToSpace", 7, [IMAGE], {"blocksize": 2}),
+    Row("DepthToSpace", 11, [IMAGE], {"blocksize": 2, "mode": "CRD"}),
+    Row("DepthToSpace", 28, [IMAGE], {"blocksize": 2, "mode": "CRD"}),
+    Row("SpaceToDepth", 7, [normal(2, 3, 4, 6)], {"blocksize": 2}),
+    Row("ReverseSequence", 28, [X, ints(2, 1, 2)]),
     Row("InstanceNormalization", 7, [IMAGE], {}, [channel(4), channel(4)]),
     Row("Range", 11, [np.array(1, FLOAT), np.array(9, FLOAT), np.array(2, FLOAT)]),
     Row("OneHot", 9, [ints(1, 0)], {}, [ints(3), np.array([0, 1], FLOAT)]),
