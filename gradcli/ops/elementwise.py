@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcli.errors import UnsupportedError
 from gradcli.graph import DType, Type, Var
-from gradcli.numbers import Array, Numbers
+from gradcli.numbers import Array, Mask, Numbers
 from gradcli.ops.card import REQUIRED, Card, Site, Vars
 from gradcli.ops.kinds import (
     batch_elementwise,
@@ -92,7 +92,21 @@ def _mod(n: Numbers, a: Array, b: Array, fmod: int) -> Array:
     if not n.is_number(a):
         return np.fmod(a, b) if fmod else np.mod(a, b)
     turns = _truncate(n, a / b) if fmod else n.floor(a / b)
-    return a - b * turns
+    return n.where(_beyond_all(n, a, b), _mod_of_infinity(n, a, b, fmod), a - b * turns)
+
+
+def _beyond_all(n: Numbers, a: Array, b: Array) -> Mask:
+    return n.logical_and(n.is_infinite(b), n.logical_not(n.is_infinite(a)))
+
+
+def _mod_of_infinity(n: Numbers, a: Array, b: Array, fmod: int) -> Array:
+    """What the standard says of an infinite divisor: a itself, or b where only b has its sign."""
+    if fmod:
+        return a
+    below, above = (
+        n.logical_and(n.less(x, n.zero), n.less(n.zero, y)) for x, y in ((a, b), (b, a))
+    )
+    return n.where(n.logical_or(below, above), b, a)
 
 
 def _mod_kink(n: Numbers, a: Array, b: Array, fmod: int) -> tuple[np.ndarray, np.ndarray]:

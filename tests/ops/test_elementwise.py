@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import mpmath
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from gradcli.interpret import interpret
 from gradcli.numbers import Ball, Symbol, complex_, real
 from gradcli.ops import OPS
 from gradcli.transform import jvp, vjp
-from tests.ops.recorder import recorder
+from tests.ops.recorder import opened, recorder
 
 TAIL = [1e-310, 1e-200, 1e-30, 1e-9, 0.1, 1.0, 2.5, 6.0, 13.0, 20.0, 30.0, 37.5]
 POINTS = np.array([0.0, *TAIL, *(-x for x in TAIL)])
@@ -40,7 +43,7 @@ def gelu_tanh(x):
     return x / (1 + mpmath.exp(-2 * scale * (x + mpmath.mpf("0.044715") * x**3)))
 
 
-SMOOTH = {
+SMOOTH: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Exp": (mpmath.exp, {}),
     "Tanh": (mpmath.tanh, {}),
     "Sigmoid": (lambda x: 1 / (1 + mpmath.exp(-x)), {}),
@@ -48,6 +51,9 @@ SMOOTH = {
     "Softplus": (lambda x: mpmath.log1p(mpmath.exp(x)), {}),
     "Gelu": (lambda x: x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2, {}),
     "Gelu, tanh": (gelu_tanh, {"approximate": "tanh"}),
+    "Mish": (lambda x: x * mpmath.tanh(mpmath.log1p(mpmath.exp(x))), {}),
+    "Swish": (lambda x: x / (1 + mpmath.exp(-2 * x)), {"alpha": 2.0}),
+    "Celu": (lambda x: x if x > 0 else mpmath.expm1(x * 2) / 2, {"alpha": 0.5}),
     "Sin": (mpmath.sin, {}),
     "Cos": (mpmath.cos, {}),
     "Tan": (mpmath.tan, {}),
@@ -70,7 +76,10 @@ def test_every_digit_is_right_in_the_tails(name):
                 assert error <= 1e-12 * abs(wanted) + SMALLEST, (x, got, mpmath.nstr(wanted, 17))
 
 
-@pytest.mark.parametrize("name", ["Tanh", "Sigmoid", "Erf", "Softplus", "Gelu", "Gelu, tanh"])
+FLAT_LEFT = ("Tanh", "Sigmoid", "Erf", "Softplus", "Gelu", "Gelu, tanh", "Mish", "Swish", "Celu")
+
+
+@pytest.mark.parametrize("name", FLAT_LEFT)
 def test_far_out_a_slope_is_its_limit(name):
     _, dy = slope(name.split(",")[0], FAR, **SMOOTH[name][1])
     right = 1.0 if name not in ("Tanh", "Sigmoid", "Erf") else 0.0
@@ -103,7 +112,7 @@ def test_every_digit_is_right_near_the_end_of_the_domain(name):
 def test_nothing_overflows_far_out(n):
     b = Builder(OPS)
     x = b.input("x", DType.FLOAT64, FAR.shape)
-    ops = ["Tanh", "Sigmoid", "Erf", "Softplus", "Gelu"]
+    ops = ["Tanh", "Sigmoid", "Erf", "Softplus", "Gelu", "Mish", "Swish", "Celu", "Selu", "Asinh"]
     graph = b.graph([b.op(op, x, name=op) for op in ops])
     for name, y in interpret(graph, {"x": FAR}, n).items():
         assert np.all(np.isfinite(y)), name
@@ -194,6 +203,22 @@ def test_integers_of_one_operand_stay_integers(n):
     for op, (wanted, y) in made.items():
         assert out[y.value.name].dtype == np.int64, op
         np.testing.assert_array_equal(out[y.value.name], wanted, err_msg=op)
+
+
+@pytest.mark.parametrize("fmod", [0, 1])
+@SYSTEMS
+def test_mod_of_an_infinite_divisor(fmod, n):
+    b = Builder(OPS)
+    x, y = (b.input(name, DType.FLOAT64, (6,)) for name in "xy")
+    big = np.inf
+    points = {
+        "x": np.array([2.0, -2.0, 2.0, -2.0, 0.0, big]),
+        "y": np.array([big, -big, -big, big, big, big]),
+    }
+    z = interpret(b.graph([b.op("Mod", x, y, fmod=fmod, name="z")]), points, n)["z"]
+    same_sign, other_sign, rest = [2.0, -2.0], [-big, big], [0.0, np.nan]
+    wanted = [*same_sign, *(same_sign if fmod else other_sign), *rest]
+    np.testing.assert_array_equal(np.real(opened(n.lower(z))), wanted)
 
 
 def test_one_operand_is_its_own_maximum():

@@ -43,7 +43,6 @@ REFUSED = {
 """Cases of operators with a card that gradcli refuses by one clear sentence, and why."""
 
 WRONG = {
-    "test_mod_float_edge_cases_fmod_0_*": "an infinite divisor: turns of 0 times infinity",
     "test_cast_e8m0_*_to_FLOAT8E8M0": "powers of two have a rounding mode of their own",
 }
 """Cases whose primal is not the standard's: known faults."""
