@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from gradcli.errors import UnsupportedError
 from gradcli.graph import Dim, DType, Type, Var
 from gradcli.numbers import Array, Numbers
-from gradcli.ops.card import Site, Vars
-from gradcli.ops.kinds import axis_of, custom, same
+from gradcli.ops.axes import axes_of, dims, shape_part
+from gradcli.ops.card import REQUIRED, Site, Vars
+from gradcli.ops.kinds import axis_of, composite, custom, same
+from gradcli.ops.reduce import fold_signs, graph_powers, graph_root, powers, root
 
 # ---- Softmax -------------------------------------------------------------------------------------
 
@@ -94,17 +100,24 @@ def _layer_norm(
     stash_type: int,
 ) -> tuple[Array, Array, Array]:
     axes = _layer_axes(axis, x.ndim)
-    count = 1
-    for a in axes:
-        count *= x.shape[a]
-    divisor = n.full((), float(count))
-    mean = n.sum(x, axes, keepdims=True) / divisor
-    centred = x - mean
-    # Of the centred values: E[x*x] - mean*mean would cancel.
-    variance = n.sum(centred * centred, axes, keepdims=True) / divisor
+    mean, centred, variance = _moments(n, x, axes)
     inverse = n.full((), 1.0) / n.sqrt(variance + epsilon)
     y = centred * inverse * scale
     return y if b is None else y + b, mean, inverse
+
+
+def _average(n: Numbers, x: Array, axes: Sequence[int]) -> Array:
+    """The mean over these axes, kept with size 1."""
+    count = math.prod(x.shape[a] for a in axes)
+    return n.sum(x, axes, keepdims=True) / n.full((), float(count))
+
+
+def _moments(n: Numbers, x: Array, axes: Sequence[int]) -> tuple[Array, Array, Array]:
+    """The mean, x less the mean, and the variance."""
+    mean = _average(n, x, axes)
+    centred = x - mean
+    # Of the centred values: E[x*x] - mean*mean would cancel.
+    return mean, centred, _average(n, centred * centred, axes)
 
 
 def _standardised(s: Site) -> tuple[Var, Var]:
@@ -268,6 +281,169 @@ def _batch_norm_expansion(s: Site) -> Sequence[Var]:
     return [centred * _per_channel(s, s.x1 * _inverse_deviation(s)) + _per_channel(s, s.input(2))]
 
 
+# ---- of instances and of groups of channels ------------------------------------------------------
+
+
+def _channel_types(s: Site) -> Sequence[Type]:
+    shape = s.x.shape
+    if shape is not None and len(shape) < 3:
+        raise ValueError(f"{s.key} of {len(shape)} dimensions: [N, C, D1..Dk] is wanted")
+    return same(s)
+
+
+def _by_channel(n: Numbers, v: Array, rank: int) -> Array:
+    """A vector over channels as it meets [N, C, D1..Dk]."""
+    return n.reshape(v, (-1, *(1,) * (rank - 2)))
+
+
+def _instance_norm(n: Numbers, x: Array, scale: Array, b: Array, *, epsilon: float) -> Array:
+    _, centred, variance = _moments(n, x, range(2, x.ndim))
+    scale, b = (_by_channel(n, v, x.ndim) for v in (scale, b))
+    return centred * (scale / n.sqrt(variance + epsilon)) + b
+
+
+def _standard_rows(s: Site, x: Var, axis: int) -> Var:
+    """x less its mean, over its deviation, both along the axes from `axis` on."""
+    one = s.b.constant(np.ones(1), x.dtype)
+    return s.b.op("LayerNormalization", x, one, axis=axis, epsilon=s["epsilon"])
+
+
+def _scaled(s: Site, h: Var) -> Var:
+    return h * _per_channel(s, s.x1) + _per_channel(s, s.input(2))
+
+
+def _group_types(s: Site) -> Sequence[Type]:
+    shape, groups = s.x.shape, s["num_groups"]
+    if shape is not None and isinstance(shape[1], int) and (groups < 1 or shape[1] % groups):
+        raise ValueError(f"{shape[1]} channels in {groups} groups")
+    return _channel_types(s)
+
+
+def _group_norm(
+    n: Numbers,
+    x: Array,
+    scale: Array,
+    bias: Array,
+    *,
+    epsilon: float,
+    num_groups: int,
+    stash_type: int,
+) -> Array:
+    groups = n.reshape(x, (x.shape[0], num_groups, -1))
+    _, centred, variance = _moments(n, groups, (2,))
+    h = n.reshape(centred / n.sqrt(variance + epsilon), x.shape)
+    return h * _by_channel(n, scale, x.ndim) + _by_channel(n, bias, x.ndim)
+
+
+def _group_norm_expansion(s: Site) -> Sequence[Var]:
+    groups = dims(s.b, shape_part(s.b, s.x, 0, 1), [s["num_groups"], -1])
+    h = _standard_rows(s, s.b.op("Reshape", s.x, groups), 2)
+    return [_scaled(s, s.b.reshape_like(h, s.x))]
+
+
+# ---- by a norm -----------------------------------------------------------------------------------
+
+
+def _rms_norm(
+    n: Numbers, x: Array, scale: Array, *, axis: int, epsilon: float, stash_type: int
+) -> Array:
+    mean_square = _average(n, x * x, _layer_axes(axis, x.ndim))
+    return x / n.sqrt(mean_square + epsilon) * scale
+
+
+def _rms_norm_expansion(s: Site) -> Sequence[Var]:
+    # As in LayerNormalization, statistics are never narrower than float32.
+    x = s.x if s.x.dtype is DType.FLOAT64 else s.b.cast(s.x, DType.FLOAT32)
+    inverse = 1.0 / s.b.op("Sqrt", _mean(s, x * x) + s["epsilon"])
+    return [s.b.cast(x * inverse, s.x.dtype) * s.x1]
+
+
+def _lp_types(s: Site) -> Sequence[Type]:
+    if s["p"] not in (1, 2):
+        raise ValueError(f"LpNormalization of order {s['p']}: only 1 and 2 exist")
+    return _axis_types(s)
+
+
+def _lp_norm(n: Numbers, x: Array, axis: int, p: int) -> Array:
+    return root(n, n.sum(powers(n, x, p), [axis_of(axis, x.ndim)], keepdims=True), p)
+
+
+def _lp_normalised(n: Numbers, x: Array, *, axis: int, p: int) -> Array:
+    norm = _lp_norm(n, x, axis, p)
+    nothing = n.equal(norm, n.zero)
+    return n.where(nothing, n.zero, x / n.where(nothing, n.full((), 1.0), norm))
+
+
+def _lp_expansion(s: Site) -> Sequence[Var]:
+    b, p = s.b, s["p"]
+    norm = graph_root(b, b.sum(graph_powers(b, s.x, p), axes=[s["axis"]], keepdims=True), p)
+    nothing = b.op("Equal", norm, b.like(0.0, norm))
+    return [b.where(nothing, 0.0, s.x / b.where(nothing, 1.0, norm))]
+
+
+def _lp_kinks(n: Numbers, x: np.ndarray, *, axis: int, p: int) -> tuple[np.ndarray, np.ndarray]:
+    """Order 1 has a kink wherever an element is 0."""
+    if p == 1:
+        return fold_signs(n, x, (axis_of(axis, x.ndim),), keepdims=True)
+    smooth = np.zeros((1,) * x.ndim)
+    return smooth + np.inf, smooth.astype(np.int64)
+
+
+def _mean_variance(n: Numbers, x: Array, *, axes: Sequence[int]) -> Array:
+    _, centred, variance = _moments(n, x, axes_of(axes, x.ndim))
+    return centred / (n.sqrt(variance) + MVN_EPSILON)
+
+
+def _mean_variance_expansion(s: Site) -> Sequence[Var]:
+    axes = s.b.ints(s["axes"])
+    centred = s.x - s.b.op("ReduceMean", s.x, axes, keepdims=1)
+    deviation = graph_root(s.b, s.b.op("ReduceMean", centred * centred, axes, keepdims=1), 2)
+    return [centred / (deviation + MVN_EPSILON)]
+
+
+MVN_EPSILON = 1e-9
+"""What the standard adds to the deviation."""
+
+
+# ---- LRN -----------------------------------------------------------------------------------------
+
+
+def _neighbours(size: int) -> tuple[int, int]:
+    """How many channels before and behind each make up its window."""
+    return (size - 1) // 2, size // 2
+
+
+def _lrn_base(n: Numbers, x: Array, *, alpha: float, beta: float, bias: float, size: int) -> Array:
+    """bias + alpha * the mean of squares over each channel's window, 0 beyond the ends."""
+    around = [(0, 0)] * x.ndim
+    around[1] = _neighbours(size)
+    squares = n.pad(x * x, around, 0.0)
+    total = n.take(squares, np.arange(x.shape[1]), 1)
+    for k in range(1, size):
+        total = total + n.take(squares, np.arange(k, x.shape[1] + k), 1)
+    return total * (alpha / size) + bias
+
+
+def _lrn(n: Numbers, x: Array, **attrs: Any) -> Array:
+    return x / n.power(_lrn_base(n, x, **attrs), n.full((), attrs["beta"]))
+
+
+def _lrn_expansion(s: Site) -> Sequence[Var]:
+    b = s.b
+    # The channels as rows of an image of one channel: then their windows are those of a pool.
+    plane = b.unsqueeze(b.reshape(s.x, [0, 0, -1]), [1])
+    before, behind = _neighbours(s["size"])
+    mean = b.op(
+        "AveragePool",
+        plane * plane,
+        kernel_shape=(s["size"], 1),
+        pads=(before, 0, behind, 0),
+        count_include_pad=1,
+    )
+    base = b.reshape_like(mean, s.x) * s["alpha"] + s["bias"]
+    return [s.x * b.op("Pow", base, b.like(-s["beta"], s.x))]
+
+
 CARDS = (
     custom(
         "Softmax",
@@ -309,5 +485,61 @@ CARDS = (
         infer=_batch_norm_types,
         attrs={"epsilon": 1e-5, "momentum": 0.9, "training_mode": 0},
         expand=_batch_norm_expansion,
+    ),
+    composite(
+        "InstanceNormalization",
+        _instance_norm,
+        lambda s: [_scaled(s, _standard_rows(s, s.x, 2))],
+        inputs=("input", "scale", "B"),
+        infer=_channel_types,
+        attrs={"epsilon": 1e-5},
+    ),
+    composite(
+        "GroupNormalization",
+        _group_norm,
+        _group_norm_expansion,
+        inputs=("X", "scale", "bias"),
+        infer=_group_types,
+        attrs={"epsilon": 1e-5, "num_groups": REQUIRED, "stash_type": 1},
+    ),
+    composite(
+        "RMSNormalization",
+        _rms_norm,
+        _rms_norm_expansion,
+        inputs=("X", "scale"),
+        infer=_axis_types,
+        attrs={"axis": -1, "epsilon": 1e-5, "stash_type": 1},
+        since=23,
+    ),
+    composite(
+        "LpNormalization",
+        _lp_normalised,
+        _lp_expansion,
+        inputs=("input",),
+        infer=_lp_types,
+        attrs={"axis": -1, "p": 2},
+        kinks=_lp_kinks,
+        convention="0 at a vector of zeros, and the slope of |x| at 0 is 0",
+        edges=_lp_norm,
+        edge="a vector of zeros has no direction",
+    ),
+    composite(
+        "MeanVarianceNormalization",
+        _mean_variance,
+        _mean_variance_expansion,
+        inputs=("X",),
+        infer=same,
+        attrs={"axes": (0, 2, 3)},
+        convention="the deviation's slope is 0 where all elements are equal",
+    ),
+    composite(
+        "LRN",
+        _lrn,
+        _lrn_expansion,
+        inputs=("X",),
+        infer=same,
+        attrs={"alpha": 1e-4, "beta": 0.75, "bias": 1.0, "size": REQUIRED},
+        edges=_lrn_base,
+        edge="a power of 0",
     ),
 )

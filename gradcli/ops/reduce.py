@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.errors import UnsupportedError
-from gradcli.graph import DType, Type, Var, is_static, size
+from gradcli.graph import Builder, DType, Type, Var, is_static, size
 from gradcli.numbers import Array, Numbers
 from gradcli.ops.axes import AXES, axes_of, length, shifted
 from gradcli.ops.card import Card, Site, Vars
@@ -294,19 +294,60 @@ def _prod_vjp(s: Site, bars: Vars) -> Vars:
 # ---- norms and logarithms of sums ----------------------------------------------------------------
 
 
+def powers(n: Numbers, x: Array, p: int) -> Array:
+    """|x| to the p, elementwise, for whole p from 1 on."""
+    if p == 2:
+        return x * x
+    size = n.abs(x) if p % 2 else x
+    return size if p == 1 else n.power(size, np.array(p))
+
+
+def root(n: Numbers, total: Array, p: int) -> Array:
+    """The p-th root of a sum of powers."""
+    if p == 1:
+        return total
+    if p == 2:
+        return n.sqrt(total)
+    nothing = n.equal(total, n.zero)
+    one = n.full((), 1.0)
+    return n.where(nothing, n.zero, n.power(n.where(nothing, one, total), one / float(p)))
+
+
+def graph_powers(b: Builder, x: Var, p: int) -> Var:
+    """`powers`, as nodes."""
+    if p == 2:
+        return x * x
+    size = b.op("Abs", x) if p % 2 else x
+    return size if p == 1 else b.op("Pow", size, b.like(float(p), size))
+
+
+def graph_root(b: Builder, total: Var, p: int) -> Var:
+    """`root`, as nodes: at 0 its derivative is taken for 0, to every order.
+
+    A norm has no derivative at a vector of zeros. 0 is among its subgradients, and the chain rule
+    through the root's infinite slope would make 0 times infinity of it.
+    """
+    if p == 1:
+        return total
+    nothing = b.op("Equal", total, b.like(0.0, total))
+    safe = b.where(nothing, 1.0, total)
+    y = b.op("Sqrt", safe) if p == 2 else b.op("Pow", safe, b.like(1.0 / p, safe))
+    return b.where(nothing, 0.0, y)
+
+
 def _fold_square(n: Numbers, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     return _fold_sum(n, x * x, axes, keepdims)
 
 
 def _fold_l2(n: Numbers, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-    return n.sqrt(n.sum(x * x, axes, keepdims))
+    return root(n, n.sum(x * x, axes, keepdims), 2)
 
 
 def _fold_l1(n: Numbers, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     return _fold_sum(n, n.abs(x) if n.is_number(x) else np.abs(x), axes, keepdims)
 
 
-def _fold_signs(
+def fold_signs(
     n: Numbers, x: np.ndarray, axes: tuple[int, ...], keepdims: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """How near to 0 the nearest of the folded elements is, and a number for all their signs."""
@@ -322,7 +363,7 @@ def _fold_signs(
 def _signs(
     n: Numbers, x: np.ndarray, axes: Any = None, **attrs: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    result: tuple[np.ndarray, np.ndarray] = _reduction(_fold_signs)(n, x, axes, **attrs)
+    result: tuple[np.ndarray, np.ndarray] = _reduction(fold_signs)(n, x, axes, **attrs)
     return result
 
 
@@ -338,8 +379,9 @@ def _fold_logsumexp(n: Numbers, x: Array, axes: tuple[int, ...], keepdims: bool)
 
 
 def _weights(s: Site) -> Var:
-    """How much each element counts: a softmax over the folded axes."""
-    return s.b.op("Exp", s.x - _spread(s, s.y))
+    """How much each element counts: a softmax over the folded axes; 0 where all are -inf."""
+    nothing = s.b.op("Equal", s.y, s.b.like(-np.inf, s.y))
+    return s.b.op("Exp", s.x - _spread(s, s.b.where(nothing, 0.0, s.y)))
 
 
 def _logsumexp_jvp(s: Site, dots: Vars) -> Vars:
@@ -441,9 +483,10 @@ CARDS = (
     _norm(
         "ReduceL2",
         _fold_l2,
-        lambda s: s.b.op("Sqrt", _sum(s, s.x * s.x)),
+        lambda s: graph_root(s.b, _sum(s, s.x * s.x), 2),
         edges=lambda n, x, axes=None, **attrs: _reduction(_fold_l2)(n, x, axes, **attrs),
         edge="the norm of a vector of zeros",
+        convention="0 at a vector of zeros",
     ),
     _norm(
         "ReduceL1",

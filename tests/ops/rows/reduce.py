@@ -67,6 +67,8 @@ def extreme_place(rng: np.random.Generator) -> Case:
 LAST = np.array([-1])
 TIED = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [0.0, 5.0, 4.0]])
 ZEROS = np.array([[2.0, 0.0, 3.0], [0.0, 0.0, 5.0], [2.0, 4.0, 0.5]])
+ZERO_ROW = np.array([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
+MASKED = np.array([[1.0, -np.inf, 1.0], [-np.inf, -np.inf, -np.inf]])
 
 ROWS = (
     Row("ReduceSum", reduction(normal), dynamic="free"),
@@ -112,9 +114,20 @@ ROWS = (
         dynamic="free",
         kinks=(Kink(Case((np.array([[0.0, 1.0, -2.0]]), LAST)), 0, np.array([[0.0, 1.0, -1.0]])),),
     ),
-    Row("ReduceL2", reduction(away), dynamic="free", edges=(Case((np.zeros((2, 3)),)),)),
+    Row(
+        "ReduceL2",
+        reduction(away),
+        dynamic="free",
+        kinks=(Kink(Case((ZERO_ROW, LAST)), 0, np.array([[0.6, 0.8, 0.0], [0.0, 0.0, 0.0]])),),
+        edges=(Case((np.zeros((2, 3)),)),),
+    ),
     Row("ReduceLogSum", reduction(positive), dynamic="free", edges=(Case((np.zeros(3),)),)),
-    Row("ReduceLogSumExp", reduction(normal), dynamic="free"),
+    Row(
+        "ReduceLogSumExp",
+        reduction(normal),
+        dynamic="free",
+        kinks=(Kink(Case((MASKED, LAST)), 0, np.array([[0.5, 0.0, 0.5], [0.0, 0.0, 0.0]])),),
+    ),
     Row("ArgMax", extreme_place),
     Row("ArgMin", extreme_place),
 )
