@@ -194,20 +194,24 @@ def _upsample(d: Draft, call: Call) -> Call:
     return _old_resize(call, factor, "floor")
 
 
-def _resize_10(_d: Draft, call: Call) -> Call:
+def _resize_10(d: Draft, call: Call) -> Call | tuple[Call, ...]:
+    """Nearest rounds towards the sample that shrinking meets first, as onnxruntime does.
+
+    Where some axes shrink and others grow, or nobody knows, one Resize does the one and a second
+    the other.
+    """
     scales = call.operand(1)
     known = scales.const
-    # onnxruntime and the standard's tests round towards the sample that shrinking meets first.
-    if known is not None and (known >= 1).all():
-        return _old_resize(call, scales, "floor")
-    if call.attrs.get("mode", "nearest") != "nearest":
+    if call.attrs.get("mode", "nearest") != "nearest" or (known is not None and (known >= 1).all()):
         return _old_resize(call, scales, "floor")
     if known is not None and (known <= 1).all():
         return _old_resize(call, scales, "ceil")
-    raise call.refuse(
-        "enlarges along one axis and shrinks along another, or by scales that are not known",
-        "Export the model again with opset 11 or later.",
-    )
+    one = d.b.constant(np.float32(1))
+    shrunk = _old_resize(call, d.op("Min", scales, one), "ceil")
+    (between,) = (d.b.name(f"{call.name or 'node'}/Resize"),)
+    (x,) = d.emit(replace(shrunk, outputs=(between,), name=between), call.name)
+    assert x is not None
+    return _old_resize(replace(call, inputs=(x,)), d.op("Max", scales, one), "floor")
 
 
 def _old_resize(call: Call, scales: Var, nearest: str) -> Call:
@@ -224,10 +228,17 @@ def _old_resize(call: Call, scales: Var, nearest: str) -> Call:
 
 
 def _resize_11(_d: Draft, call: Call) -> Call:
-    if call.attrs.get("coordinate_transformation_mode") == "tf_half_pixel_for_nn":
-        raise _unknown_form(call)
     inputs = [None if x is None or _is_empty(x) else x for x in call.inputs[1:]]
-    return replace(call, inputs=(call.x, *inputs))
+    call = replace(call, inputs=(call.x, *inputs))
+    attrs = dict(call.attrs)
+    if attrs.get("coordinate_transformation_mode") != "tf_half_pixel_for_nn":
+        return call
+    if (attrs.get("mode", "nearest"), attrs.get("nearest_mode")) != ("nearest", "floor"):
+        raise _unknown_form(call)
+    # What stands half an element further on, rounded down, is rounded to the nearest here.
+    attrs["coordinate_transformation_mode"] = "half_pixel"
+    attrs["nearest_mode"] = "round_prefer_ceil"
+    return replace(call, attrs=attrs)
 
 
 def _is_empty(x: Var) -> bool:

@@ -150,7 +150,19 @@ ROWS = [
     Row("Resize", 10, [IMAGE], {}, [np.array([1, 1, 2, 3], FLOAT)]),
     Row("Resize", 10, [IMAGE], {}, [np.array([1, 1, 0.6, 0.5], FLOAT)]),
     Row("Resize", 10, [IMAGE], {"mode": "linear"}, [np.array([1, 1, 0.6, 2], FLOAT)]),
+    Row("Resize", 10, [IMAGE], {}, [np.array([1, 1, 0.5, 1.7], FLOAT)]),
+    Row("Resize", 10, [IMAGE, np.array([1, 1, 1.7, 0.4], FLOAT)]),
     Row("Resize", 11, [IMAGE], {}, [np.zeros(0, FLOAT), np.array([1, 1, 0.6, 2], FLOAT)]),
+    *[
+        Row(
+            "Resize",
+            11,
+            [IMAGE],
+            {"coordinate_transformation_mode": "tf_half_pixel_for_nn", "nearest_mode": "floor"},
+            [np.zeros(0, FLOAT), np.zeros(0, FLOAT), ints(2, 4, *sizes)],
+        )
+        for sizes in ((10, 9), (3, 2), (7, 4))
+    ],
     Row(
         "Resize",
         11,
@@ -304,7 +316,6 @@ def test_batch_normalization_of_every_element(opset):
     ("row", "said"),
     [
         (Row("BatchNormalization", 9, [IMAGE], {}, [channel(4)] * 4, 3), "in training mode"),
-        (Row("Resize", 10, [IMAGE], {}, [np.array([1, 1, 0.5, 2], FLOAT)]), "shrinks along"),
         (Row("Softmax", 11, [X], {"axis": 5}), "has axis 5"),
         (Row("Slice", 7, [X], {"starts": [0], "ends": [1, 2]}), "different lengths"),
         (

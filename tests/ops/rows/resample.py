@@ -2,6 +2,58 @@
 
 from __future__ import annotations
 
-from tests.ops.table import Row
+from typing import Any
 
-ROWS: tuple[Row, ...] = ()
+import numpy as np
+
+from tests.ops.table import Case, Row, normal
+
+COORDINATES = (
+    *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners"),
+    *("asymmetric", "tf_crop_and_resize"),
+)
+NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+
+
+def draw_resize(rng: np.random.Generator) -> Case:
+    """Every mode and coordinate transformation, by scales or sizes, of two axes or of all."""
+    mode = str(rng.choice(["nearest", "linear", "cubic"]))
+    coordinates = str(rng.choice(COORDINATES))
+    attrs: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
+    x = normal(rng, tuple(int(d) for d in rng.integers(1, 4, size=2)) + _sides(rng))
+    if mode == "nearest":
+        attrs["nearest_mode"] = str(rng.choice(NEAREST))
+    elif rng.random() < 0.3 and coordinates != "tf_crop_and_resize":
+        attrs["antialias"] = 1
+    if mode == "cubic":
+        attrs["cubic_coeff_a"] = float(rng.choice([-0.75, -0.5]))
+        attrs["exclude_outside"] = int(rng.integers(0, 2))
+    roi = None
+    if coordinates == "tf_crop_and_resize":
+        attrs["extrapolation_value"] = 0.5
+        roi = np.array([0, 0, -0.2, 0.1, 1, 1, 0.7, 1.3], np.float32)
+    scales = sizes = None
+    if rng.random() < 0.5:
+        factors = rng.choice([0.5, 0.6, 1.0, 1.7, 2.0, 3.0], size=2)
+        if roi is not None:
+            # onnxruntime copies an axis that keeps its size, whatever the region.
+            factors = np.where(factors == 1.0, 2.0, factors)
+        scales = np.array([1, 1, *factors], np.float32)
+        scales[2:] = np.maximum(scales[2:], 1.0 / np.array(x.shape[2:], np.float32))
+    else:
+        sizes = np.array([*x.shape[:2], *rng.integers(1, 9, size=2)], np.int64)
+        sizes[2:] += 9 * (roi is not None)
+    if rng.random() < 0.4:
+        attrs["axes"] = (2, 3) if rng.random() < 0.5 else (3, 2)
+        at = np.array(attrs["axes"])
+        scales = None if scales is None else scales[at]
+        sizes = None if sizes is None else sizes[at]
+        roi = None if roi is None else roi[np.concatenate([at, at + 4])]
+    return Case((x, roi, scales, sizes), attrs)
+
+
+def _sides(rng: np.random.Generator) -> tuple[int, int]:
+    return int(rng.integers(2, 6)), int(rng.integers(2, 6))
+
+
+ROWS: tuple[Row, ...] = (Row("Resize", draw_resize, dynamic="free"),)
