@@ -70,6 +70,17 @@ class Numbers(ABC):
             CannotError: When a number of this system does not decide an integer.
         """
 
+    def to_bits(self, x: Array, source: np.dtype[Any], target: np.dtype[Any]) -> np.ndarray:
+        """The bits of numbers, rounded to a float type, read as a plain tensor of another type.
+
+        Raises:
+            CannotError: When a number of this system does not decide its rounding.
+        """
+        rounded = self.round_to(x, source)
+        bits = np.real(self.lower(rounded)).astype(source).view(target)
+        # An open rounding does not even equal itself, and no integer may hang on it.
+        return np.asarray(self.where(self.equal(rounded, rounded), bits, bits))
+
     # ---- elementwise, each system's own ---------------------------------------------------------
 
     @abstractmethod

@@ -1,16 +1,17 @@
-"""Comparisons, truth values, the choice by them, and steps."""
+"""Comparisons, truth values, the choice by them, steps, and bits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from gradcli.graph import Type, Var, broadcast
+from gradcli.errors import UnsupportedError
+from gradcli.graph import DType, Type, Var, broadcast
 from gradcli.numbers import Array, Mask, Numbers
-from gradcli.ops.card import Card, Site, Vars
-from gradcli.ops.kinds import batch_elementwise, flat, linear, same, truth
+from gradcli.ops.card import REQUIRED, Card, Site, Vars
+from gradcli.ops.kinds import axis_of, batch_elementwise, flat, joint, linear, same, truth
 
 BINARY = ("A", "B")
 
@@ -167,4 +168,94 @@ STEPS = (
     ),
 )
 
-CARDS = (*COMPARISONS, *FINITENESS, *CONNECTIVES, *CHOICE, *STEPS)
+# ---- one hot ------------------------------------------------------------------------------------
+
+
+def _hardmax(n: Numbers, x: Array, axis: int) -> Array:
+    axis = axis_of(axis, x.ndim)
+    top = np.expand_dims(n.argmax(x, axis), axis)
+    places = np.arange(x.shape[axis]).reshape(-1, *(1,) * (x.ndim - 1 - axis))
+    return n.mask_to_number(places == top)
+
+
+def _hardmax_kinks(n: Numbers, x: Array, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """How far the greatest element of a row is ahead of the next."""
+    if x.shape[axis] < 2:
+        return np.full(x.shape, np.inf), np.zeros(x.shape, np.int64)
+    ranked = np.moveaxis(np.sort(x, axis=axis), axis, -1)
+    lead = np.expand_dims(ranked[..., -1] - ranked[..., -2], axis)
+    top = np.argmax(x, axis=axis, keepdims=True)
+    return np.broadcast_to(lead, x.shape), np.broadcast_to(top, x.shape)
+
+
+HARDMAX = flat(
+    "Hardmax",
+    _hardmax,
+    "1 at the greatest element and 0 elsewhere, until another is the greatest",
+    inputs=("input",),
+    infer=same,
+    attrs={"axis": -1},
+    kinks=_hardmax_kinks,
+)
+
+# ---- bits ---------------------------------------------------------------------------------------
+
+
+def _bits(op: str, impl: Callable[..., np.ndarray], *inputs: str, **facets: Any) -> Card:
+    """An operator on integers, which are plain arrays in every number system."""
+    reason = "integers have no derivative"
+    return flat(op, impl, reason, inputs=inputs, infer=joint, **facets)
+
+
+def _shift(n: Numbers, x: np.ndarray, y: np.ndarray, direction: str) -> np.ndarray:
+    if direction not in ("LEFT", "RIGHT"):
+        raise UnsupportedError(f"BitShift with direction {direction!r}: it is LEFT or RIGHT")
+    # NumPy too takes a shift by a negative number, or by the width and more, as one by all bits.
+    return np.asarray(np.left_shift(x, y) if direction == "LEFT" else np.right_shift(x, y))
+
+
+def _bit_cast_infer(s: Site) -> Sequence[Type]:
+    to = DType(s["to"])
+    if DType.STRING in (s.x.dtype, to):
+        raise UnsupportedError("BitCast of strings, which have no bits of one width")
+    if s.x.dtype.is_float and to.is_float:
+        raise UnsupportedError("BitCast from one float type to another")
+    return [(to, s.x.shape)]
+
+
+_FLOATS: Mapping[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
+"""By bytes. Numbers do not remember how wide the file had them, so that two types of the same width
+could not be told apart."""
+
+
+def _bit_cast(n: Numbers, x: Array, to: str) -> Array:
+    target = DType(to)
+    if n.is_number(x):
+        source = _FLOATS.get(target.np.itemsize)
+        if source is None:
+            raise UnsupportedError(f"BitCast of floats to {to}: only 32 and 64 bits wide")
+        return n.to_bits(x, source, target.np)
+    if x.dtype.itemsize != target.np.itemsize or x.dtype.kind == "V" or target.np.kind == "V":
+        raise UnsupportedError(f"BitCast from {x.dtype} to {to}")
+    return n.lift(x.view(target.np))
+
+
+BITS = (
+    _bits("BitwiseAnd", lambda n, a, b: np.bitwise_and(a, b), "A", "B", outputs=("C",)),
+    _bits("BitwiseOr", lambda n, a, b: np.bitwise_or(a, b), "A", "B", outputs=("C",)),
+    _bits("BitwiseXor", lambda n, a, b: np.bitwise_xor(a, b), "A", "B", outputs=("C",)),
+    _bits("BitwiseNot", lambda n, x: np.invert(x), "X"),
+    _bits("BitShift", _shift, "X", "Y", outputs=("Z",), attrs={"direction": REQUIRED}),
+    flat(
+        "BitCast",
+        _bit_cast,
+        "the bits of a number, read as another type, are a staircase",
+        inputs=("input",),
+        outputs=("output",),
+        infer=_bit_cast_infer,
+        attrs={"to": REQUIRED},
+        since=26,
+    ),
+)
+
+CARDS = (HARDMAX, *BITS, *COMPARISONS, *FINITENESS, *CONNECTIVES, *CHOICE, *STEPS)

@@ -270,6 +270,7 @@ def test_structure_does_not_hang_on_open_choices():
         lambda: bool(open_),
         lambda: n.where(open_, np.array([1]), np.array([2])),
         lambda: n.to_integer(row, np.dtype(np.int64)),
+        lambda: n.to_bits(row, np.dtype(np.float32), np.dtype(np.int32)),
     ):
         with pytest.raises(CannotError):
             structural()

@@ -31,6 +31,7 @@ OPERATIONS = {
     ],
     "is_mask": lambda n: [n.is_mask(x) for x in (n.less(n.lift(X), n.zero), TRUE, n.zero, WHOLE)],
     "to_integer": lambda n: n.to_integer(n.lift(X * 10), np.dtype(np.int32)),
+    "to_bits": lambda n: n.to_bits(n.lift(X), np.dtype(np.float32), np.dtype(np.uint32)),
     "exp": lambda n: n.exp(n.lift(X)),
     "log": lambda n: n.log(n.lift(P)),
     "log1p": lambda n: n.log1p(n.lift(P)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gradcli.errors import UnsupportedError
 from gradcli.graph import Builder, DType
 from gradcli.interpret import interpret
 from gradcli.numbers import Numbers, complex_, real
@@ -68,3 +69,25 @@ def test_round_takes_halves_to_even_and_misses_nothing_near_them(n: Numbers):
     x = b.input("x", DType.FLOAT64, points.shape)
     out = opened(interpret(b.graph([b.op("Round", x, name="y")]), {"x": points}, n)["y"])
     np.testing.assert_array_equal(np.real(out), np.round(points))
+
+
+@pytest.mark.parametrize(
+    ("direction", "wanted"), [("LEFT", [-2, -10, 0, 0]), ("RIGHT", [63, -3, -1, 0])]
+)
+def test_a_shift_keeps_the_sign_and_may_be_by_too_much_or_negative(direction, wanted):
+    b = Builder(OPS)
+    x = b.constant(np.array([127, -5, -5, 5], np.int8))
+    y = b.constant(np.array([1, 1, 8, -1], np.int8))
+    out = interpret(b.graph([b.op("BitShift", x, y, direction=direction, name="z")]), {})["z"]
+    assert out.dtype == np.int8
+    assert out.tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("source", "to"), [(DType.FLOAT16, "bfloat16"), (DType.INT32, "str"), (DType.FLOAT16, "int16")]
+)
+def test_a_bit_cast_that_numbers_cannot_follow_is_refused(source, to):
+    b = Builder(OPS)
+    x = b.constant(np.ones(2, source.np))
+    with pytest.raises(UnsupportedError, match="BitCast"):
+        interpret(b.graph([b.op("BitCast", x, to=to, name="z")]), {})

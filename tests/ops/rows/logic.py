@@ -68,10 +68,66 @@ def steps(shift: float) -> Draw:
     return draw
 
 
+def hardmax(rng: np.random.Generator) -> Case:
+    """Along any axis: no two elements near each other, or, not differentiated, ties."""
+    dims = shape(rng, int(rng.integers(1, 4)))
+    axis = int(rng.integers(-len(dims), len(dims)))
+    if rng.random() < 0.3:
+        return Case((rng.integers(0, 2, dims).astype(np.float64),), {"axis": axis}, fixed=(0,))
+    x = rng.permutation(int(np.prod(dims))) * (2 * AWAY)
+    return Case((x.reshape(dims),), {"axis": axis})
+
+
+def bits(operands: int, *dtypes: type, **attrs: object) -> Draw:
+    """Unsigned integers that broadcast."""
+
+    def draw(rng: np.random.Generator) -> Case:
+        dtype = dtypes[int(rng.integers(0, len(dtypes)))]
+        most = 9 if attrs else 255
+        return Case(
+            tuple(rng.integers(0, most, dims).astype(dtype) for dims in pair(rng)[:operands]), attrs
+        )
+
+    return draw
+
+
+def shifts(rng: np.random.Generator) -> Case:
+    """To the left and to the right, by less than all bits."""
+    direction = str(rng.choice(["LEFT", "RIGHT"]))
+    return bits(2, np.uint32, np.uint64, direction=direction)(rng)
+
+
+def bit_cast(rng: np.random.Generator) -> Case:
+    """Numbers as integers, integers as numbers and as each other."""
+    x = normal(rng, shape(rng))
+    narrow = np.asarray(x).astype(np.float32)
+    cases = (
+        Case((x,), {"to": "int64"}, fixed=(0,)),
+        Case((narrow.astype(np.float64),), {"to": "uint32"}, fixed=(0,)),
+        Case((np.asarray(x).view(np.int64),), {"to": "float64"}),
+        Case((narrow.view(np.int32),), {"to": "float32"}),
+        Case((narrow.view(np.int32),), {"to": "uint32"}),
+        Case((x > 0.0,), {"to": "uint8"}),
+    )
+    return cases[int(rng.integers(0, len(cases)))]
+
+
 EQUAL = [1.0, 2.0], [1.0, 3.0]
 FLAT = [0.0, 0.0]
 
 ROWS = (
+    Row(
+        "Hardmax",
+        hardmax,
+        (of(0, [[0.0, 0.0, 0.0]], [[1.0, 2.0, 2.0]]),),
+        dynamic="free",
+    ),
+    Row("BitwiseAnd", bits(2, np.uint8, np.int32, np.uint64), dynamic="free"),
+    Row("BitwiseOr", bits(2, np.uint8, np.int32, np.uint64), dynamic="free"),
+    Row("BitwiseXor", bits(2, np.uint8, np.int32, np.uint64), dynamic="free"),
+    Row("BitwiseNot", bits(1, np.uint8, np.int32, np.uint64), dynamic="free"),
+    Row("BitShift", shifts, dynamic="free"),
+    Row("BitCast", bit_cast, dynamic="free"),
     *(
         Row(op, comparison, (of(0, FLAT, *EQUAL),), dynamic="free")
         for op in ("Greater", "Less", "GreaterOrEqual", "LessOrEqual")
