@@ -166,6 +166,7 @@ def canonical(op: str, domain: str, opset: int) -> Form | None:
     return None
 
 
+@lru_cache(maxsize=1024)
 def later_defaults(op: str, opset: int) -> Mapping[str, Any]:
     """Attributes that the operator gained after its canonical form, with their defaults."""
     return _later(form(op, "", opset), canonical(op, "", opset))

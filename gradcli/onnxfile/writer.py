@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradcli.errors import ModelError, OutputError
 from gradcli.graph import CANONICAL_OPSET, Graph, Node, Value
@@ -131,7 +131,7 @@ def _versions(graph: Graph, opset: int) -> dict[str, int]:
     """For each domain in use, the version to declare."""
     versions = {"": opset}
     for node in graph.nodes:
-        given = frozenset(k for k, v in node.attrs.items() if v is not None)
+        given = frozenset(_given(node))
         if node.domain == "":
             operands = tuple([None if v is None else v.dtype for v in node.inputs])
             results = tuple([None if v is None else v.dtype for v in node.outputs])
@@ -147,6 +147,19 @@ def _versions(graph: Graph, opset: int) -> dict[str, int]:
             for domain, version in _versions(body, versions[""]).items():
                 versions[domain] = max(version, versions.get(domain, 1))
     return versions
+
+
+def _given(node: Node) -> dict[str, Any]:
+    """The attributes to be written: those that say something, and not what goes without saying.
+
+    An attribute that the operator gained after its canonical form would, written at its default,
+    demand an opset for nothing.
+    """
+    given = {name: value for name, value in node.attrs.items() if value is not None}
+    if node.domain or not given:
+        return given
+    later = schemas.later_defaults(node.op, MAX_OPSET)
+    return {k: v for k, v in given.items() if k not in later or v != later[k]} if later else given
 
 
 def _is_floor_mod(node: Node) -> bool:
@@ -208,8 +221,6 @@ class _Writer:
                 return made
 
             proto.attribute.extend(
-                encode(name, value, node.op, form, body)
-                for name, value in node.attrs.items()
-                if value is not None
+                encode(name, value, node.op, form, body) for name, value in _given(node).items()
             )
         return proto

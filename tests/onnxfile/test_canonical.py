@@ -15,6 +15,7 @@ from gradcli import onnxfile, runtime
 from gradcli.errors import ModelError
 from gradcli.onnxfile import canonical, schemas
 from gradcli.ops import OPS
+from gradcli.transform import expand
 from tests.onnxfile.models import NoCards, code, info, model
 
 FLOAT = np.float32
@@ -232,6 +233,27 @@ ROWS = [
     Row("Range", 11, [np.array(1, FLOAT), np.array(9, FLOAT), np.array(2, FLOAT)]),
     Row("OneHot", 9, [ints(1, 0)], {}, [ints(3), np.array([0, 1], FLOAT)]),
 ]
+
+
+QUERIES, KEYS = normal(2, 4, 3, 8), normal(2, 2, 5, 8)
+
+LATER = [
+    Row("Attention", 23, [QUERIES, KEYS, KEYS], {"is_causal": 1, "softcap": 2.0}),
+    Row("Attention", 24, [QUERIES, KEYS, KEYS], {}, [None, None, None, ints(4, 3)]),
+    Row("Attention", 25, [QUERIES, KEYS, KEYS], {"left_window_size": 1, "right_window_size": 0}),
+]
+"""Operators born after the canonical opset, in forms that differ."""
+
+
+@pytest.mark.parametrize("row", LATER, ids=str)
+def test_an_operator_born_later_keeps_its_form_and_has_an_expansion(row):
+    graph = onnxfile.read(row.proto().SerializeToString(), OPS).graph
+    older = expand(graph)
+    assert [o.version for o in onnx.load_from_string(onnxfile.write(older)).opset_import] == [21]
+    given = {f"x{k}": a for k, a in enumerate(row.feeds)}
+    for g in (graph, older):
+        (found,) = runtime.prepare(g, optimisation="off").run(given).values()
+        np.testing.assert_allclose(found, row.expected()[0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("table", [OPS, NoCards()], ids=["cards", "no cards"])

@@ -113,6 +113,14 @@ def test_a_later_opset_is_declared_only_where_it_is_needed():
         version(Node("Relu", (x,), (y,)), opset=20)
 
 
+@pytest.mark.parametrize(("attrs", "opset"), [({}, 23), ({"left_window_size": 1}, 25)])
+def test_an_attribute_born_later_demands_no_opset_at_its_default(attrs, opset):
+    b = Builder(OPS)
+    q, k, v = (b.input(name, DType.FLOAT32, (1, 2, 3, 4)) for name in "qkv")
+    y = b.op("Attention", q, k, v, **attrs)
+    assert parsed(b.graph([y])).opset_import[0].version == opset
+
+
 def test_other_domains_are_imported():
     proto = model(
         [
