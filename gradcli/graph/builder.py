@@ -271,7 +271,8 @@ class Builder:
         """
         made = Value(self.name(op.lower()), *like)
         given = tuple(None if x is None else x.value for x in inputs)
-        self.nodes.append(Node(op, given, (made,), attrs, "", made.name, self._origin))
+        full = self.table.attributes(op, attrs) if op in self.table else attrs
+        self.nodes.append(Node(op, given, (made,), full, "", made.name, self._origin))
         return Var(self, made)
 
     def reserve(self, graph: Graph) -> None:

@@ -1,4 +1,4 @@
-"""Pools: the greatest or the mean of every window, or of a whole plane."""
+"""Pools: the greatest, the mean or the norm of every window, or of a whole plane."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from gradcli.errors import UnsupportedError
-from gradcli.graph import Dim, DType, Type, Var, size
+from gradcli.graph import Builder, Dim, DType, Type, Var, size
 from gradcli.numbers import Array, Numbers
 from gradcli.ops import spatial
+from gradcli.ops.axes import INDEX, SHAPE, product, shape_part
+from gradcli.ops.axes import dims as shape_tensor
 from gradcli.ops.card import REQUIRED, Site, Vars
 from gradcli.ops.kinds import batch_fold, composite, custom, linear
+from gradcli.ops.reduce import fold_signs, graph_powers, graph_root, powers, root
 from gradcli.ops.spatial import Axes
 
 POOL_ATTRS: dict[str, Any] = {
@@ -187,6 +190,158 @@ def _per_element(s: Site, y_bar: Var, axes: Axes) -> Var:
     return y_bar / (inside * whole)
 
 
+# ---- LpPool --------------------------------------------------------------------------------------
+
+
+def _check_order(s: Site) -> None:
+    if s["p"] < 1:
+        raise ValueError(f"{s.key} of order {s['p']}: at least 1 is wanted")
+
+
+def _lp_pool_types(s: Site) -> Sequence[Type]:
+    _check_order(s)
+    return _pool_types(s)[:1]
+
+
+def _lp_pool(n: Numbers, x: Array, *, p: int, **how: Any) -> Array:
+    axes = _axes(x.shape[2:], **how)
+    view = spatial.cut(n, powers(n, x, p), axes, 0.0)
+    return root(n, reduce(add, spatial.taps(n, view, len(axes))), p)
+
+
+def _lp_pool_expansion(s: Site) -> Sequence[Var]:
+    b, p, axes = s.b, s["p"], _site_axes(s)
+    k = len(axes)
+    ends = spatial.pads(axes)
+    # What no window reaches would make one more of them where ceil_mode left one out.
+    behind = [
+        end - min(end, a.slack or 0) if end > 0 else end
+        for end, a in zip(ends[k:], axes, strict=True)
+    ]
+    x = graph_powers(b, s.x, p)
+    if any(ends[:k]) or any(behind):
+        x = b.op("Pad", x, b.ints([0, 0, *ends[:k], 0, 0, *behind]))
+    mean = b.op(
+        "AveragePool",
+        x,
+        kernel_shape=spatial.kernel(axes),
+        strides=spatial.strides(axes),
+        dilations=spatial.dilations(axes),
+    )
+    return [graph_root(b, mean * float(size(spatial.kernel(axes))), p)]
+
+
+def _lp_pool_kinks(
+    n: Numbers, x: np.ndarray, *, p: int, **how: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Order 1 has a kink wherever an element is 0; padding does not move."""
+    if p > 1:
+        return _smooth(x)
+    axes = _axes(x.shape[2:], **how)
+    view = spatial.cut(n, np.real(x), axes, np.inf)
+    return fold_signs(n, view, tuple(range(x.ndim, view.ndim)), keepdims=False)
+
+
+def _smooth(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    nowhere = np.full((1,) * x.ndim, np.inf)
+    return nowhere, np.zeros(nowhere.shape, np.int64)
+
+
+def _lp_pool_edges(n: Numbers, x: np.ndarray, *, p: int, **how: Any) -> np.ndarray:
+    axes = _axes(x.shape[2:], **how)
+    # A window of padding alone stays at 0.
+    moves = spatial.counts(axes, tuple((0, 0) for _ in axes)) > 0
+    return np.where(moves, _lp_pool(n, x, p=p, **how), np.inf)
+
+
+# ---- MaxUnpool -----------------------------------------------------------------------------------
+#
+# An index counts places of the result, as MaxPool's own Indices do and onnxruntime reads them; the
+# reference evaluator counts those of the result that the windows alone would make.
+
+
+def _unpooled(s: Site) -> list[tuple[int, int]]:
+    """For each spatial axis: stride, and what is added to (size - 1) * stride."""
+    k = len(s["kernel_shape"])
+    if s.x.shape is not None and s.x.rank != k + 2:
+        raise ValueError(f"a kernel of {k} axes for {s.x.rank} dimensions")
+    strides, pads = s["strides"] or (1,) * k, s["pads"] or (0,) * 2 * k
+    return [
+        (stride, width - before - after)
+        for stride, width, before, after in zip(
+            strides, s["kernel_shape"], pads[:k], pads[k:], strict=True
+        )
+    ]
+
+
+def _unpool_types(s: Site) -> Sequence[Type]:
+    steps = _unpooled(s)
+    if s.has(2):
+        asked = s.ints(2)
+        return [(s.x.dtype, s.b.fresh(len(steps) + 2) if asked is None else asked)]
+    if s.x.shape is None:
+        return [(s.x.dtype, None)]
+    known = [
+        (d - 1) * stride + rest if isinstance(d, int) else None
+        for d, (stride, rest) in zip(s.x.shape[2:], steps, strict=True)
+    ]
+    return [(s.x.dtype, spatial.dims(s.b, (*s.x.shape[:2], *known)))]
+
+
+def _max_unpool(
+    n: Numbers,
+    x: Array,
+    indices: np.ndarray,
+    output_shape: np.ndarray | None = None,
+    *,
+    kernel_shape: Sequence[int],
+    pads: Sequence[int] | None,
+    strides: Sequence[int] | None,
+) -> Array:
+    k = len(kernel_shape)
+    if output_shape is None:
+        strides, pads = strides or (1,) * k, pads or (0,) * 2 * k
+        given = zip(x.shape[2:], strides, kernel_shape, pads[:k], pads[k:], strict=True)
+        shape = (*x.shape[:2], *((d - 1) * s + w - p - q for d, s, w, p, q in given))
+    else:
+        shape = tuple(output_shape.tolist())
+    zeros = n.full((size(shape),), 0.0)
+    places = (indices.reshape(-1),)
+    return n.reshape(n.scatter(zeros, places, n.reshape(x, (-1,)), "none"), shape)
+
+
+def _max_unpool_expansion(s: Site) -> Sequence[Var]:
+    b = s.b
+    if s.has(2):
+        shape = s.input(2)
+    else:
+        steps = _unpooled(s)
+        inner = shape_part(b, s.x, 2, s.x.rank) - b.ints([1] * len(steps))
+        grown = inner * b.ints([stride for stride, _ in steps]) + b.ints([r for _, r in steps])
+        shape = shape_tensor(b, shape_part(b, s.x, 0, 2), grown)
+    places, x = b.reshape(s.x1, [-1]), b.reshape(s.x, [-1])
+    count = product(b, shape)
+    if not _distinct(places):
+        x = b.where(_last(b, places, count), x, 0.0)
+    zeros = b.op("ConstantOfShape", count, value=np.zeros(1, s.x.dtype.np))
+    y = b.op("ScatterElements", zeros, places, x, axis=0, reduction="add")
+    return [b.op("Reshape", y, shape, allowzero=1)]
+
+
+def _distinct(places: Var) -> bool:
+    known = places.const
+    return known is not None and len(np.unique(known)) == known.size
+
+
+def _last(b: Builder, places: Var, count: Var) -> Var:
+    """Which places no later one repeats: those that are not written over."""
+    total = b.op("Squeeze", b.op("Shape", places), b.ints([0]))
+    own = b.op("Range", b.constant(np.int64(0)), total, b.constant(np.int64(1)))
+    nobody = b.op("ConstantOfShape", count, value=np.zeros(1, np.int64))
+    writer = b.op("ScatterElements", nobody, places, own, axis=0)
+    return b.op("Equal", b.op("GatherElements", writer, places, axis=0), own)
+
+
 # ---- over a whole plane --------------------------------------------------------------------------
 
 
@@ -209,6 +364,28 @@ def _global_kinks(n: Numbers, x: Array) -> tuple[np.ndarray, np.ndarray]:
     shape = (*x.shape[:2], *(1,) * (x.ndim - 2))
     return _gap(flat).reshape(shape), np.argmax(flat, axis=-1).reshape(shape)
 
+
+def _global_norm(n: Numbers, x: Array, *, p: int) -> Array:
+    return root(n, n.sum(powers(n, x, p), _plane(x.ndim), keepdims=True), p)
+
+
+def _global_norm_types(s: Site) -> Sequence[Type]:
+    _check_order(s)
+    return _plane_types(s)
+
+
+def _global_norm_expansion(s: Site) -> Sequence[Var]:
+    total = s.b.sum(graph_powers(s.b, s.x, s["p"]), axes=_plane(s.x.rank), keepdims=True)
+    return [graph_root(s.b, total, s["p"])]
+
+
+def _global_norm_kinks(n: Numbers, x: np.ndarray, *, p: int) -> tuple[np.ndarray, np.ndarray]:
+    if p > 1:
+        return _smooth(x)
+    return fold_signs(n, np.real(x), tuple(_plane(x.ndim)), keepdims=True)
+
+
+NORM = "0 for a window of zeros, and the slope of |x| at 0 is 0"
 
 CARDS = (
     custom(
@@ -248,6 +425,40 @@ CARDS = (
         infer=_plane_types,
         kinks=_global_kinks,
         convention="elements that tie share evenly, as in ReduceMax",
+        rounds=False,
+    ),
+    composite(
+        "LpPool",
+        _lp_pool,
+        _lp_pool_expansion,
+        inputs=("X",),
+        infer=_lp_pool_types,
+        attrs={**POOL_ATTRS, "p": 2},
+        kinks=_lp_pool_kinks,
+        convention=NORM,
+        edges=_lp_pool_edges,
+        edge="the norm of a window of zeros",
+    ),
+    composite(
+        "GlobalLpPool",
+        _global_norm,
+        _global_norm_expansion,
+        inputs=("X",),
+        infer=_global_norm_types,
+        attrs={"p": 2},
+        kinks=_global_norm_kinks,
+        convention=NORM,
+        edges=_global_norm,
+        edge="the norm of a plane of zeros",
+    ),
+    composite(
+        "MaxUnpool",
+        _max_unpool,
+        _max_unpool_expansion,
+        inputs=("X", "I", "output_shape?"),
+        infer=_unpool_types,
+        attrs={"kernel_shape": REQUIRED, "pads": None, "strides": None},
+        flat={"I": INDEX, "output_shape": SHAPE},
         rounds=False,
     ),
 )

@@ -28,6 +28,14 @@ def result(b: Builder, y: Var, **feeds: Any) -> np.ndarray:
     return np.asarray(out)
 
 
+def test_a_node_for_writing_out_has_every_attribute_of_its_card():
+    b = Builder(OPS)
+    x = b.input("x", F32, (1, 1, 2))
+    places = b.input("places", INT64, (1, 1, 2))
+    b.foreign("MaxUnpool", x, places, like=(F32, (1, 1, 4)), kernel_shape=(2,), strides=(2,))
+    assert b.nodes[-1].attrs == {"kernel_shape": (2,), "strides": (2,), "pads": None}
+
+
 # ---- names and constants ------------------------------------------------------------------------
 
 

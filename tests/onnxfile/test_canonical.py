@@ -210,6 +210,16 @@ ROWS = [
     Row("AveragePool", 7, [IMAGE], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
     Row("AveragePool", 10, [IMAGE], {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
     Row("Conv", 7, [IMAGE, normal(3, 4, 2, 2)], {"auto_pad": "SAME_UPPER"}),
+    *[
+        Row("LpPool", opset, [IMAGE], {"kernel_shape": [2, 3], "p": 3, "strides": [1, 2]})
+        for opset in (7, 11, 18)
+    ],
+    Row("GlobalLpPool", 7, [IMAGE], {"p": 3}),
+    Row("LpNormalization", 7, [X], {"p": 1, "axis": 1}),
+    Row("MeanVarianceNormalization", 9, [IMAGE], {"axes": [0, 2]}),
+    Row("MeanVarianceNormalization", 9, [IMAGE]),
+    Row("LRN", 7, [IMAGE], {"size": 3, "alpha": 0.5}),
+    Row("InstanceNormalization", 7, [IMAGE], {}, [channel(4), channel(4)]),
     Row("ConvTranspose", 7, [IMAGE, normal(4, 3, 2, 2)], {"strides": [2, 2]}),
     Row("Cast", 7, [X], {"to": TensorProto.INT32}),
     Row("ArgMax", 7, [X], {"axis": 1, "keepdims": 0}),

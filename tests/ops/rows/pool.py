@@ -51,6 +51,41 @@ def draw_average_pool(rng: np.random.Generator) -> Case:
     return Case((normal(rng, dims),), attrs)
 
 
+def draw_lp_pool(rng: np.random.Generator) -> Case:
+    """Orders from 1 to 4."""
+    kernel, attrs = pool_attrs(rng)
+    if rng.random() < 0.7:
+        attrs["p"] = int(rng.integers(1, 5))
+    dims = (*(int(d) for d in rng.integers(1, 4, size=2)), *long_side(rng, kernel, attrs))
+    return Case((normal(rng, dims, 0.2),), attrs)
+
+
+def draw_global_norm(rng: np.random.Generator) -> Case:
+    """Orders from 1 to 4, up to three spatial axes."""
+    dims = tuple(int(d) for d in rng.integers(1, 4, size=int(rng.integers(3, 6))))
+    return Case((normal(rng, dims, 0.2),), {"p": int(rng.integers(1, 5))})
+
+
+def draw_max_unpool(rng: np.random.Generator) -> Case:
+    """To the size of the windows or one that is asked for; a place may be written twice."""
+    rank = int(rng.integers(1, 4))
+    kernel, strides = (rng.integers(1, 4, size=rank) for _ in range(2))
+    dims = rng.integers(1, 4, size=rank + 2)
+    attrs: dict[str, Any] = {
+        "kernel_shape": tuple(kernel.tolist()),
+        "strides": tuple(strides.tolist()),
+    }
+    wide = (*dims[:2], *((dims[2:] - 1) * strides + kernel))
+    asked = np.array([*wide[:2], *(d + rng.integers(0, 3) for d in wide[2:])], np.int64)
+    larger = bool(rng.integers(0, 2))
+    count = int(np.prod(asked if larger else wide))
+    indices = rng.choice(
+        count, size=dims, replace=bool(np.prod(dims) > count or rng.random() < 0.5)
+    )
+    x = normal(rng, tuple(int(d) for d in dims))
+    return Case((x, indices.astype(np.int64), *((asked,) if larger else ())), attrs)
+
+
 def draw_plane(rng: np.random.Generator) -> Case:
     """[N, C] and one to three spatial axes, all elements apart."""
     dims = tuple(int(d) for d in rng.integers(1, 5, size=int(rng.integers(3, 6))))
@@ -84,4 +119,31 @@ ROWS = (
         kinks=(Kink(Case((FLAT,)), 0, np.array([[[0.0, 0.5, 0.5, 0.0]]])),),
         dynamic="all",
     ),
+    Row(
+        "LpPool",
+        draw_lp_pool,
+        kinks=(
+            Kink(
+                Case((np.array([[[0.0, -2.0, 3.0]]]),), {"kernel_shape": (2,), "p": 1}),
+                0,
+                np.array([[[0.0, -2.0, 1.0]]]),
+            ),
+            Kink(
+                Case((np.zeros((1, 1, 3)),), {"kernel_shape": (2,), "p": 1}),
+                0,
+                np.zeros((1, 1, 3)),
+            ),
+        ),
+        edges=tuple(
+            Case((np.zeros((1, 1, 3)),), {"kernel_shape": (2,), "p": p}) for p in range(1, 5)
+        ),
+    ),
+    Row(
+        "GlobalLpPool",
+        draw_global_norm,
+        kinks=(Kink(Case((np.array([[[0.0, -2.0]]]),), {"p": 1}), 0, np.array([[[0.0, -1.0]]])),),
+        edges=(Case((np.zeros((1, 1, 3)),)),),
+        dynamic="all",
+    ),
+    Row("MaxUnpool", draw_max_unpool),
 )
