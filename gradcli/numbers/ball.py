@@ -68,6 +68,11 @@ class Ball(Boxed):
         radii = (np.nextafter(float(v.rad()), np.inf) for v in plain(x).flat)
         return np.fromiter(radii, np.float64, x.size).reshape(x.shape)
 
+    @property
+    def pi(self) -> Array:
+        with self.working():
+            return self.box(self._arb.pi())
+
     # ---- elementwise ----------------------------------------------------------------------------
 
     def exp(self, x: Array) -> Array:

@@ -9,6 +9,7 @@ rigorous balls and in symbols.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -251,6 +252,11 @@ class Numbers(ABC):
     def zero(self) -> Array:
         """The number 0, as an array of no dimensions."""
         return self.full((), 0.0)
+
+    @property
+    def pi(self) -> Array:
+        """Half the circumference of the unit circle, as an array of no dimensions."""
+        return self.full((), math.pi)
 
     # ---- reductions and products ----------------------------------------------------------------
 

@@ -188,6 +188,13 @@ def test_precision_is_each_systems_own():
     assert flint.ctx.prec == before
 
 
+def test_pi_is_enclosed():
+    n = Ball()
+    with mp.workprec(TRUE_BITS):
+        assert contains(element(n.pi), +mp.pi)
+    assert n.radius(n.pi) < 1e-30
+
+
 def test_radius_is_an_upper_bound():
     n = Ball()
     assert n.radius(balls(n, arb(1.0, 0.1))) > 0.1

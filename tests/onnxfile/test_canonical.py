@@ -238,6 +238,7 @@ ROWS = [
     Row("DepthToSpace", 11, [IMAGE], {"blocksize": 2, "mode": "CRD"}),
     Row("DepthToSpace", 28, [IMAGE], {"blocksize": 2, "mode": "CRD"}),
     Row("SpaceToDepth", 7, [normal(2, 3, 4, 6)], {"blocksize": 2}),
+    Row("CumSum", 11, [X], {"exclusive": 1}, [np.array(1, np.int64)]),
     Row("ReverseSequence", 28, [X, ints(2, 1, 2)]),
     Row("InstanceNormalization", 7, [IMAGE], {}, [channel(4), channel(4)]),
     Row("Range", 11, [np.array(1, FLOAT), np.array(9, FLOAT), np.array(2, FLOAT)]),
