@@ -86,8 +86,8 @@ def test_a_card_has_the_form_that_the_standard_gives_the_operator(op):
             wanted = onnx.helper.get_attribute_value(given) if given.name else None
             wanted = wanted.decode() if isinstance(wanted, bytes) else wanted
             wanted = tuple(wanted) if isinstance(wanted, list) else wanted
-            if wanted is not None and (op, name) in schemas.DTYPE_ATTRIBUTES:
-                wanted = schemas.dtype_name(int(wanted))
+            if isinstance(wanted, int) and (op, name) in schemas.DTYPE_ATTRIBUTES:
+                wanted = schemas.dtype_name(wanted)
             assert defaults[name] == wanted, name
 
 
