@@ -24,7 +24,8 @@ def _softmax(n: Numbers, x: Array, *, axis: int) -> Array:
     return e / n.sum(e, [axis], keepdims=True)
 
 
-def _log_softmax(n: Numbers, x: Array, *, axis: int) -> Array:
+def log_softmax(n: Numbers, x: Array, *, axis: int) -> Array:
+    """The logarithm of a softmax along an axis, without underflow."""
     z = x - n.anchor(x, axis)
     return z - n.log(n.sum(n.exp(z), [axis], keepdims=True))
 
@@ -457,7 +458,7 @@ CARDS = (
     ),
     custom(
         "LogSoftmax",
-        _log_softmax,
+        log_softmax,
         _log_softmax_jvp,
         _log_softmax_vjp,
         inputs=("input",),

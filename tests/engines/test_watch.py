@@ -56,6 +56,14 @@ def test_an_edge_belongs_to_the_operand_that_can_reach_it():
     assert (edge.op, edge.index, edge.margin, edge.what) == ("Div", (0,), 0.5, "division by 0")
 
 
+def test_an_edge_of_an_operand_that_is_left_out_is_none():
+    def loss(b, scores):
+        labels = b.constant(np.array([1, 0]))
+        return b.op("SoftmaxCrossEntropyLoss", scores, labels)
+
+    assert survey(problem(loss, [[1.0, 2.0], [0.0, -1.0]])).nearest == ()
+
+
 def test_from_a_kink_every_crossing_is_at_once():
     asked = problem(lambda b, v: b.op("Relu", v), [0.0, 1.0])
     here = watched(asked, [0.0, 1.0])

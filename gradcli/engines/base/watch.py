@@ -163,7 +163,9 @@ def _reached(node: Node, moving: set[Value]) -> bool:
 
 def _approaches(node: Node, card: Card, moving: set[Value]) -> bool:
     """Whether the node has a domain edge that it may come nearer to."""
-    return card.edges is not None and node.inputs[card.edge_of] in moving
+    if card.edges is None or card.edge_of >= len(node.inputs):  # an optional operand left out
+        return False
+    return node.inputs[card.edge_of] in moving
 
 
 def _widest(margin: np.ndarray) -> float:
