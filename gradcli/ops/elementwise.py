@@ -328,21 +328,21 @@ def _clip(n: Numbers, x: Array, low: Array = None, high: Array = None) -> Array:
 def _clip_inside(s: Site) -> Var | float:
     masks = []
     if s.has(1):
-        masks.append(s.b.op("GreaterOrEqual", s.x, s.x1))
+        masks.append(s.x > s.x1)
     if s.has(2):
-        masks.append(s.b.op("LessOrEqual", s.x, s.input(2)))
+        masks.append(s.x < s.input(2))
     return functools.reduce(lambda a, b: s.b.op("And", a, b), masks) if masks else 1.0
 
 
 def _clip_below(s: Site) -> Var:
-    below = s.x < s.x1
-    return s.b.op("And", below, s.b.op("LessOrEqual", s.x1, s.input(2))) if s.has(2) else below
+    below = s.b.op("LessOrEqual", s.x, s.x1)
+    return s.b.op("And", below, s.x1 < s.input(2)) if s.has(2) else below
 
 
 def _clip_above(s: Site) -> Var:
     high = s.input(2)
-    above = s.x > high
-    return s.b.op("Or", above, s.x1 > high) if s.has(1) else above
+    above = s.b.op("GreaterOrEqual", s.x, high)
+    return s.b.op("Or", above, s.b.op("GreaterOrEqual", s.x1, high)) if s.has(1) else above
 
 
 def _clip_kink(
@@ -384,7 +384,7 @@ EXTREMA = (
         inputs=("input", "min?", "max?"),
         infer=same,
         kinks=_clip_kink,
-        convention="1 on the closed interval; min and max have their part strictly outside",
+        convention="0 at the bounds, as Relu has at 0; there min and max take all",
         rounds=False,
     ),
 )

@@ -94,13 +94,26 @@ def clip(b: Builder, x: Var) -> Var:
     return b.op("Clip", x, b.constant(-0.5, F32), b.constant(0.5, F32))
 
 
+def shrink(b: Builder, x: Var) -> Var:
+    return b.op("Shrink", x, lambd=0.5)
+
+
+def clipped(low: float | None, high: float | None) -> Make:
+    def body(b: Builder, x: Var) -> Var:
+        bounds = [None if bound is None else b.constant(bound, F32) for bound in (low, high)]
+        return b.op("Clip", x, *bounds)
+
+    return body
+
+
 IMAGE = (2, 8, 6, 6)
 
 FIRES: Mapping[str, tuple[Graph, float]] = {
     # The graph, and how much summing in another order may move a result.
     "ReLU mask before a MaxPool": (derivative(relu_then_pool, IMAGE), 1e-6),
     "ReLU mask as a step": (derivative(lambda b, x: b.op("Relu", x)), 0.0),
-    "mask as a product": (derivative(clip), 0.0),
+    "Clip's mask as steps": (derivative(clip), 0.0),
+    "mask as a product": (derivative(shrink), 0.0),
     "Gelu's slope without its left tail apart": (derivative(lambda b, x: b.op("Gelu", x)), 1e-6),
     "Tanh's slope from its result": (derivative(lambda b, x: b.op("Tanh", x)), 1e-6),
     "what a MaxPool sends back, where windows do not overlap": (
@@ -143,7 +156,8 @@ def test_in_float64_nothing_is_tuned(name: str):
     makes: Mapping[str, tuple[Make, Shape]] = {
         "ReLU mask before a MaxPool": (relu_then_pool, IMAGE),
         "ReLU mask as a step": (lambda b, x: b.op("Relu", x), (2, 3)),
-        "mask as a product": (lambda b, x: b.op("Clip", x, b.constant(0.0), None), (2, 3)),
+        "Clip's mask as steps": (lambda b, x: b.op("Clip", x, b.constant(0.0), None), (2, 3)),
+        "mask as a product": (shrink, (2, 3)),
         "Gelu's slope without its left tail apart": (lambda b, x: b.op("Gelu", x), (2, 3)),
         "Tanh's slope from its result": (lambda b, x: b.op("Tanh", x), (2, 3)),
         "what a MaxPool sends back, where windows do not overlap": (pool("MaxPool"), IMAGE),
@@ -174,22 +188,37 @@ def same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))
 
 
-@pytest.mark.parametrize("op", ["Relu", "Clip"])
+MASKS: Mapping[str, tuple[Make, str]] = {
+    "Relu": (lambda b, x: b.op("Relu", x), "ReLU mask as a step"),
+    "Shrink": (shrink, "mask as a product"),
+    "Clip": (clip, "Clip's mask as steps"),
+    "Relu6": (clipped(0.0, 6.0), "Clip's mask as steps"),
+    "above 0": (clipped(0.0, None), "Clip's mask as steps"),
+    "below 3": (clipped(None, 3.0), "Clip's mask as steps"),
+    "far apart": (clipped(-(2.0**30), 1e9), "Clip's mask as steps"),
+}
+
+
+@pytest.mark.parametrize("op", MASKS)
 @pytest.mark.parametrize("mode", ["jvp", "vjp"])
 def test_masks_differ_only_where_the_row_says(op: str, mode: str):
-    plain = derivative(clip if op == "Clip" else lambda b, x: b.op(op, x), ("N",), mode=mode)
+    make, row = MASKS[op]
+    plain = derivative(make, ("N",), mode=mode)
     names, fast = fired(plain)
-    assert names == {"ReLU mask as a step" if op == "Relu" else "mask as a product"}
-    x, d = grid(EVERYTHING, EVERYTHING)
+    assert names == {row}
+    bounds = np.array([-(2.0**30), -0.5, 0.5, 3.0, 6.0, 1e9], np.float32)
+    near = [*bounds, *np.nextafter(bounds, np.float32(np.inf)), *np.nextafter(bounds, -bounds)]
+    x, d = grid([*EVERYTHING, *map(float, near)], EVERYTHING)
     name = plain.outputs[-1].name
     feeds = {"x": x, "y_bar": d, "x_dot": d}
     want, got = (ran(g, feeds)[name] for g in (plain, fast))
     unequal = ~same(got, want)
     extreme = ~np.isfinite(d) | np.isnan(x)
-    subnormal = (np.abs(x) < 2.0**-126) & (x > 0.0) & (op == "Relu")
+    at_zero = op in ("Relu", "Relu6", "above 0")
+    subnormal = (np.abs(x) < 2.0**-126) & (x > 0.0) & at_zero
     assert not np.any(unequal & ~extreme & ~subnormal)
     assert np.all(np.isnan(got[unequal & extreme & ~subnormal]))
-    if op == "Relu":
+    if at_zero:
         between = subnormal & ~extreme
         assert np.any(unequal & between)
         assert np.all(np.abs(got[between]) <= np.abs(want[between]))
