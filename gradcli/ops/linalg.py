@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gradcli.graph import Builder, Dim, Type, Var, broadcast
 from gradcli.numbers import Array, Numbers
 from gradcli.ops.card import Site
+from gradcli.ops.einsum import EINSUM
 from gradcli.ops.kinds import bilinear, lead
 
 
@@ -170,4 +171,5 @@ CARDS = (
         unbias=lambda s, y_bar: s.b.unbroadcast(y_bar * s["beta"], like=s.input(2)),
         attrs={"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0},
     ),
+    EINSUM,
 )

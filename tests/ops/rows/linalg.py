@@ -38,7 +38,35 @@ def draw_gemm(rng: np.random.Generator) -> Case:
     return Case(tuple(inputs if c is not None or rng.random() < 0.5 else inputs[:2]), attrs)
 
 
+def draw_einsum(rng: np.random.Generator) -> Case:
+    """One to three operands; diagonals, sums, an ellipsis, sizes of 1, with and without ->."""
+    letters = rng.permutation(list("abAZk"))[:4]
+    sizes = {str(label): int(rng.integers(1, 4)) for label in letters}
+    dots = shape(rng, int(rng.integers(0, 3)))
+    terms, dims = [], []
+    for _ in range(int(rng.integers(1, 4))):
+        own = [str(label) for label in rng.choice(letters, size=int(rng.integers(0, 4)))]
+        flat = {label: rng.random() < 0.15 for label in sizes}
+        axes = [1 if flat[label] else sizes[label] for label in own]
+        if rng.random() < 0.4:
+            at = int(rng.integers(0, len(own) + 1))
+            axes[at:at] = [1 if rng.random() < 0.2 else d for d in dots]
+            own.insert(at, "...")
+        terms.append("".join(own))
+        dims.append(tuple(axes))
+    equation = " , ".join(terms)
+    used = sorted(set("".join(terms)) - {"."})
+    # Without an arrow, onnxruntime refuses upper case letters in the result.
+    if rng.random() < 0.7 or not equation.islower():
+        left = [str(label) for label in rng.permutation(used)[: int(rng.integers(0, 4))]]
+        if "..." in equation:
+            left.insert(int(rng.integers(0, len(left) + 1)), "...")
+        equation += " -> " + "".join(left)
+    return Case(tuple(normal(rng, d) for d in dims), {"equation": equation})
+
+
 ROWS = (
     Row("MatMul", draw_matmul, dynamic="all"),
     Row("Gemm", draw_gemm, dynamic="all"),
+    Row("Einsum", draw_einsum, dynamic="all"),
 )
