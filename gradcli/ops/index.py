@@ -1,34 +1,34 @@
-"""Operators that pick and place elements by index: gathers, scatters, the greatest few."""
+"""Operators that pick and place elements by index: gathers, hot places, the greatest few."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gradcli.errors import UnsupportedError
 from gradcli.graph import DType, Shape, Type, Var, is_static
 from gradcli.numbers import Array, Numbers
 from gradcli.ops.axes import (
     INDEX,
     dims,
-    directions,
-    product,
     shape_part,
-    stretch,
-    unstretch,
-    with_directions,
 )
-from gradcli.ops.card import Card, Site, Vars
-from gradcli.ops.kinds import axis_of, custom, flat, linear, same
+from gradcli.ops.card import Site, Vars
+from gradcli.ops.kinds import axis_of, custom, flat, linear
+from gradcli.ops.places import (
+    addressed,
+    along_batch,
+    as_column,
+    as_rows,
+    full_places,
+    last_batch,
+    places_in,
+    ravel,
+)
 
 # ---- gathers -------------------------------------------------------------------------------------
-#
-# Their transposes add at repeated indices. ScatterElements does so, and not ScatterND, which is
-# faster: onnxruntime's CPU kernel of ScatterND(add) races when it runs on several threads and an
-# index repeats, and loses updates without a word (measured with 1.32: wrong in 30 runs of 30).
 
 
 def _gather_infer(s: Site) -> Sequence[Type]:
@@ -74,17 +74,6 @@ def _gather_elements_transpose(s: Site, y_bar: Var) -> Var:
     )
 
 
-def _along_elements_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
-    """Operands that carry no directions, the indices among them, are repeated for each."""
-    count = directions(s, batched)
-    operands = [
-        x if x is None or is_batched else with_directions(s.b, x, count)
-        for x, is_batched in zip(s.inputs, batched, strict=True)
-    ]
-    rank = s.x.rank - 1 if batched[0] else s.x.rank
-    return [s.again(*operands, axis=axis_of(s["axis"], rank) + 1)]
-
-
 def _gather_nd_infer(s: Site) -> Sequence[Type]:
     shape, at = s.x.shape, s.x1.shape
     if shape is None or at is None or not isinstance(at[-1], int):
@@ -92,142 +81,26 @@ def _gather_nd_infer(s: Site) -> Sequence[Type]:
     return [(s.x.dtype, (*at[:-1], *shape[s["batch_dims"] + at[-1] :]))]
 
 
-def _full_places(indices: np.ndarray, batch_dims: int) -> tuple[np.ndarray, ...]:
-    """One index array for each axis that ND indices address, the batch axes' own among them."""
-    lead: list[np.ndarray] = list(np.indices(indices.shape[:batch_dims], sparse=True))
-    width = indices.ndim - 1 - batch_dims
-    own = [np.reshape(i, (*i.shape, *[1] * width)) for i in lead]
-    return tuple(np.broadcast_arrays(*own, *np.moveaxis(indices, -1, 0)))
-
-
 def _gather_nd(n: Numbers, x: Array, indices: np.ndarray, *, batch_dims: int) -> Array:
-    places = _full_places(indices, batch_dims)
+    places = full_places(indices, batch_dims)
     if not places:
         return n.broadcast_to(x, (*indices.shape[:-1], *x.shape))
     rows = math.prod(x.shape[: len(places)])
     flat_x = n.reshape(x, (rows, *x.shape[len(places) :]))
-    return n.take(flat_x, _ravel(places, x.shape[: len(places)]), 0)
-
-
-def _ravel(places: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """Index arrays, possibly negative, as one index into the flattened axes."""
-    for place, size in zip(places, shape, strict=True):
-        if np.any((place < -size) | (place >= size)):
-            raise IndexError(f"an index is outside an axis of {size}")
-    inside = tuple(np.where(p < 0, p + d, p) for p, d in zip(places, shape, strict=True))
-    return np.ravel_multi_index(inside, shape)
+    return n.take(flat_x, ravel(places, x.shape[: len(places)]), 0)
 
 
 def _gather_nd_transpose(s: Site, y_bar: Var) -> Var:
     """As flat indices, so that repeated ones are summed by ScatterElements."""
-    b, batch_dims = s.b, s["batch_dims"]
-    if s.x1.shape is None or not isinstance(s.x1.shape[-1], int):
-        raise UnsupportedError("GatherND whose indices have a length that is computed at run time")
-    axes = batch_dims + s.x1.shape[-1]
-    rows, slices = shape_part(b, s.x, 0, axes), shape_part(b, s.x, axes, s.x.rank)
-    width = s.x1.rank - 1 - batch_dims
-    place: Var | None = None
-    for axis in range(axes):
-        size = b.op("Squeeze", shape_part(b, s.x, axis, axis + 1), b.ints([0]))
-        if axis < batch_dims:
-            steps = b.op("Range", b.constant(np.int64(0)), size, b.constant(np.int64(1)))
-            at = b.reshape(steps, [-1, *[1] * (batch_dims - axis - 1 + width)])
-        else:
-            at = b.op("Gather", s.x1, b.constant(np.int64(axis - batch_dims)), axis=-1)
-            at = b.where(at < 0, at + size, at)
-        place = at if place is None else place * size + at
+    b, lead = s.b, s.x1.rank - 1
+    place = places_in(b, s.x, s.x1, s["batch_dims"])
     if place is None:
-        return b.sum(y_bar, range(s.x1.rank - 1), keepdims=False)
-    many, count = product(b, shape_part(b, y_bar, 0, s.x1.rank - 1)), product(b, rows)
-    updates = b.op("Reshape", y_bar, dims(b, many, slices), allowzero=1)
-    column = b.reshape(place, [-1, *[1] * (s.x.rank - axes)])
-    zeros = b.op("ConstantOfShape", dims(b, count, slices), value=np.zeros(1, s.x.dtype.np))
-    indices = b.expand_like(column, updates)
-    summed = b.op("ScatterElements", zeros, indices, updates, axis=0, reduction="add")
+        return b.sum(y_bar, range(lead), keepdims=False)
+    updates = as_rows(y_bar, lead)
+    zeros = b.zeros_like(as_rows(s.x, addressed(s.x1, s["batch_dims"])))
+    at = as_column(place, updates)
+    summed = b.op("ScatterElements", zeros, at, updates, axis=0, reduction="add")
     return b.reshape_like(summed, s.x)
-
-
-def _last_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
-    """Directions go last, where an indexed slice carries them along, and come back to the front."""
-    b, count = s.b, directions(s, batched)
-
-    def behind(x: Var | None, is_batched: bool) -> Var | None:
-        if x is None or is_batched:
-            return None if x is None else unstretch(b, x)
-        return b.op("Expand", b.unsqueeze(x, [x.rank]), dims(b, [1] * x.rank, count))
-
-    operands = [
-        x if k == 1 else behind(x, is_batched)
-        for k, (x, is_batched) in enumerate(zip(s.inputs, batched, strict=True))
-    ]
-    return [stretch(b, s.again(*operands))]
-
-
-# ---- scatters ------------------------------------------------------------------------------------
-#
-# With reduction `none` an index must not repeat (ONNX leaves the result open where one does), so
-# every element of the result comes from one place.
-
-
-def _scatter_infer(s: Site) -> Sequence[Type]:
-    if s["reduction"] not in ("none", "add"):
-        raise UnsupportedError(f"gradcli does not know {s.key} with reduction {s['reduction']!r}")
-    return same(s)
-
-
-def _scatter_jvp(s: Site, dots: Vars) -> Vars:
-    data, _, updates = dots
-    if data is None and updates is None:
-        return [None]
-    return [s.again(data or s.b.zeros_like(s.x), s.x1, updates or s.b.zeros_like(s.input(2)))]
-
-
-def _scatter_vjp(gather: str, *attributes: str) -> Callable[[Site, Vars], Vars]:
-    """What was overwritten gets nothing, and what was written gets what stands there."""
-
-    def vjp(s: Site, bars: Vars) -> Vars:
-        (y_bar,) = bars
-        assert y_bar is not None
-        data_bar, updates_bar = None, None
-        if s.wants(0):
-            kept = s["reduction"] == "add"
-            data_bar = y_bar if kept else s.again(y_bar, s.x1, s.b.zeros_like(s.input(2)))
-        if s.wants(2):
-            updates_bar = s.b.op(gather, y_bar, s.x1, **{name: s[name] for name in attributes})
-        return [data_bar, None, updates_bar]
-
-    return vjp
-
-
-def _scatter_elements(
-    n: Numbers, x: Array, indices: np.ndarray, updates: Array, *, axis: int, reduction: str
-) -> Array:
-    axis = axis_of(axis, x.ndim)
-    places: list[np.ndarray] = list(np.indices(indices.shape, sparse=True))
-    places[axis] = indices
-    return n.scatter(x, tuple(np.broadcast_arrays(*places)), updates, reduction)
-
-
-def _scatter_nd(
-    n: Numbers, x: Array, indices: np.ndarray, updates: Array, *, reduction: str
-) -> Array:
-    return n.scatter(x, tuple(np.moveaxis(indices, -1, 0)), updates, reduction)
-
-
-def _scatter(
-    op: str, impl: Callable[..., Any], gather: str, *attributes: str, **facets: Any
-) -> Card:
-    return Card(
-        op,
-        "linear",
-        ("data", "indices", "updates"),
-        _scatter_infer,
-        impl,
-        jvp=_scatter_jvp,
-        vjp=_scatter_vjp(gather, *attributes),
-        flat={"indices": INDEX},
-        **facets,
-    )
 
 
 # ---- OneHot, NonZero, TopK -----------------------------------------------------------------------
@@ -398,7 +271,7 @@ CARDS = (
         _gather_elements_transpose,
         inputs=("data", "indices"),
         infer=lambda s: [(s.x.dtype, s.x1.shape)],
-        batch=_along_elements_batch,
+        batch=along_batch,
         attrs={"axis": 0},
         flat={"indices": INDEX},
         rounds=False,
@@ -409,25 +282,10 @@ CARDS = (
         _gather_nd_transpose,
         inputs=("data", "indices"),
         infer=_gather_nd_infer,
-        batch=_last_batch,
+        batch=last_batch,
         attrs={"batch_dims": 0},
         flat={"indices": INDEX},
         rounds=False,
-    ),
-    _scatter(
-        "ScatterElements",
-        _scatter_elements,
-        "GatherElements",
-        "axis",
-        attrs={"axis": 0, "reduction": "none"},
-        batch=_along_elements_batch,
-    ),
-    _scatter(
-        "ScatterND",
-        _scatter_nd,
-        "GatherND",
-        attrs={"reduction": "none"},
-        batch=_last_batch,
     ),
     linear(
         "OneHot",

@@ -35,8 +35,6 @@ RTOL, ATOL = 1e-3, 1e-7
 REFUSED = {
     "test_training_dropout*": "in training Dropout is random",
     "test_batchnorm_*_training_mode": "statistics of the batch",
-    "test_scatter_elements_with_reduction_m*": "only `none` and `add` are known",
-    "test_scatternd_m*": "likewise",
     "test_identity_sequence": "no tensor",
     "test_identity_opt": "no tensor",
 }

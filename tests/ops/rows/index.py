@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tests.ops.rows.reduce import apart
@@ -70,32 +68,6 @@ def draw_gather_nd(rng: np.random.Generator) -> Case:
     return Case((normal(rng, batch + dims), rows), {"batch_dims": len(batch)})
 
 
-def draw_scatter_elements(rng: np.random.Generator) -> Case:
-    """Written at distinct indices, or added at any."""
-    dims = shape(rng, int(rng.integers(1, 4)))
-    axis = some_axis(rng, len(dims))
-    reach = [int(rng.integers(1, d + 1)) for d in dims]
-    if rng.random() < 0.5:
-        order = np.argsort(rng.random(dims), axis)
-        indices = order[tuple(slice(0, d) for d in reach)].astype(np.int64)
-        attrs: dict[str, Any] = {"axis": axis}
-    else:
-        reach[axis] = int(rng.integers(1, 6))
-        indices = indices_into(rng, dims[axis], tuple(reach))
-        attrs = {"axis": axis, "reduction": "add"}
-    return Case((normal(rng, dims), indices, normal(rng, tuple(reach))), attrs)
-
-
-def draw_scatter_nd(rng: np.random.Generator) -> Case:
-    """Written at distinct indices, or added at any; elements or slices."""
-    dims = shape(rng, int(rng.integers(1, 4)))
-    count = int(rng.integers(1, len(dims) + 1))
-    add = rng.random() < 0.5
-    rows = nd_places(rng, dims, count, repeat=add)
-    updates = normal(rng, (*rows.shape[:-1], *dims[count:]))
-    return Case((normal(rng, dims), rows, updates), {"reduction": "add" if add else "none"})
-
-
 def draw_one_hot(rng: np.random.Generator) -> Case:
     """Indices negative, and beyond the depth; the axis anywhere."""
     dims = shape(rng, int(rng.integers(1, 4)))
@@ -124,8 +96,6 @@ ROWS = (
     Row("Gather", draw_gather, dynamic="free"),
     Row("GatherElements", draw_gather_elements, dynamic="free"),
     Row("GatherND", draw_gather_nd),
-    Row("ScatterElements", draw_scatter_elements, dynamic="free"),
-    Row("ScatterND", draw_scatter_nd, dynamic="free"),
     Row("OneHot", draw_one_hot),
     Row("NonZero", draw_nonzero, data_dependent=True),
     Row(

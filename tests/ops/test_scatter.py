@@ -1,0 +1,33 @@
+"""What the table of operators cannot ask of scatters: products with zeros among the factors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradcli.interpret import interpret
+from gradcli.transform import jvp, vjp
+from tests.ops.checks import applied
+from tests.ops.rows import TABLE
+from tests.ops.table import Case
+
+X = np.array([2.0, 3.0, 5.0, 7.0])
+UPDATES = np.array([0.0, 4.0, 0.0, 0.0, 6.0])
+AT = np.array([0, 0, 1, 1, 2], np.int64)
+IN_UPDATES = np.array([2.0 * 4.0, 0.0, 0.0, 0.0, 5.0])
+IN_X = np.array([0.0, 0.0, 6.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("op", "at"), [("ScatterElements", AT), ("ScatterND", AT[:, None])], ids=["elements", "nd"]
+)
+def test_a_product_with_zeros_has_its_exact_derivative(op, at):
+    a = applied(TABLE[op], Case((X, at, UPDATES), {"reduction": "mul"}))
+    back, ahead = vjp(a.graph), jvp(a.graph)
+    (y,) = a.smooth
+    out = interpret(back.graph, {**a.feeds, back.directions[y]: np.ones(4)})
+    np.testing.assert_array_equal(out[back.results["x0"]], IN_X)
+    np.testing.assert_array_equal(out[back.results["x2"]], IN_UPDATES)
+    dots = {ahead.directions["x0"]: np.ones(4), ahead.directions["x2"]: np.ones(5)}
+    out = interpret(ahead.graph, {**a.feeds, **dots})
+    assert np.sum(out[ahead.results[y]]) == np.sum(IN_X) + np.sum(IN_UPDATES)
