@@ -15,6 +15,7 @@ from gradcli.ops import (
     norm,
     pool,
     quantize,
+    random,
     rearrange,
     recurrent,
     reduce,
@@ -47,6 +48,7 @@ OPS = Table(
     resample.CARDS,
     recurrent.CARDS,
     quantize.CARDS,
+    random.CARDS,
     ml.CARDS,
     contrib.CARDS,
 )

@@ -190,12 +190,19 @@ def _refuse_unknown(graph: Graph, cut: set[str], of: set[str], table: Table) -> 
             unknown.setdefault(node.key, []).append(node.name)
     if unknown:
         listed = "; ".join(
-            f"{key} (node {', '.join(map(repr, names))})" for key, names in sorted(unknown.items())
+            f"{key} (node {', '.join(map(repr, names))}{_why(key, table)})"
+            for key, names in sorted(unknown.items())
         )
         raise UnsupportedError(
             f"gradcli does not know these operators yet: {listed}",
             "differentiate a part of the model without them, with --wrt and --of",
         )
+
+
+def _why(key: str, table: Table) -> str:
+    """Why an operator is opaque."""
+    card = table.get(key)
+    return "" if card is None else f": {card.reason}"
 
 
 def _branches(

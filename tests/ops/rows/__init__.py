@@ -15,6 +15,7 @@ from tests.ops.rows import (
     norm,
     pool,
     quantize,
+    random,
     rearrange,
     recurrent,
     reduce,
@@ -47,6 +48,7 @@ ROWS: tuple[Row, ...] = (
     *resample.ROWS,
     *recurrent.ROWS,
     *quantize.ROWS,
+    *random.ROWS,
     *ml.ROWS,
     *contrib.ROWS,
 )
