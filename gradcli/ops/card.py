@@ -33,9 +33,13 @@ class Site:
         outputs: Results; empty while their types are being inferred; None where unused.
         attrs: Every attribute, defaults filled in. `s["axis"]` reads one.
         wanted: For a vjp: which operands' cotangents somebody will read.
+        dropped: For a vjp: where a choice further on has dropped the result, a mask that
+            broadcasts to it; None for nowhere. The cotangent is 0 there, and no partial derivative
+            matters, however infinite it is.
+        drops: What a vjp finds to be dropped of its operands, by place.
     """
 
-    __slots__ = ("attrs", "b", "inputs", "key", "outputs", "wanted")
+    __slots__ = ("attrs", "b", "dropped", "drops", "inputs", "key", "outputs", "wanted")
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Site:
         attrs: Mapping[str, Any],
         outputs: Sequence[Var | None] = (),
         wanted: Sequence[bool] = (),
+        dropped: Var | None = None,
     ) -> None:
         self.b = b
         self.key = key
@@ -52,6 +57,8 @@ class Site:
         self.attrs = attrs
         self.outputs = tuple(outputs)
         self.wanted = tuple(wanted)
+        self.dropped = dropped
+        self.drops: dict[int, Var] = {}
 
     def __getitem__(self, name: str) -> Any:
         return self.attrs[name]
@@ -70,6 +77,11 @@ class Site:
     def wants(self, k: int) -> bool:
         """Whether the cotangent of the operand at this place will be read."""
         return k < len(self.wanted) and self.wanted[k]
+
+    def drop(self, k: int, mask: Var | None) -> None:
+        """The operand at this place is dropped where this mask holds, if shaped as the result."""
+        if mask is not None and self.b.same_shape(self.input(k), self.y):
+            self.drops[k] = mask
 
     @property
     def x(self) -> Var:

@@ -469,6 +469,7 @@ COPIES: tuple[Card, ...] = (
         inputs=INPUT,
         infer=lambda s: [(DType(s["to"]), s.x.shape)],
         batch=batch_elementwise,
+        in_place=True,
         attrs={"to": REQUIRED, "saturate": 1},
         convention="the identity, through rounding too",
         rounds=False,

@@ -12,7 +12,7 @@ opaque        both refused, with the reason
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from gradcli.graph import Builder, DType, Type, Var, broadcast
 from gradcli.ops.card import Batch, Card, Expand, Infer, Partial, Site, Vars, Vjp
@@ -155,7 +155,10 @@ def elementwise(
         assert y_bar is not None
         out: list[Var | None] = []
         for k, x in enumerate(s.inputs):
-            term = scale(s.b, y_bar, partial(s, k)) if s.wants(k) else None
+            slope = partial(s, k) if s.wants(k) else None
+            term = scale(s.b, y_bar, slope, s.dropped)
+            if slope is not None:
+                s.drop(k, either(s.dropped, s.b.op("Not", slope) if is_mask(slope) else None))
             out.append(None if term is None or x is None else s.b.unbroadcast(term, like=x))
         return out
 
@@ -172,13 +175,44 @@ def elementwise(
     )
 
 
-def scale(b: Builder, x: Var, partial: Var | float | None) -> Var | None:
-    """A tangent or cotangent times a partial derivative; a boolean partial is a mask."""
+def scale(
+    b: Builder, x: Var, partial: Var | float | None, dropped: Var | None = None
+) -> Var | None:
+    """A tangent or cotangent times a partial derivative; a boolean partial is a mask.
+
+    Args:
+        b: The Builder.
+        x: The tangent or cotangent.
+        partial: The partial derivative; None where there is none.
+        dropped: Where x is 0 and the partial derivative does not matter; None: nowhere.
+    """
     if partial is None:
         return None
-    if isinstance(partial, Var) and partial.dtype is DType.BOOL:
+    if is_mask(partial):
         return b.where(partial, x, 0.0)
-    return x * partial
+    y = x * partial
+    known = not isinstance(partial, Var) or partial.const is not None
+    return y if known else without(b, dropped, y)
+
+
+def is_mask(x: Var | float | None) -> TypeGuard[Var]:
+    """Whether a partial derivative is a value of true and false."""
+    return isinstance(x, Var) and x.dtype is DType.BOOL
+
+
+def without(b: Builder, dropped: Var | None, x: Var) -> Var:
+    """0 where a mask holds, whatever x may be there, infinite or not a number; else x.
+
+    In this order: a Where with the 0 last may be made a product by whoever makes graphs faster.
+    """
+    return x if dropped is None else b.where(dropped, 0.0, x)
+
+
+def either(one: Var | None, other: Var | None) -> Var | None:
+    """Where one of two masks holds; None is a mask that holds nowhere."""
+    if one is None or other is None:
+        return one or other
+    return one.b.op("Or", one, other)
 
 
 def linear(
@@ -190,6 +224,7 @@ def linear(
     infer: Infer,
     batch: Batch,
     over: Sequence[int] | None = (0,),
+    in_place: bool = False,
     **facets: Any,
 ) -> Card:
     """An operator that is linear in some operands together, the others being fixed.
@@ -204,6 +239,7 @@ def linear(
         batch: How directions along a leading axis go through.
         over: Places of the linear operands; None for all of them. A tangent that is absent while
             another is there counts as zeros.
+        in_place: Whether each element of the result comes from the one at its place.
         **facets: Any other field of Card.
     """
 
@@ -223,6 +259,8 @@ def linear(
         out = transpose(s, y_bar)
         if isinstance(out, Var):
             (place,) = over or (0,)
+            if in_place:
+                s.drop(place, s.dropped)
             return [out if k == place else None for k in range(len(s.inputs))]
         return out
 

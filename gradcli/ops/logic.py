@@ -11,7 +11,7 @@ from gradcli.errors import UnsupportedError
 from gradcli.graph import DType, Type, Var, broadcast
 from gradcli.numbers import Array, Mask, Numbers
 from gradcli.ops.card import REQUIRED, Card, Site, Vars
-from gradcli.ops.kinds import axis_of, batch_elementwise, flat, joint, linear, same, truth
+from gradcli.ops.kinds import axis_of, batch_elementwise, either, flat, joint, linear, same, truth
 
 BINARY = ("A", "B")
 
@@ -110,6 +110,10 @@ def _where_types(s: Site) -> Sequence[Type]:
 
 def _where_transpose(s: Site, z_bar: Var) -> Vars:
     condition, x, y = (s.input(k) for k in range(3))
+    if s.wants(1):
+        s.drop(1, either(s.dropped, s.b.op("Not", condition)))
+    if s.wants(2):
+        s.drop(2, either(s.dropped, condition))
     return [
         None,
         s.b.unbroadcast(s.b.where(condition, z_bar, 0.0), like=x) if s.wants(1) else None,

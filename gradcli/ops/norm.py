@@ -13,7 +13,7 @@ from gradcli.graph import Dim, DType, Type, Var
 from gradcli.numbers import Array, Numbers
 from gradcli.ops.axes import axes_of, dims, shape_part
 from gradcli.ops.card import REQUIRED, Site, Vars
-from gradcli.ops.kinds import axis_of, composite, custom, same
+from gradcli.ops.kinds import axis_of, composite, custom, same, without
 from gradcli.ops.reduce import fold_signs, graph_powers, graph_root, powers, root
 
 # ---- Softmax -------------------------------------------------------------------------------------
@@ -44,7 +44,22 @@ def _softmax_rule(s: Site, vs: Vars) -> Vars:
     """J = diag(y) - y y', which is its own transpose."""
     (v,) = vs
     assert v is not None
-    return [s.y * (v - _total(s, s.y * v))]
+    y = _without_dropped_rows(s, s.y)
+    return [y * (v - _total(s, y * v))]
+
+
+def _without_dropped_rows(s: Site, y: Var) -> Var:
+    """y, but 0 along the axis where a choice further on has dropped every element.
+
+    There it may be no number at all: a softmax of nothing but -inf is 0 / 0.
+    """
+    if s.dropped is None:
+        return y
+    rows, axis = s.dropped, axis_of(s["axis"], s.x.rank) - s.x.rank
+    if rows.rank >= -axis and rows.shape is not None and rows.shape[axis] != 1:
+        rows = s.b.op("ReduceMin", s.b.cast(rows, y.dtype), s.b.ints([axis]), keepdims=1) > 0.5
+    s.drop(0, rows)
+    return without(s.b, rows, y)
 
 
 def _log_softmax_jvp(s: Site, dots: Vars) -> Vars:
@@ -56,7 +71,7 @@ def _log_softmax_jvp(s: Site, dots: Vars) -> Vars:
 def _log_softmax_vjp(s: Site, bars: Vars) -> Vars:
     (y_bar,) = bars
     assert y_bar is not None
-    return [y_bar - s.b.op("Exp", s.y) * _total(s, y_bar)]
+    return [y_bar - _without_dropped_rows(s, s.b.op("Exp", s.y)) * _total(s, y_bar)]
 
 
 def _softmax_expansion(s: Site) -> Sequence[Var]:

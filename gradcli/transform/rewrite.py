@@ -127,7 +127,7 @@ def identity(value: Value) -> Node:
     return Node("Identity", (value,), (value,), name=value.name)
 
 
-def site(b: Builder, node: Node, wanted: Sequence[bool] = ()) -> Site:
+def site(b: Builder, node: Node, wanted: Sequence[bool] = (), dropped: Var | None = None) -> Site:
     """A node that already stands in the Builder's graph, as its card's rules see it."""
     return Site(
         b,
@@ -136,6 +136,7 @@ def site(b: Builder, node: Node, wanted: Sequence[bool] = ()) -> Site:
         node.attrs,
         [None if v is None else b.var(v) for v in node.outputs],
         wanted,
+        dropped,
     )
 
 

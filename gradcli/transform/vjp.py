@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 from gradcli.errors import InternalError
 from gradcli.graph import Builder, Graph, Value, Var
@@ -37,11 +38,13 @@ def vjp(
     outputs = pick(graph.outputs, of, "outputs")
     active = active_values(graph, inputs, table)
     bars: dict[Value, list[Var]] = {}
+    drops: dict[Value, list[Var | None]] = {}
     directions: dict[str, str] = {}
     for y in outputs:
         y_bar = b.input(b.free(f"{y.name}_bar"), y.dtype, y.shape)
         directions[y.name] = y_bar.value.name
         bars.setdefault(y, []).append(y_bar)
+        drops.setdefault(y, []).append(None)
 
     for node in reversed(graph.nodes):
         cotangents = [None if y is None else _collect(b, bars, y) for y in node.outputs]
@@ -54,10 +57,13 @@ def vjp(
         if card.vjp is None:
             raise InternalError(f"{card.op} ({card.kind}) has no vjp rule")
         with b.serving(node.origin or node.name):
-            made = card.vjp(site(b, node, wanted), cotangents)
-        for x, x_bar, wants in zip(node.inputs, made, wanted, strict=False):
+            one = node.outputs[0] if len(node.outputs) == 1 else None
+            s = site(b, node, wanted, None if one is None else _dropped(b, drops.pop(one, ())))
+            made = card.vjp(s, cotangents)
+        for k, (x, x_bar, wants) in enumerate(zip(node.inputs, made, wanted, strict=False)):
             if x is not None and x_bar is not None and wants:
                 bars.setdefault(x, []).append(x_bar)
+                drops.setdefault(x, []).append(s.drops.get(k))
 
     results: dict[str, str] = {}
     ends: list[Var] = []
@@ -68,6 +74,14 @@ def vjp(
             results[x.name] = end.value.name
             ends.append(end)
     return Derivative(b.graph([*map(b.var, outputs), *ends], graph.name), directions, results)
+
+
+def _dropped(b: Builder, masks: Sequence[Var | None]) -> Var | None:
+    """Where every reader of a value drops it; None for nowhere."""
+    some = [mask for mask in masks if mask is not None]
+    if not some or len(some) < len(masks):
+        return None
+    return reduce(lambda one, other: b.op("And", one, other), some)
 
 
 def _collect(b: Builder, bars: dict[Value, list[Var]], value: Value) -> Var | None:
