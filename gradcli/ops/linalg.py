@@ -1,14 +1,18 @@
-"""Matrix products: MatMul with NumPy's broadcasting, and Gemm."""
+"""Matrix products: MatMul with NumPy's broadcasting, Gemm, Einsum; and the determinant."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
+import numpy as np
+
+from gradcli.errors import UnsupportedError
 from gradcli.graph import Builder, Dim, Type, Var, broadcast
 from gradcli.numbers import Array, Numbers
-from gradcli.ops.card import Site
+from gradcli.ops.card import Site, Vars
 from gradcli.ops.einsum import EINSUM
-from gradcli.ops.kinds import bilinear, lead
+from gradcli.ops.kinds import bilinear, custom, lead
 
 
 def swap(b: Builder, x: Var) -> Var:
@@ -151,6 +155,112 @@ def _gemm_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
     return [y]
 
 
+# ---- Det -----------------------------------------------------------------------------------------
+
+FEW = 6
+"""Rows up to which a determinant is a sum of minors: no division, and 2^rows of them."""
+
+MOST = 64
+"""Rows up to which cofactors are taken one by one: they are rows^2 determinants."""
+
+
+def _det_types(s: Site) -> Sequence[Type]:
+    if s.x.shape is None:
+        return [(s.x.dtype, None)]
+    if len(s.x.shape) < 2:
+        raise ValueError(f"the determinant of {len(s.x.shape)} dimensions")
+    rows, columns = s.x.shape[-2:]
+    if isinstance(rows, int) and isinstance(columns, int) and rows != columns:
+        raise ValueError(f"the determinant of {rows} rows and {columns} columns")
+    return [(s.x.dtype, s.x.shape[:-2])]
+
+
+def _det(n: Numbers, x: Array) -> Array:
+    return _det_by_minors(n, x) if x.shape[-1] <= FEW else _det_by_elimination(n, x)
+
+
+def _det_by_minors(n: Numbers, x: Array) -> Array:
+    """Laplace's expansion, row by row from the last, over every choice of columns."""
+    stack, count = x.shape[:-2], x.shape[-1]
+    whole = [slice(None)] * len(stack)
+
+    def element(i: int, j: int) -> Array:
+        return n.reshape(n.slice(x, [*whole, slice(i, i + 1), slice(j, j + 1)]), stack)
+
+    minors: dict[tuple[int, ...], Array] = {(): n.full(stack, 1.0)}
+    for row in reversed(range(count)):
+        wider = {}
+        for columns in combinations(range(count), count - row):
+            total = n.full(stack, 0.0)
+            for k, column in enumerate(columns):
+                term = element(row, column) * minors[(*columns[:k], *columns[k + 1 :])]
+                total = total - term if k % 2 else total + term
+            wider[columns] = total
+        minors = wider
+    return minors[tuple(range(count))]
+
+
+def _det_by_elimination(n: Numbers, x: Array) -> Array:
+    """The product of pivots, each the greatest of its column."""
+    rows, one = n.reshape(x, (-1, *x.shape[-2:])), n.full((), 1.0)
+    whole = slice(None)
+    y = n.full(rows.shape[:1], 1.0)
+    while count := rows.shape[-1]:
+        # Which row is taken first changes nothing but the sign, and the rounding.
+        sizes = np.abs(n.lower(n.slice(rows, [whole, whole, slice(0, 1)])))[..., 0]
+        first = np.argmax(sizes, axis=1)
+        order = np.tile(np.arange(count), (len(first), 1))
+        order[np.arange(len(first)), first] = 0
+        order[:, 0] = first
+        rows = n.take_along(rows, np.broadcast_to(order[:, :, None], rows.shape), 1)
+        top, rest = (n.slice(rows, [whole, cut]) for cut in (slice(0, 1), slice(1, count)))
+        pivot = n.slice(top, [whole, whole, slice(0, 1)])
+        y = y * n.reshape(pivot, (-1,)) * n.lift(np.where(first == 0, 1.0, -1.0))
+        divisor = n.where(n.lower(pivot) == 0, one, pivot)
+        factor = n.slice(rest, [whole, whole, slice(0, 1)]) / divisor
+        rows = n.slice(rest - factor * top, [whole, whole, slice(1, count)])
+    return n.reshape(y, x.shape[:-2])
+
+
+def _cofactors(s: Site) -> Var:
+    """d det / dx, elementwise: signed determinants of what is left without a row and a column.
+
+    The inverse would say it in one matrix, det * inverse transposed, but has none of what a
+    singular matrix has.
+    """
+    b, x = s.b, s.x
+    count = next((d for d in (x.shape or ())[-2:] if isinstance(d, int)), None)
+    if count is None:
+        raise UnsupportedError(
+            "Det of a number of rows that is known only at run time",
+            "give the input's shape, so that the graph can be specialised to it",
+        )
+    if count > MOST:
+        raise UnsupportedError(f"the derivative of Det of more than {MOST} rows: here {count}")
+    if count < 2:
+        return b.full_like(x, 1.0)
+    others = np.array([[k for k in range(count) if k != i] for i in range(count)], np.int64)
+    table, stack = b.constant(others), x.rank - 2
+    # First [..., i, rows, j, columns], for what is left without row i and column j.
+    minors = b.op("Gather", b.op("Gather", x, table, axis=stack), table, axis=stack + 2)
+    minors = b.transpose(minors, [*range(stack), stack, stack + 2, stack + 1, stack + 3])
+    signs = (-1.0) ** np.add.outer(np.arange(count), np.arange(count))
+    return b.op("Det", minors) * b.constant(signs, x.dtype)
+
+
+def _det_jvp(s: Site, dots: Vars) -> Vars:
+    (x_dot,) = dots
+    if x_dot is None:
+        return [None]
+    return [s.b.sum(_cofactors(s) * x_dot, axes=[s.x.rank - 2, s.x.rank - 1], keepdims=False)]
+
+
+def _det_vjp(s: Site, bars: Vars) -> Vars:
+    (y_bar,) = bars
+    assert y_bar is not None
+    return [_cofactors(s) * s.b.unsqueeze(y_bar, [s.x.rank - 2, s.x.rank - 1])]
+
+
 CARDS = (
     bilinear(
         "MatMul",
@@ -172,4 +282,5 @@ CARDS = (
         attrs={"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0},
     ),
     EINSUM,
+    custom("Det", _det, _det_jvp, _det_vjp, inputs=("X",), infer=_det_types),
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.ops.table import Case, Row, narrower, normal, shape
+from tests.ops.table import Case, Kink, Row, narrower, normal, shape
 
 
 def draw_matmul(rng: np.random.Generator) -> Case:
@@ -65,8 +65,29 @@ def draw_einsum(rng: np.random.Generator) -> Case:
     return Case(tuple(normal(rng, d) for d in dims), {"equation": equation})
 
 
+def draw_det(rng: np.random.Generator) -> Case:
+    """Stacks of matrices as small as SymPy can take them: up to 6 rows."""
+    count = int(rng.choice([1, 2, 3, 4, 6]))
+    stack = shape(rng, int(rng.integers(0, 3)), high=2)
+    return Case((normal(rng, (*stack, count, count)),))
+
+
+RANK_1 = np.outer([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+RANK_2 = np.diag([2.0, 3.0, 0.0])
+RANK_5 = np.diag([1.0, 2.0, 3.0, 0.0, 4.0, 5.0])
+
 ROWS = (
     Row("MatMul", draw_matmul, dynamic="all"),
     Row("Gemm", draw_gemm, dynamic="all"),
     Row("Einsum", draw_einsum, dynamic="all"),
+    Row(
+        "Det",
+        draw_det,
+        kinks=(
+            Kink(Case((RANK_1,)), 0, np.zeros((3, 3))),
+            Kink(Case((RANK_2,)), 0, np.diag([0.0, 0.0, 6.0])),
+            Kink(Case((RANK_5,)), 0, np.diag([0.0, 0.0, 0.0, 120.0, 0.0, 0.0])),
+            Kink(Case((np.zeros((2, 2)),)), 0, np.zeros((2, 2))),
+        ),
+    ),
 )
