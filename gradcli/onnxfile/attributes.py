@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,10 @@ _SINGLE = (("f", "FLOAT"), ("i", "INT"), ("s", "STRING"), ("t", "TENSOR"), ("g",
 _MANY = (("floats", "FLOATS"), ("ints", "INTS"), ("strings", "STRINGS"), ("tensors", "TENSORS"))
 
 
+_LONG = 1024
+"""Longer lists of numbers are kept as arrays: an ensemble of trees has lists of millions."""
+
+
 def kind_of(proto: onnx.AttributeProto) -> str:
     """Which kind of value it holds (`INT`, `FLOATS`, ...)."""
     number = proto.type
@@ -58,6 +62,8 @@ def decode(
     where: str,
 ) -> Any:
     """The attribute's value: int, float, str, tuples of these, a NumPy array, or a Graph.
+
+    A long list of numbers is an array too.
 
     Args:
         proto: The message.
@@ -83,7 +89,13 @@ def decode(
     if kind in ("INTS", "FLOATS", "STRINGS"):
         values = getattr(proto, kind.lower())
         tensors.meter.held(8 * len(values), name)
-        return tuple(map(text, values)) if kind == "STRINGS" else tuple(values)
+        if kind == "STRINGS":
+            # The modes of a million nodes are a few words.
+            words = {value: text(value) for value in set(values)}
+            return tuple([words[value] for value in values])
+        if len(values) > _LONG:
+            return _array(values, np.dtype(np.float32 if kind == "FLOATS" else np.int64))
+        return tuple(values)
     label = f"{printable(name)} of {where.partition(': ')[2]}"
     if kind == "TENSOR":
         return tensors.array(proto.t, label)[1]
@@ -97,6 +109,12 @@ def decode(
         f"{where}: attribute {printable(name)!r} is of a kind ({kind}) that gradcli does not read",
         "Simplify the model first, for example with onnxsim.",
     )
+
+
+def _array(values: Sequence[Any], dtype: np.dtype[Any]) -> np.ndarray:
+    array = np.fromiter(values, dtype, len(values))
+    array.setflags(write=False)
+    return array
 
 
 def encode(

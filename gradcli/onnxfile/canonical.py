@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from gradcli.errors import ModelError
-from gradcli.graph import CANONICAL_OPSET, Var, is_static
+from gradcli.graph import CANONICAL_OPSET, DType, Var, is_static
 from gradcli.onnxfile import schemas
 from gradcli.onnxfile.call import Call
 from gradcli.onnxfile.draft import Draft
@@ -32,6 +32,8 @@ def upgrade(d: Draft, call: Call, form: schemas.Form) -> tuple[Call, ...]:
     Raises:
         ModelError: When this form, or this use of it, has no canonical counterpart.
     """
+    if call.domain == "ai.onnx.ml":
+        return _ml(d, call, form)
     if call.domain:
         return (call,)
     rule = TABLE.get((call.op, form.since))
@@ -291,6 +293,60 @@ def _space_to_depth_28(d: Draft, call: Call) -> Call:
 
 def _renamed(op: str) -> Upgrade:
     return lambda _d, call: replace(call, op=op)
+
+
+# ---- ai.onnx.ml ----------------------------------------------------------------------------------
+
+_TAKES_NUMBERS = frozenset(
+    (
+        *("FeatureVectorizer", "LinearClassifier", "LinearRegressor", "Normalizer", "Scaler"),
+        *("SVMClassifier", "SVMRegressor", "TreeEnsembleClassifier", "TreeEnsembleRegressor"),
+    )
+)
+"""Operators that take integers for numbers, and whose numbers come out in float32 always."""
+
+
+def _ml(d: Draft, call: Call, form: schemas.Form) -> tuple[Call, ...]:
+    if call.op == "ZipMap":
+        # A list of maps has no derivative; the tensor in it has.
+        return (replace(call.having(call.x, op="Identity"), domain="", opset=CANONICAL_OPSET),)
+    if call.op == "LabelEncoder" and form.since == 1:
+        return (_label_encoder_1(call),)
+    if call.op not in _TAKES_NUMBERS:
+        return (call,)
+    single = DType.FLOAT32.value
+    numbers = [
+        d.op("Cast", x, to=single) if x is not None and x.dtype.is_integer else x
+        for x in call.inputs
+    ]
+    call = replace(call, inputs=tuple(numbers))
+    if all(x is None or x.dtype is DType.FLOAT32 for x in call.inputs):
+        return (call,)
+    inner = [None if name is None else d.b.name(f"{name}/wide") for name in call.outputs]
+    made = d.emit(replace(call, outputs=tuple(inner)), call.name)
+    narrow = call.having(op="Cast", to=single)
+    same = call.having(op="Identity")
+    return tuple(
+        replace(
+            narrow if x.dtype.is_float else same,
+            domain="",
+            opset=CANONICAL_OPSET,
+            inputs=(x,),
+            outputs=(name,),
+            name=name or "",
+        )
+        for x, name in zip(made, call.outputs, strict=True)
+        if x is not None
+    )
+
+
+def _label_encoder_1(call: Call) -> Call:
+    classes = tuple(call.attrs.get("classes_strings", ()))
+    places = tuple(range(len(classes)))
+    kept = {k: v for k, v in call.attrs.items() if k != "classes_strings"}
+    if call.x.dtype is DType.STRING:
+        return call.having(call.x, keys_strings=classes, values_int64s=places, **kept)
+    return call.having(call.x, keys_int64s=places, values_strings=classes, **kept)
 
 
 # ---- the table -----------------------------------------------------------------------------------

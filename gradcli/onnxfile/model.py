@@ -40,6 +40,8 @@ class Model:
         raw_names: For each value name of the graph, the file's own, where the two differ.
         mapped: Constants that lie in other files, by name: read-only maps of exactly what was
             checked.
+        unzipped: Values that the file makes as lists of maps from label to probability (ZipMap):
+            here, and where onnxruntime runs the file, they are tensors of the probabilities.
     """
 
     graph: Graph
@@ -54,6 +56,7 @@ class Model:
     raw_names: Mapping[str, str | bytes] = field(default_factory=dict)
     mapped: Mapping[str, np.ndarray] = field(default_factory=dict)
     opsets: Mapping[str, int] = field(default_factory=dict)
+    unzipped: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Model({self.path!r}, opset {self.opset}, {len(self.graph.nodes)} nodes)"
@@ -110,4 +113,5 @@ def read(
         MappingProxyType({k: v for k, v in reader.raw_names.items() if k != v}),
         MappingProxyType(reader.mapped),
         MappingProxyType(reader.opsets),
+        tuple(reader.unzipped),
     )

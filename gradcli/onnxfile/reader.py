@@ -53,6 +53,7 @@ class Reader:
         self.raw_names: dict[str, Name] = {}
         self.overridable: tuple[str, ...] = ()
         self.mapped: dict[str, np.ndarray] = {}
+        self.unzipped: list[str] = []
 
     def read(self) -> Graph:
         """The file's graph, in canonical form.
@@ -248,6 +249,8 @@ class Reader:
             where,
         )
         calls: tuple[Call, ...] = (call,)
+        if (domain, op) == ("ai.onnx.ml", "ZipMap"):
+            self.unzipped += [name for name in call.outputs if name]
         if form is not None:
             frame.draft.serve(label)
             calls = canonical.upgrade(frame.draft, call, form)
@@ -257,6 +260,11 @@ class Reader:
                 frame.values[name] = made[frame.shown[name]]
 
     def _check_known(self, op: str, domain: str, where: str) -> None:
+        if domain == "com.microsoft.nchwc":
+            raise ModelError(
+                f"{where} computes in blocks of channels that fit the machine it was saved on",
+                "Save the optimised model with onnxruntime's level 'extended' or lower.",
+            )
         newer = not domain and self.opsets.get("", 0) > schemas.newest()
         if domain in schemas.STANDARD and not (newer and op in self.table):
             raise ModelError(

@@ -16,12 +16,16 @@ from gradcli.onnxfile.tensors import Tensors, to_proto
 if TYPE_CHECKING:
     import onnx
 
+_IDENTITY = 13
+"""An opset with Identity, for a file that uses none of ai.onnx."""
+
 
 def runnable(model: Model, extra_outputs: Iterable[str] = ()) -> bytes:
     """The file's bytes, changed only where they must be.
 
     External tensors of bodies and attributes are moved into the file, since a runtime can be handed
-    only those of the graph itself (`model.mapped`) from outside.
+    only those of the graph itself (`model.mapped`) from outside. ZipMap becomes Identity: the maps
+    that it makes are what no method can compare.
 
     Args:
         model: The model.
@@ -31,10 +35,12 @@ def runnable(model: Model, extra_outputs: Iterable[str] = ()) -> bytes:
         UsageError: When one of them is not in the file.
     """
     extra = tuple(extra_outputs)
-    if not extra and not model.external:
+    if not extra and not model.external and not model.unzipped:
         return model.data
     proto = parse(model.data, model.path)
-    changed = bool(extra)
+    changed = bool(extra or model.unzipped)
+    if model.unzipped:
+        _unzip(proto)
     for tensor in _inner_tensors(proto):
         if tensor.data_location == tensor.EXTERNAL:
             _embed(tensor, model)
@@ -51,6 +57,20 @@ def runnable(model: Model, extra_outputs: Iterable[str] = ()) -> bytes:
         # A name alone will do: the runtime infers the type.
         proto.graph.output.add(name=raw)
     return proto.SerializeToString() if changed else model.data
+
+
+def _unzip(proto: onnx.ModelProto) -> None:
+    tensors: set[str] = set()
+    for node in proto.graph.node:
+        if (node.domain, node.op_type) == ("ai.onnx.ml", "ZipMap"):
+            node.domain, node.op_type = "", "Identity"
+            del node.attribute[:]
+            tensors.update(node.output)
+    for info in (*proto.graph.output, *proto.graph.value_info):
+        if info.name in tensors:
+            info.ClearField("type")
+    if all(entry.domain not in ("", "ai.onnx") for entry in proto.opset_import):
+        proto.opset_import.add(domain="", version=_IDENTITY)
 
 
 def _names(graph: onnx.GraphProto) -> set[str | bytes]:

@@ -103,7 +103,8 @@ def pose(
     fork = (
         expose(whole, (), [Element(name) for name in branches], table=table) if branches else None
     )
-    said = [*notes, *_ways(graph, branches), *_without_effect(part, wrt_names, table)]
+    said = [*notes, *_unzipped(model), *_ways(graph, branches)]
+    said += _without_effect(part, wrt_names, table)
     if operator is not None and operator not in OPERATORS:
         raise UsageError(f"there is no operator {operator!r}", f"choose {', '.join(OPERATORS)}")
     operator = operator or _default_operator(
@@ -156,6 +157,12 @@ def _own_dtype(graph: Graph) -> DType:
     widths = {v.dtype for v in (*graph.inputs, *graph.outputs)}
     computed = (DType.FLOAT64, DType.FLOAT32, DType.FLOAT16)
     return next((d for d in computed if d in widths), DType.FLOAT32)
+
+
+def _unzipped(model: Model) -> list[str]:
+    """A note on what the file gives as maps."""
+    names = ", ".join(model.unzipped)
+    return [f"{names}: the tensor of probabilities, without its ZipMap"] if names else []
 
 
 def _without_effect(graph: Graph, wrt: Sequence[str], table: Table) -> list[str]:

@@ -39,7 +39,7 @@ def cast(graph: Graph, dtype: DType, table: Table = OPS, *, arithmetic: bool = F
         if node.op in ("Cast", "CastLike") and not node.domain:
             _cast_node(r, node, dtype, arithmetic)
         else:
-            _copy(r, _retyped(node, dtype))
+            _copy(r, _retyped(node, dtype), dtype)
     return r.finish()
 
 
@@ -63,7 +63,7 @@ def _cast_node(r: Rewriter, node: Node, dtype: DType, arithmetic: bool) -> None:
     r.become(node, r.b.copy(plain, [x]))
 
 
-def _copy(r: Rewriter, node: Node) -> None:
+def _copy(r: Rewriter, node: Node, dtype: DType) -> None:
     """Carry a node over to its operands' width, with what is known of its shapes from elsewhere."""
     made = r.b.copy(node, r.operands(node))
     values = [
@@ -74,9 +74,25 @@ def _copy(r: Rewriter, node: Node) -> None:
         else Value(old.name, x.dtype, old.shape)
         for old, x in zip(node.outputs, made, strict=True)
     ]
+    narrow = [v is not None and _is_narrower(v.dtype, dtype) for v in values]
+    inner = [
+        Value(r.b.name(v.name), v.dtype, v.shape) if v is not None and is_narrow else v
+        for v, is_narrow in zip(values, narrow, strict=True)
+    ]
     last = r.b.nodes[-1]
-    r.b.nodes[-1] = last.on(last.inputs, values)
-    r.become(node, [None if v is None else r.b.var(v) for v in values])
+    r.b.nodes[-1] = last.on(last.inputs, inner)
+    r.become(node, [None if v is None else r.b.var(v) for v in inner])
+    for k, is_narrow in enumerate(narrow):
+        source, target = inner[k], node.outputs[k]
+        if is_narrow and source is not None and target is not None:
+            # Made of strings or integers: no operand was wide enough to say how wide it is.
+            widen = {"saturate": 1, "to": dtype.value}
+            plain = Node("Cast", (source,), (target,), widen, name=target.name, origin=node.origin)
+            r.env[target] = r.b.copy(plain, [r.b.var(source)])[0]  # type: ignore[assignment] # one output
+
+
+def _is_narrower(a: DType, b: DType) -> bool:
+    return a.is_float and a.np.itemsize < b.np.itemsize
 
 
 def _retyped(node: Node, dtype: DType) -> Node:

@@ -497,6 +497,13 @@ def test_how_close_a_primal_must_be(ours, theirs, noise, matches):
     assert held.matches is matches
 
 
+def test_a_primal_in_fewer_digits_than_the_file_has_is_held_to_those():
+    theirs = {"y": np.array([1.0, 2.0])}
+    assert hold_primal(theirs, {"y": np.array([1.0, 2.001], np.float32)}).matches
+    assert not hold_primal(theirs, {"y": np.array([1.0, 2.001])}).matches
+    assert not hold_primal(theirs, {"y": np.array([1.0, 2.1], np.float32)}).matches
+
+
 def test_an_output_that_onnxruntime_did_not_give_does_not_match():
     assert not hold_primal({}, {"y": np.ones(1)}).matches
 

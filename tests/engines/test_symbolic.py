@@ -42,8 +42,10 @@ NO_RULES = OPS.replace(
     *(replace(card, jvp=None, vjp=None, batch=None, expand=None) for card in OPS.values())
 )
 
-NO_EXPRESSION = {"MaxPool", "TopK"}
-"""Operators whose further results, indices, hang on which element is the greatest."""
+LABELS = {"ai.onnx.ml::LinearClassifier", "ai.onnx.ml::SVMClassifier"}
+
+NO_EXPRESSION = {"MaxPool", "TopK"} | LABELS
+"""Operators whose other results, indices, hang on which element is the greatest."""
 
 ROWS = [
     row

@@ -169,3 +169,15 @@ def test_quantisation_is_a_staircase_in_every_arithmetic():
     exact = cast(of(lambda b, x: b.cast(b.cast(x, eight), F32)), F64, arithmetic=True)
     (y,) = interpret(exact, {"x": np.array([1.01, 1.1, 1e9, -1e9])}).values()
     np.testing.assert_array_equal(y, [1.0, 1.125, 448.0, -448.0])
+
+
+def test_floats_made_of_integers_or_strings_are_widened_too():
+    """float32 by the standard, whatever the width of the rest."""
+    b = Builder(OPS)
+    codes = b.input("x", INT64, (3,))
+    hot = b.op("ai.onnx.ml::OneHotEncoder", codes, cats_int64s=(2, 0))
+    exact = cast(b.graph([hot, hot * 0.5]), F64)
+    assert [v.dtype for v in exact.outputs] == [F64, F64]
+    assert exact.outputs[0].name == hot.value.name
+    out = interpret(exact, {"x": np.array([2, 0, 1])})
+    np.testing.assert_array_equal(out[hot.value.name], [[1, 0], [0, 1], [0, 0]])
