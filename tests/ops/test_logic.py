@@ -44,10 +44,8 @@ def test_what_is_not_chosen_may_be_infinite():
     d = vjp(b.graph([b.op("Identity", safe, name="y")]))
     out = interpret(d.graph, {"x": np.array([-0.0, 2.0]), "y_bar": np.ones(2)})
     assert out["y"].tolist() == [0.0, np.log(2.0)]
-    # The cotangent that reaches Log is 0, and 0 times 1/0 is NaN: a trap that lies in the model,
-    # and every reverse mode falls into it alike.
-    assert np.isnan(out["x_bar"][0])
-    assert out["x_bar"][1] == 0.5
+    # No product with the cotangent 0 that reaches Log, which times 1/0 would be NaN.
+    assert out["x_bar"].tolist() == [0.0, 0.5]
 
 
 @pytest.mark.parametrize(

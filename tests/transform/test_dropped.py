@@ -30,7 +30,7 @@ def gradient(d: Derivative, x: np.ndarray) -> np.ndarray:
     feeds = {"x": x, d.directions["y"]: np.ones(x.shape)}
     exact = interpret(d.graph, feeds)[d.results["x"]]
     fast = tune(simplify(cast(d.graph, DType.FLOAT32)))
-    narrow = {name: np.float32(value) for name, value in feeds.items()}
+    narrow = {name: np.asarray(value, np.float32) for name, value in feeds.items()}
     got = runtime.prepare(fast).run(narrow)[d.results["x"]]
     np.testing.assert_allclose(got, exact, rtol=1e-5, atol=1e-6)
     return exact
