@@ -273,6 +273,16 @@ class Numbers(ABC):
         """Where the first greatest element stands along an axis, int64, the axis dropped."""
 
     @abstractmethod
+    def argsort(self, x: Array, axis: int) -> np.ndarray:
+        """Where the least, the next, ... element stands along an axis; equal ones in their order.
+
+        Of plain tensors too.
+
+        Raises:
+            CannotError: When numbers of this system do not decide an order.
+        """
+
+    @abstractmethod
     def anchor(self, x: Array, axis: int) -> Array:
         """Some constant near the maximum along an axis (kept as size 1), for shifting a softmax.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cmp_to_key
 from typing import Any
 
 import numpy as np
@@ -270,6 +271,25 @@ class Boxed(Numbers):
             if above and all(self._less(top, x) is False for x in row[k + 1 :]):
                 return k
         raise CannotError(f"{self.name!r} cannot decide which element is the greatest")
+
+    def argsort(self, x: Array, axis: int) -> np.ndarray:
+        if not self.is_number(x):
+            return real.argsort(x, axis)
+        moved = np.moveaxis(plain(x), axis, -1)
+        out = np.zeros(moved.shape, np.int64)
+        with self.working():
+            for row in np.ndindex(*moved.shape[:-1]):
+                elements = moved[row].tolist()
+                key = cmp_to_key(lambda i, j, v=elements: self._order(v[i], v[j]))  # type: ignore[misc] # mypy knows no lambda's defaults
+                out[row] = sorted(range(len(elements)), key=key)
+        return np.moveaxis(out, -1, axis)
+
+    def _order(self, x: Any, y: Any) -> int:
+        """-1, 0 or 1, as x is less than, equal to or greater than y."""
+        less, greater = self._less(x, y), self._less(y, x)
+        if isinstance(less, bool) and isinstance(greater, bool):
+            return greater - less
+        raise CannotError(f"{self.name!r} cannot decide which of two elements is the greater")
 
     def matmul(self, a: Array, b: Array) -> Array:
         if not self.is_number(a) and not self.is_number(b):

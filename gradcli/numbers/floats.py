@@ -135,6 +135,10 @@ class _Machine(Numbers):
     def argmax(self, x: Array, axis: int) -> np.ndarray:
         return np.asarray(np.argmax(np.real(x), axis=axis))
 
+    def argsort(self, x: Array, axis: int) -> np.ndarray:
+        keys = np.real(x) if self.is_number(x) else x
+        return np.asarray(np.argsort(keys, axis=axis, kind="stable"))
+
     def anchor(self, x: Array, axis: int) -> Array:
         top = np.max(np.real(x), axis=axis, keepdims=True, initial=-np.inf)
         return np.where(np.isfinite(top), top, 0.0).astype(self.dtype)

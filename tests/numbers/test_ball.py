@@ -274,6 +274,7 @@ def test_structure_does_not_hang_on_open_choices():
     assert n.argmax(balls(n, arb(1.0, 0.5), arb(1.0, 0.5), arb(3.0, 0.5), arb(2.0)), 0) == 2
     for structural in (
         lambda: n.argmax(row, 0),
+        lambda: n.argsort(row, 0),
         lambda: bool(open_),
         lambda: n.where(open_, np.array([1]), np.array([2])),
         lambda: n.to_integer(row, np.dtype(np.int64)),

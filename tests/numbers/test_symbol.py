@@ -183,6 +183,7 @@ def test_structure_does_not_hang_on_symbols():
     x = n.symbols("x", (3,))
     for structural in (
         lambda: n.argmax(x, 0),
+        lambda: n.argsort(x, 0),
         lambda: n.lower(x),
         lambda: n.to_integer(x, np.dtype(np.int64)),
         lambda: n.round_to(x, np.dtype(np.float32)),

@@ -84,6 +84,7 @@ OPERATIONS = {
     "minimum": lambda n: (n.minimum(n.lift(X), n.lift(Y)), n.minimum(WHOLE, np.array(2))),
     "abs": lambda n: (n.abs(n.lift(X)), n.abs(WHOLE)),
     "zero_of": lambda n: (n.zero_of(n.lift(X)), n.zero_of(WHOLE)),
+    "pi": lambda n: n.pi,
     "zero": lambda n: n.zero,
     "sum": lambda n: (
         n.sum(n.lift(X), (0, -1), False),
@@ -99,6 +100,12 @@ OPERATIONS = {
         n.max(n.lift(X), (0, 1, 2), False),
         n.max(n.lift(np.zeros((2, 0))), (1,), False),
         n.max(WHOLE, (0,), True),
+    ),
+    "argsort": lambda n: (
+        n.argsort(n.lift(X), 1),
+        n.argsort(n.lift(TIES), -1),
+        n.argsort(WHOLE, 0),
+        n.argsort(n.full((2, 0), 0.0), 1),
     ),
     "argmax": lambda n: (n.argmax(n.lift(X), 1), n.argmax(n.lift(TIES), -1), n.argmax(WHOLE, 0)),
     "matmul": lambda n: (

@@ -277,6 +277,9 @@ class Tangents(Numbers):
     def argmax(self, x: Array, axis: int) -> np.ndarray:
         return real.argmax(primal(x), axis)
 
+    def argsort(self, x: Array, axis: int) -> np.ndarray:
+        return real.argsort(primal(x), axis)
+
     def anchor(self, x: Array, axis: int) -> Array:
         return real.anchor(primal(x), axis)
 
