@@ -154,7 +154,7 @@ def check(case: TestCase) -> Result:
     old = [entry.version for entry in proto.opset_import if entry.domain == ""]
     if old and old[0] < OLDEST:
         # What the reader advises when it refuses them.
-        proto = version_converter.convert_version(proto, OLDEST)
+        proto = with_whole_slopes(version_converter.convert_version(proto, OLDEST))
     done: list[str] = []
     try:
         model = onnxfile.read(proto.SerializeToString(), OPS, name=case.name)
@@ -166,6 +166,21 @@ def check(case: TestCase) -> Result:
     except (Fault, GradcliError) as error:
         return judged(case.name, f"{type(error).__name__}: {error}", tuple(done))
     return judged(case.name, "", tuple(dict.fromkeys(done)))
+
+
+def with_whole_slopes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Opset 6 has PRelu's slope by channel, opset 7 broadcasts it; the converter forgets that."""
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in proto.graph.input}
+    held = {t.name: t for t in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "PRelu" and len(held[node.input[1]].dims) == 1:
+            after = [1] * (ranks[node.input[0]] - 2)
+            held[node.input[1]].dims.extend(after)
+            for value in proto.graph.input:
+                if value.name == node.input[1]:
+                    for size in after:
+                        value.type.tensor_type.shape.dim.add(dim_value=size)
+    return proto
 
 
 def judged(name: str, fault: str, done: tuple[str, ...]) -> Result:
