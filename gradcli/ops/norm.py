@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from gradcli.errors import UnsupportedError
 from gradcli.graph import Dim, DType, Type, Var
 from gradcli.numbers import Array, Numbers
 from gradcli.ops.axes import axes_of, dims, shape_part
@@ -156,6 +155,11 @@ def _statistics(s: Site) -> tuple[Var, Var, Var]:
     return mean, centred * inverse, inverse
 
 
+def _project(v: Var, h: Var, r: Var, mean: Callable[[Var], Var]) -> Var:
+    """What standardising makes of a tangent, and sends back of a cotangent: J is symmetric."""
+    return r * (v - mean(v) - h * mean(h * v))
+
+
 def _layer_norm_jvp(s: Site, dots: Vars) -> Vars:
     x_dot, scale_dot, b_dot = (*dots, None)[:3]
     h, r = _standardised(s)
@@ -163,9 +167,8 @@ def _layer_norm_jvp(s: Site, dots: Vars) -> Vars:
     mean_dot = r_dot = None
     if x_dot is not None:
         mean_dot = _mean(s, x_dot)
-        along = _mean(s, h * x_dot)
-        terms[0] = r * (x_dot - mean_dot - h * along) * s.x1
-        r_dot = -(r * r) * along
+        terms[0] = _project(x_dot, h, r, lambda v: _mean(s, v)) * s.x1
+        r_dot = -(r * r) * _mean(s, h * x_dot)
     if scale_dot is not None:
         terms[1] = h * scale_dot
     y_dot = s.b.total(terms)
@@ -191,7 +194,7 @@ def _layer_norm_vjp(s: Site, bars: Vars) -> Vars:
         if s.wants(2):
             out[2] = b.unbroadcast(y_bar, like=s.input(2))
         h_bar = y_bar * s.x1
-        terms.append(r * (h_bar - _mean(s, h_bar) - h * _mean(s, h_bar * h)))
+        terms.append(_project(h_bar, h, r, lambda v: _mean(s, v)))
     if mean_bar is not None:
         terms.append(b.expand_like(b.cast(mean_bar, s.x.dtype) / count, s.x))
     if r_bar is not None:
@@ -213,12 +216,8 @@ def _layer_norm_expansion(s: Site) -> Sequence[Var]:
 
 
 def _batch_norm_types(s: Site) -> Sequence[Type]:
-    if s["training_mode"]:
-        raise UnsupportedError(
-            "BatchNormalization in training mode takes its statistics from the batch",
-            "export the model in evaluation mode",
-        )
-    return [(s.x.dtype, s.x.shape)]
+    running = [(v.dtype, v.shape) for v in (s.input(3), s.input(4))]
+    return [(s.x.dtype, s.x.shape), *(running if s["training_mode"] else [])]
 
 
 def _batch_norm(
@@ -232,12 +231,23 @@ def _batch_norm(
     epsilon: float,
     momentum: float,
     training_mode: int,
-) -> Array:
+) -> Any:
     if training_mode:
-        raise NotImplementedError("BatchNormalization in training mode")
+        own_mean, _, own_var = _moments(n, x, _but_channels(x.ndim))
+        own = [n.reshape(v, (-1,)) for v in (own_mean, own_var)]
+        held = [
+            old * momentum + new * (1.0 - momentum)
+            for old, new in zip((mean, var), own, strict=True)
+        ]
+        mean, var = own
     shape = (-1, *(1,) * (x.ndim - 2))
     scale, b, mean, var = (n.reshape(v, shape) for v in (scale, b, mean, var))
-    return (x - mean) * (scale / n.sqrt(var + epsilon)) + b
+    y = (x - mean) * (scale / n.sqrt(var + epsilon)) + b
+    return (y, *held) if training_mode else y
+
+
+def _but_channels(rank: int) -> tuple[int, ...]:
+    return tuple(a for a in range(rank) if a != 1)
 
 
 def _per_channel(s: Site, v: Var) -> Var:
@@ -250,6 +260,8 @@ def _inverse_deviation(s: Site) -> Var:
 
 
 def _batch_norm_jvp(s: Site, dots: Vars) -> Vars:
+    if s["training_mode"]:
+        return _training_jvp(s, dots)
     x_dot, scale_dot, b_dot, mean_dot, var_dot = dots
     r = _inverse_deviation(s)
     slope = _per_channel(s, s.x1 * r)
@@ -271,6 +283,8 @@ def _batch_norm_jvp(s: Site, dots: Vars) -> Vars:
 
 
 def _batch_norm_vjp(s: Site, bars: Vars) -> Vars:
+    if s["training_mode"]:
+        return _training_vjp(s, bars)
     y_bar = bars[0]
     assert y_bar is not None
     r = _inverse_deviation(s)
@@ -288,11 +302,81 @@ def _batch_norm_vjp(s: Site, bars: Vars) -> Vars:
 
 def _over_channels(s: Site, x: Var) -> Var:
     """Summed to the shape of scale (an operand [N] counts as one channel)."""
-    total = s.b.sum(x, axes=[a for a in range(s.x.rank) if a != 1], keepdims=False)
+    total = s.b.sum(x, axes=_but_channels(s.x.rank), keepdims=False)
     return s.b.reshape_like(total, s.x1)
 
 
+def _batch_statistics(s: Site) -> tuple[Var, Var, Var, Var]:
+    """In training: the batch's mean, x less it, the variance, and 1 / deviation."""
+    mean = _batch_mean(s, s.x)
+    centred = s.x - mean
+    variance = _batch_mean(s, centred * centred)
+    return mean, centred, variance, 1.0 / s.b.op("Sqrt", variance + s["epsilon"])
+
+
+def _batch_mean(s: Site, x: Var) -> Var:
+    return s.b.op("ReduceMean", x, s.b.ints(_but_channels(s.x.rank)), keepdims=1)
+
+
+def _running(s: Site, old: Var | None, new: Var | None) -> Var | None:
+    """What a running statistic becomes, or its tangent."""
+    return s.b.total(
+        [
+            None if old is None else old * s["momentum"],
+            None if new is None else s.b.reshape_like(new, s.x1) * (1.0 - s["momentum"]),
+        ]
+    )
+
+
+def _training_jvp(s: Site, dots: Vars) -> Vars:
+    x_dot, scale_dot, b_dot, mean_dot, var_dot = dots
+    _, centred, _, r = _batch_statistics(s)
+    h = centred * r
+    terms: list[Var | None] = [
+        None,
+        None if scale_dot is None else h * _per_channel(s, scale_dot),
+        None if b_dot is None else _per_channel(s, b_dot),
+    ]
+    new_mean = new_var = None
+    if x_dot is not None:
+        terms[0] = _project(x_dot, h, r, lambda v: _batch_mean(s, v)) * _per_channel(s, s.x1)
+        new_mean, new_var = _batch_mean(s, x_dot), _batch_mean(s, centred * x_dot) * 2.0
+    y_dot = s.b.total(terms)
+    return [
+        None if y_dot is None else s.b.expand_like(y_dot, s.x),
+        _running(s, mean_dot, new_mean),
+        _running(s, var_dot, new_var),
+    ]
+
+
+def _training_vjp(s: Site, bars: Vars) -> Vars:
+    y_bar, mean_bar, var_bar = (*bars, None, None)[:3]
+    b, new = s.b, 1.0 - s["momentum"]
+    _, centred, _, r = _batch_statistics(s)
+    h = centred * r
+    out: list[Var | None] = [None] * 5
+    terms: list[Var | None] = []
+    count = b.count(s.x, _but_channels(s.x.rank))
+    if y_bar is not None:
+        out[1], out[2] = _over_channels(s, y_bar * h), _over_channels(s, y_bar)
+        h_bar = y_bar * _per_channel(s, s.x1)
+        terms.append(_project(h_bar, h, r, lambda v: _batch_mean(s, v)))
+    if mean_bar is not None:
+        out[3] = mean_bar * s["momentum"]
+        terms.append(b.expand_like(_per_channel(s, mean_bar * new / count), s.x))
+    if var_bar is not None:
+        out[4] = var_bar * s["momentum"]
+        terms.append(centred * _per_channel(s, var_bar * (2.0 * new) / count))
+    out[0] = b.total(terms) if s.wants(0) else None
+    return [v if s.wants(k) else None for k, v in enumerate(out)]
+
+
 def _batch_norm_expansion(s: Site) -> Sequence[Var]:
+    if s["training_mode"]:
+        mean, centred, variance, r = _batch_statistics(s)
+        y = centred * r * _per_channel(s, s.x1) + _per_channel(s, s.input(2))
+        held = (_running(s, s.input(3), mean), _running(s, s.input(4), variance))
+        return [y, *(v for v in held if v is not None)]
     centred = s.x - _per_channel(s, s.input(3))
     return [centred * _per_channel(s, s.x1 * _inverse_deviation(s)) + _per_channel(s, s.input(2))]
 
@@ -498,6 +582,7 @@ CARDS = (
         _batch_norm_jvp,
         _batch_norm_vjp,
         inputs=("X", "scale", "B", "input_mean", "input_var"),
+        outputs=("Y", "running_mean", "running_var"),
         infer=_batch_norm_types,
         attrs={"epsilon": 1e-5, "momentum": 0.9, "training_mode": 0},
         expand=_batch_norm_expansion,

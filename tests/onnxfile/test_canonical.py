@@ -144,6 +144,10 @@ ROWS = [
         Row("BatchNormalization", opset, [IMAGE], {"epsilon": 1e-3}, [channel(4)] * 4)
         for opset in (7, 9, 14)
     ],
+    *[
+        Row("BatchNormalization", opset, [IMAGE], {"training_mode": 1}, [channel(4)] * 4, outputs=3)
+        for opset in (14, 15)
+    ],
     Row("Upsample", 7, [IMAGE], {"scales": [1.0, 1.0, 2.0, 3.0]}),
     Row("Upsample", 7, [IMAGE], {"scales": [1.0, 1.0, 2.0, 2.0], "mode": "linear"}),
     Row("Upsample", 9, [IMAGE], {}, [np.array([1, 1, 1.5, 2], FLOAT)]),

@@ -196,12 +196,6 @@ def test_operands_that_do_not_fit_are_refused(op, shapes, attrs, message):
         graph_of(op, *shapes, **attrs)
 
 
-def test_batch_normalization_in_training_mode_is_refused():
-    vector = (3,)
-    with pytest.raises(UnsupportedError, match="training mode"):
-        graph_of("BatchNormalization", (2, 3), vector, vector, vector, vector, training_mode=1)
-
-
 def test_padding_that_hangs_on_an_unknown_size_is_refused_by_the_rule_alone():
     graph = graph_of("Conv", (1, 2, "W"), (3, 2, 3), strides=(2,), auto_pad="SAME_UPPER")
     jvp(graph)

@@ -35,7 +35,6 @@ RTOL, ATOL = 1e-3, 1e-7
 REFUSED = {
     "test_training_dropout*": "in training Dropout is random",
     "test_bernoulli*": "it draws at random: the standard itself can only run these",
-    "test_batchnorm_*_training_mode": "statistics of the batch",
     "test_identity_sequence": "no tensor",
     "test_identity_opt": "no tensor",
 }
