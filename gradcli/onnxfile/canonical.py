@@ -291,6 +291,25 @@ def _space_to_depth_28(d: Draft, call: Call) -> Call:
     return call.having(moved, d.op("Shape", y), op="Reshape")
 
 
+def _quantize_23(d: Draft, call: Call) -> Call:
+    """The precision of the division is that of its operands."""
+    attrs = dict(call.attrs)
+    x, scale, *zero = call.inputs
+    if precision := attrs.pop("precision", None):
+        x, scale = (None if v is None else d.op("Cast", v, to=precision) for v in (x, scale))
+    return call.having(x, scale, *zero, **attrs)
+
+
+def _dequantize_23(d: Draft, call: Call) -> Call:
+    """The type of the result is that of the scale."""
+    attrs = dict(call.attrs)
+    x, scale, *zero = call.inputs
+    made = attrs.pop("output_dtype", None)
+    if made and scale is not None and made != scale.dtype.value:
+        scale = d.op("Cast", scale, to=made)
+    return call.having(x, scale, *zero, **attrs)
+
+
 def _renamed(op: str) -> Upgrade:
     return lambda _d, call: replace(call, op=op)
 
@@ -383,6 +402,8 @@ TABLE: dict[tuple[str, int], Upgrade] = {
     **_rows("RoiAlign", (10,), _roi_align_10),
     **_rows("GroupNormalization", (18,), _group_norm_18),
     **_rows("SpaceToDepth", (28,), _space_to_depth_28),
+    **_rows("QuantizeLinear", (23, 24, 25, 28), _quantize_23),
+    **_rows("DequantizeLinear", (23, 24, 25, 28), _dequantize_23),
     **_rows("Scatter", (9, 11), _renamed("ScatterElements")),
     **_rows("Scan", (8,), _unsupported),
 }

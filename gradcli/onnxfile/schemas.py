@@ -17,6 +17,9 @@ STANDARD = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "ai
 DTYPE_ATTRIBUTES = frozenset(
     {
         ("Cast", "to"),
+        ("QuantizeLinear", "output_dtype"),
+        ("DequantizeLinear", "output_dtype"),
+        ("QuantizeLinear", "precision"),
         ("BitCast", "to"),
         ("EyeLike", "dtype"),
         ("Bernoulli", "dtype"),

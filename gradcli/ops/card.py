@@ -145,6 +145,7 @@ class Card:
         kinks: `kinks(n, *inputs, **attrs) -> (margin, branch)`: how far each element is from the
             nearest place where the derivative jumps, in units of the operand, and which piece it
             is on.
+        jumps: Whether the result itself jumps at its kinks, as that of a flat card always does.
         convention: What the rules take for the derivative at a kink.
         edges: `edges(n, *inputs, **attrs) -> margin`: distance to where the function stops being
             finite or differentiable (log 0, sqrt 0, division by 0).
@@ -170,6 +171,7 @@ class Card:
     flat: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     kinks: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
+    jumps: bool = False
     convention: str = ""
     edges: Callable[..., np.ndarray] | None = None
     edge: str = ""
@@ -182,6 +184,11 @@ class Card:
     def is_flat(self) -> bool:
         """Whether no derivative flows through any operand."""
         return self.kind == "flat"
+
+    @property
+    def steps(self) -> bool:
+        """Whether a result may jump: a finite difference across it measures the jump."""
+        return self.is_flat or self.jumps
 
 
 def _as_in_a_file(value: Any) -> Any:

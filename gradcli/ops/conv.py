@@ -59,7 +59,8 @@ def _transposed_axes(s: Site) -> Axes:
     return spatial.transposed(s.x.shape[2:], **_windows_of(s), **how)
 
 
-def _conv_types(s: Site) -> Sequence[Type]:
+def conv_types(s: Site) -> Sequence[Type]:
+    """The type of a convolution of the first operand with the second."""
     x, w = s.x.shape, s.x1.shape
     if x is None:
         return [(s.x.dtype, None)]
@@ -98,9 +99,10 @@ def _transposed_types(s: Site) -> Sequence[Type]:
 # ---- the primals ---------------------------------------------------------------------------------
 
 
-def _conv(
+def conv(
     n: Numbers, x: Array, w: Array, b: Array | None = None, *, group: int, **how: Any
 ) -> Array:
+    """The primal of Conv."""
     how.pop("kernel_shape")
     axes = spatial.windows(x.shape[2:], w.shape[2:], **how)
     return _with_bias(n, _unfolded_product(n, x, w, axes, group), b)
@@ -329,10 +331,10 @@ def _unbias(s: Site, y_bar: Var) -> Var:
 CARDS = (
     bilinear(
         "Conv",
-        _conv,
+        conv,
         (_conv_in_x, _conv_in_w),
         inputs=("X", "W", "B?"),
-        infer=_conv_types,
+        infer=conv_types,
         batch=lambda s, batched: _batch(s, batched, channels=0),
         bias=_bias,
         unbias=_unbias,

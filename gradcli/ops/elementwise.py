@@ -18,7 +18,6 @@ from gradcli.ops.kinds import (
     composite,
     custom,
     elementwise,
-    linear,
     same,
 )
 
@@ -423,6 +422,56 @@ def _cast(n: Numbers, x: Array, to: str, saturate: int) -> Array:
     return x.astype(target.np)
 
 
+@functools.cache
+def _between(dtype: DType) -> np.ndarray:
+    """The numbers half-way between neighbours of a type of 8 bits or fewer."""
+    every = np.arange(256, dtype=np.uint8).view(dtype.np).astype(np.float64)
+    numbers = np.unique(every[np.isfinite(every)])
+    return np.asarray((numbers[1:] + numbers[:-1]) / 2)
+
+
+def _cast_jumps(n: Numbers, x: Array, to: str, **_: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Jumps: of integers at every other one, of the narrow floats half-way between neighbours.
+
+    A wider float is a choice of arithmetic, whose rounding nobody counts.
+    """
+    target = DType(to)
+    none = np.full(np.shape(x), np.inf), np.zeros(np.shape(x), np.int64)
+    if not n.is_number(x):
+        return none
+    if target is DType.BOOL:
+        return np.abs(x), np.sign(x)
+    if target.is_integer:
+        whole = np.trunc(x)
+        # Towards zero: all between -1 and 1 becomes 0.
+        nearest = np.where(np.abs(x) < 1, np.copysign(1.0, x), np.round(x))
+        return np.abs(x - nearest), whole
+    if target.np.itemsize > 1:
+        return none
+    middles = _between(target)
+    k = np.searchsorted(middles, x)
+    around = np.stack(
+        [middles[np.clip(k - 1, 0, None)], middles[np.clip(k, None, middles.size - 1)]]
+    )
+    return np.min(np.abs(around - x), axis=0), k
+
+
+def _quantises(dtype: DType) -> bool:
+    """Whether rounding to this float type is a staircase, and no choice of arithmetic."""
+    return dtype.is_float and dtype.np.itemsize == 1
+
+
+def _cast_jvp(s: Site, dots: Vars) -> Vars:
+    (x_dot,) = dots
+    return [None if x_dot is None or _quantises(DType(s["to"])) else s.again(x_dot)]
+
+
+def _cast_vjp(s: Site, bars: Vars) -> Vars:
+    (y_bar,) = bars
+    assert y_bar is not None
+    return [None if _quantises(DType(s["to"])) else s.b.cast(y_bar, s.x.dtype)]
+
+
 def _cast_like(n: Numbers, x: Array, like: Array, saturate: int) -> Array:
     # Numbers do not remember how wide the file had them, so a rounding cannot be told from none;
     # that is why graphs have Cast instead before anybody evaluates them.
@@ -460,18 +509,22 @@ def _dropout_vjp(s: Site, bars: Vars) -> Vars:
 
 COPIES: tuple[Card, ...] = (
     elementwise("Identity", lambda n, x: x, 1.0, inputs=INPUT, rounds=False),
-    # The derivative of a change between float types is a change between float types: the rounding
-    # itself, a staircase, is not differentiated. Other types carry no derivative at all.
-    linear(
+    # A change between float types that networks compute in changes the derivative's type too: its
+    # rounding is no part of the function. To 8 bits it is quantisation, flat between its jumps.
+    # Other types carry no derivative at all.
+    custom(
         "Cast",
         _cast,
-        lambda s, y_bar: s.b.cast(y_bar, s.x.dtype),
+        _cast_jvp,
+        _cast_vjp,
         inputs=INPUT,
         infer=lambda s: [(DType(s["to"]), s.x.shape)],
         batch=batch_elementwise,
         in_place=True,
         attrs={"to": REQUIRED, "saturate": 1},
-        convention="the identity, through rounding too",
+        kinks=_cast_jumps,
+        jumps=True,
+        convention="0 through 8-bit floats and integers; the identity through wider floats",
         rounds=False,
     ),
     composite(

@@ -28,7 +28,8 @@ def _agree(inner: Dim, other: Dim) -> None:
 # ---- MatMul --------------------------------------------------------------------------------------
 
 
-def _matmul_types(s: Site) -> Sequence[Type]:
+def matmul_types(s: Site) -> Sequence[Type]:
+    """The type of the matrix product of the first two operands."""
     a, b = s.x.shape, s.x1.shape
     if a is None or b is None:
         return [(s.x.dtype, None)]
@@ -267,7 +268,7 @@ CARDS = (
         _matmul,
         (_matmul_in_a, _matmul_in_b),
         inputs=("A", "B"),
-        infer=_matmul_types,
+        infer=matmul_types,
         batch=_matmul_batch,
     ),
     bilinear(

@@ -138,7 +138,7 @@ CHOICE = (
 # ---- steps --------------------------------------------------------------------------------------
 
 
-def _round(n: Numbers, x: Array) -> Array:
+def rounded(n: Numbers, x: Array) -> Array:
     """To the nearest integer, halves to the even one."""
     below = n.floor(x)
     part = x - below  # exact: both are multiples of x's last bit
@@ -161,7 +161,7 @@ def _step(op: str, impl: Callable[..., Array], shift: float) -> Card:
 STEPS = (
     _step("Floor", lambda n, x: n.floor(x), 0.0),
     _step("Ceil", lambda n, x: -n.floor(-x), 0.0),
-    _step("Round", _round, 0.5),
+    _step("Round", rounded, 0.5),
     flat(
         "Sign",
         lambda n, x: n.sign(x) if n.is_number(x) else np.sign(x),

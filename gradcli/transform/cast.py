@@ -9,7 +9,8 @@ import numpy as np
 
 from gradcli.graph import DType, Graph, Node, Value, is_static
 from gradcli.ops import OPS, Table
-from gradcli.transform.rewrite import Rewriter
+from gradcli.ops.quantize import dequantize_in_floats, quantize_in_floats
+from gradcli.transform.rewrite import Rewriter, site
 
 
 def cast(graph: Graph, dtype: DType, table: Table = OPS, *, arithmetic: bool = False) -> Graph:
@@ -38,6 +39,8 @@ def cast(graph: Graph, dtype: DType, table: Table = OPS, *, arithmetic: bool = F
     for node in graph.nodes:
         if node.op in ("Cast", "CastLike") and not node.domain:
             _cast_node(r, node, dtype, arithmetic)
+        elif node.key in ("QuantizeLinear", "DequantizeLinear") and _in_floats(node):
+            _quantisation(r, node, dtype)
         else:
             _copy(r, _retyped(node, dtype), dtype)
     return r.finish()
@@ -61,6 +64,26 @@ def _cast_node(r: Rewriter, node: Node, dtype: DType, arithmetic: bool) -> None:
     attrs = {"saturate": 1, "to": to.value}  # only what narrows to 8 bits may say otherwise
     plain = Node("Cast", (x.value,), (target,), attrs, name=node.name, origin=node.origin)
     r.become(node, r.b.copy(plain, [x]))
+
+
+def _in_floats(node: Node) -> bool:
+    """Whether the quanta are floats, whose type the carried graph would not tell."""
+    quanta = node.inputs[0] if node.op == "DequantizeLinear" else node.outputs[0]
+    return quanta is not None and quanta.dtype.is_float
+
+
+def _quantisation(r: Rewriter, node: Node, dtype: DType) -> None:
+    """Quantisation to 8-bit floats as the division and the rounding that it is; and back."""
+    s = site(r.b, node)
+    s.inputs = tuple(r.operands(node))
+    with r.b.serving(node.origin or node.name):
+        if node.op == "DequantizeLinear":
+            made = dequantize_in_floats(s)
+        else:
+            target = node.outputs[0]
+            assert target is not None
+            made = r.b.op("Cast", quantize_in_floats(s, target.dtype), to=dtype.value)
+    r.become(node, [made])
 
 
 def _copy(r: Rewriter, node: Node, dtype: DType) -> None:

@@ -44,8 +44,8 @@ NO_RULES = OPS.replace(
 
 LABELS = {"ai.onnx.ml::LinearClassifier", "ai.onnx.ml::SVMClassifier"}
 
-NO_EXPRESSION = {"MaxPool", "TopK"} | LABELS
-"""Operators whose other results, indices, hang on which element is the greatest."""
+NO_EXPRESSION = {"MaxPool", "TopK", "DynamicQuantizeLinear"} | LABELS
+"""Operators whose other results are whole numbers: indices of the greatest elements, quanta."""
 
 ROWS = [
     row
@@ -110,7 +110,9 @@ def test_both_levels_agree_on_an_operator(row: Row) -> None:
     size = measure(p)
     assert size is not None
     if row.op in NO_EXPRESSION and len(a.graph.outputs) > 1:
-        with pytest.raises(CannotError, match="which element is the greatest"):
+        with pytest.raises(
+            CannotError, match="which element is the greatest|free symbols has no value"
+        ):
             Expanded(p, size)
         return
     got, want = image(Expanded(p, size), p, directions), image(Factored(p, 2), p, directions)

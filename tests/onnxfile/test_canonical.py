@@ -74,6 +74,7 @@ class Row:
 
 X = normal(2, 3, 4)
 IMAGE = normal(2, 4, 5, 6)
+QUANTA = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 GRID = np.clip(normal(2, 3, 3, 2), -1.2, 1.2)
 REDUCE = [
     "ReduceL1",
@@ -102,6 +103,31 @@ ROWS = [
     ],
     Row("ReduceMax", 12, [X], {"axes": [-1]}),
     Row("ReduceMin", 12, [X], {"axes": [-1]}),
+    *[
+        Row(
+            "QuantizeLinear",
+            opset,
+            [X],
+            attrs,
+            [np.array(0.37, FLOAT), np.array(3, np.uint8)],
+            reference=opset > 24,
+        )
+        for opset in (10, 13, 19, 21, 23, 24, 25, 28)
+        for attrs in ({}, *([{"precision": TensorProto.FLOAT}] if opset > 21 else []))
+    ],
+    *[
+        Row(
+            "DequantizeLinear",
+            opset,
+            [QUANTA],
+            attrs,
+            [np.array(0.37, FLOAT), np.array(3, np.uint8)],
+            reference=opset > 24,
+        )
+        for opset in (10, 13, 19, 21, 23, 24, 25, 28)
+        for attrs in ({}, *([{"output_dtype": TensorProto.FLOAT}] if opset > 21 else []))
+    ],
+    Row("DequantizeLinear", 13, [QUANTA], {"axis": 1}, [channel(3), np.arange(3, dtype=np.uint8)]),
     *[
         Row(op, opset, [X], {} if axis is None else {"axis": axis}, dynamic=dynamic)
         for op in ("Softmax", "LogSoftmax", "Hardmax")

@@ -143,6 +143,15 @@ def test_no_derivative_passes_an_integer_or_a_truth_value(to):
     assert vjp(b.graph([back])).results == {}
 
 
+@pytest.mark.parametrize("to", ["float8_e4m3fn", "float8_e5m2", "float4_e2m1fn"])
+def test_no_derivative_passes_a_rounding_to_eight_bits(to):
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT64, (2,))
+    back = b.op("Cast", b.op("Cast", x, to=to), to="float64", name="y")
+    assert jvp(b.graph([back])).results == {}
+    assert vjp(b.graph([back])).results == {}
+
+
 def test_cast_cuts_off_towards_zero():
     b = Builder(OPS)
     x = b.input("x", DType.FLOAT64, (4,))

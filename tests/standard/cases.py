@@ -25,7 +25,6 @@ from gradcli.onnxfile import Model
 from gradcli.ops import OPS
 from gradcli.problem import Problem, declared
 from gradcli.transform import cast
-from gradcli.transform.rewrite import Rewriter
 
 KINDS = ("node", "simple", "pytorch-operator", "pytorch-converted")
 
@@ -45,6 +44,8 @@ WRONG = {
     "test_resize_downsample_scales_*_align_corners": (
         "stretched over a fractional size; onnxruntime and gradcli take the whole one"
     ),
+    "test_dynamicquantizelinear": "an element half-way between quanta in float32, not in float64",
+    "test_dynamicquantizelinear_expanded": "likewise",
     "test_cast_e8m0_*_to_FLOAT8E8M0": "powers of two have a rounding mode of their own",
 }
 """Cases whose primal is not the standard's: known faults."""
@@ -298,10 +299,8 @@ class Subject:
 
     def check_vjp(self, problem: Problem, tolerance: float) -> None:
         feeds = dict(problem.feeds)
-        pulled = unrounded(
-            api.ask(
-                self.model, feeds, wrt=problem.wrt, of=problem.of, operator="vjp", dtype="float64"
-            )
+        pulled = api.ask(
+            self.model, feeds, wrt=problem.wrt, of=problem.of, operator="vjp", dtype="float64"
         )
         reverse = Program(ENGINES["reverse"], pulled).run()
         rng = np.random.default_rng(1)
@@ -361,7 +360,6 @@ class Subject:
             except GradcliError as error:
                 why = error
                 continue
-            problem = unrounded(problem)
             finite = all(np.isfinite(y).all() for y in primal.values() if y.dtype.kind == "f")
             near = [n for n in around.nearest if n.margin < 1e-6]
             if finite and not near:
@@ -390,23 +388,6 @@ class Subject:
         """Inputs that are floats but decide sizes: a little less, and a dimension is gone."""
         scales = [n.inputs[2] for n in self.model.graph.nodes if n.key == "Resize" and n.inputs[2:]]
         return {value.name for value in scales if value is not None}
-
-
-def unrounded(problem: Problem) -> Problem:
-    """The question without the Casts that round: their derivative is the identity by convention.
-
-    A witness would see the staircase that they are.
-    """
-    r = Rewriter(problem.exact)
-    r.adopt_inputs()
-    for node in problem.exact.nodes:
-        kinds = [v.dtype.is_float for v in (*node.inputs, *node.outputs) if v is not None]
-        if node.key == "Cast" and all(kinds):
-            plain = replace(node, op="Identity", attrs={})
-            r.become(node, r.b.copy(plain, r.operands(node)))
-        else:
-            r.copy(node)
-    return replace(problem, graph=r.finish())
 
 
 def epsilon(dtype: DType) -> float:

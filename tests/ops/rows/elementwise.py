@@ -93,7 +93,7 @@ def draw_cast(rng: np.random.Generator) -> Case:
     """From and to numbers, integers and truth values."""
     dims = shape(rng)
     sources: tuple[np.ndarray, ...] = (
-        rng.uniform(-9.0, 9.0, dims),
+        rng.integers(-9, 9, dims) + rng.uniform(0.1, 0.9, dims),
         rng.integers(-9, 9, dims),
         rng.random(dims) < 0.5,
     )
@@ -219,7 +219,16 @@ ROWS = (
         dynamic="free",
     ),
     Row("Identity", unary(), dynamic="free"),
-    Row("Cast", draw_cast, dynamic="free"),
+    Row(
+        "Cast",
+        draw_cast,
+        (
+            at([1.0, 2.0, 0.5], [0.0, 0.0, 0.0], {"to": "int64"}),
+            at([0.0, 1.0], [0.0, 0.0], {"to": "bool"}),
+            at([1.0625, 1.0, 1e3], [0.0, 0.0, 0.0], {"to": "float8_e4m3fn"}),
+        ),
+        dynamic="free",
+    ),
     Row("CastLike", draw_cast_like, dynamic="free"),
     Row("Dropout", draw_dropout, dynamic="free"),
 )
