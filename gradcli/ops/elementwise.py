@@ -453,7 +453,7 @@ def _cast_jumps(n: Numbers, x: Array, to: str, **_: Any) -> tuple[np.ndarray, np
     around = np.stack(
         [middles[np.clip(k - 1, 0, None)], middles[np.clip(k, None, middles.size - 1)]]
     )
-    return np.min(np.abs(around - x), axis=0), k
+    return np.min(np.abs(around - x), axis=0), np.asarray(k)
 
 
 def _quantises(dtype: DType) -> bool:

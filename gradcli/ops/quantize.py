@@ -59,6 +59,7 @@ def limits(dtype: DType) -> tuple[int, int]:
 
 def _saturated(n: Numbers, u: Array, zero: Array | float, dtype: DType) -> np.ndarray:
     """The nearest whole number, halves to the even one, moved by a zero point and kept in range."""
+    n.lower(u)  # refuses free symbols, which decide no integer, before rounding them takes ages
     low, high = (n.full((), float(end)) for end in limits(dtype))
     return n.to_integer(n.minimum(n.maximum(rounded(n, u) + zero, low), high), dtype.np)
 

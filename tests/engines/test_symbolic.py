@@ -111,7 +111,7 @@ def test_both_levels_agree_on_an_operator(row: Row) -> None:
     assert size is not None
     if row.op in NO_EXPRESSION and len(a.graph.outputs) > 1:
         with pytest.raises(
-            CannotError, match="which element is the greatest|free symbols has no value"
+            CannotError, match=r"which element is the greatest|free symbols has no value"
         ):
             Expanded(p, size)
         return
