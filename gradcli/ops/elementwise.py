@@ -469,7 +469,10 @@ def _cast_jvp(s: Site, dots: Vars) -> Vars:
 def _cast_vjp(s: Site, bars: Vars) -> Vars:
     (y_bar,) = bars
     assert y_bar is not None
-    return [None if _quantises(DType(s["to"])) else s.b.cast(y_bar, s.x.dtype)]
+    if _quantises(DType(s["to"])):
+        return [None]
+    s.drop(0, s.dropped)
+    return [s.b.cast(y_bar, s.x.dtype)]
 
 
 def _cast_like(n: Numbers, x: Array, like: Array, saturate: int) -> Array:
@@ -520,7 +523,6 @@ COPIES: tuple[Card, ...] = (
         inputs=INPUT,
         infer=lambda s: [(DType(s["to"]), s.x.shape)],
         batch=batch_elementwise,
-        in_place=True,
         attrs={"to": REQUIRED, "saturate": 1},
         kinks=_cast_jumps,
         jumps=True,

@@ -202,6 +202,7 @@ def _range(n: Numbers, x: Array) -> tuple[Array, Array]:
 
 
 def _dynamic(n: Numbers, x: Array) -> tuple[Array, ...]:
+    n.lower(x)  # as there: a range of free symbols is a question that SymPy takes ages over
     scale, low = _range(n, x)
     zero = _saturated(n, -low / scale, 0.0, DYNAMIC)
     return _saturated(n, x / scale, n.lift(zero.astype(np.float64)), DYNAMIC), scale, zero
