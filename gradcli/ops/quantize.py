@@ -82,7 +82,7 @@ def _quantize(
     *,
     axis: int,
     block_size: int,
-    output_dtype: str | int | None,
+    output_dtype: str | None,
     saturate: int,
 ) -> np.ndarray:
     del saturate  # of 8-bit floats, which are a division and a Cast by the time of evaluation
@@ -221,7 +221,7 @@ def _dynamic_written_out(s: Site) -> Sequence[Var]:
 def _dynamic_jumps(n: Numbers, x: Array) -> tuple[np.ndarray, np.ndarray]:
     """Jumps of the quanta and of the zero point, and kinks of the extrema that set the scale."""
     y, scale, zero = _dynamic(n, x)
-    attrs: dict[str, Any] = {"axis": 1, "block_size": 0, "output_dtype": 0, "saturate": 1}
+    attrs: dict[str, Any] = {"axis": 1, "block_size": 0, "output_dtype": None, "saturate": 1}
     margin, _ = _quantize_jumps(n, x, scale, zero, **attrs)
     turn = np.asarray(-np.minimum(np.min(x, initial=0.0), 0.0))
     shift, _ = _quantize_jumps(n, turn, scale, None, **attrs)
@@ -340,7 +340,7 @@ CARDS: tuple[Card, ...] = (
         inputs=("x", "y_scale", "y_zero_point?"),
         outputs=("y",),
         infer=lambda s: [(_quantized_type(s), s.x.shape)],
-        attrs={"axis": 1, "block_size": 0, "output_dtype": 0, "saturate": 1},
+        attrs={"axis": 1, "block_size": 0, "output_dtype": None, "saturate": 1},
         kinks=_quantize_jumps,
     ),
     linear(

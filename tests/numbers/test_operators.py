@@ -21,7 +21,8 @@ REFUSED = {"ArgMax", "ArgMin", "BitCast", "Cast", "Hardmax", "NonZero", "Range",
     "ai.onnx.ml::OneHotEncoder",
     "ai.onnx.ml::TreeEnsemble",
     "ai.onnx.ml::TreeEnsembleClassifier",
-    "ai.onnx.ml::TreeEnsembleRegressor",}
+    "ai.onnx.ml::TreeEnsembleRegressor",
+}
 
 CASES = [
     pytest.param(row, trial, id=f"{row.op}-{trial}")
