@@ -22,6 +22,7 @@ REFUSED = {"ArgMax", "ArgMin", "BitCast", "Cast", "Hardmax", "NonZero", "Range",
     "ai.onnx.ml::TreeEnsemble",
     "ai.onnx.ml::TreeEnsembleClassifier",
     "ai.onnx.ml::TreeEnsembleRegressor",
+    *("QuantizeLinear", "DynamicQuantizeLinear"),
 }
 
 CASES = [
