@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
 
 from gradcli.errors import UnsupportedError
 from gradcli.graph import Builder, Dim, Type, Var
-from gradcli.numbers import Array, Numbers
-from gradcli.ops.axes import SHAPE, axes_of, dims, shape_part
+from gradcli.numbers import Array, Numbers, real
+from gradcli.ops import sampling
+from gradcli.ops.axes import SHAPE, axes_of, dims, length, shape_part
 from gradcli.ops.card import Card, Site, Vars
-from gradcli.ops.kinds import fold, unfold
+from gradcli.ops.kinds import composite, fold, unfold
+from gradcli.ops.sampling import Computed, Emitted, Medium
 
 # ---- Resize: one axis after another, each a product with a matrix of few elements ---------------
 
@@ -481,6 +485,105 @@ def _resize_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
     return [s.again(*s.inputs, axes=tuple(a + 1 for a in places))]
 
 
+# ---- GridSample and AffineGrid -------------------------------------------------------------------
+
+
+def _grid_sample(
+    m: Medium, x: Any, grid: Any, *, mode: str, padding_mode: str, align_corners: int
+) -> Any:
+    sizes, rank = m.sizes(x), m.rank(x)
+    spatial = sizes[2:]
+    axes = []
+    for axis, size in enumerate(spatial):
+        g = m.take(grid, len(spatial) - 1 - axis, rank - 1)  # the last axis comes first
+        at = _unnormalised(m, g, size, bool(align_corners))
+        axes.append(sampling.taps(m, at, size, mode, padding_mode, bool(align_corners)))
+    first = m.steps(sizes[0]) * sampling.times(spatial)
+    first = m.reshape(first, [sizes[0], *[1] * len(spatial)])
+    y = reduce(add, sampling.terms(m, sampling.table(m, x), first, spatial, axes))
+    return m.transpose(y, (0, rank - 1, *range(1, rank - 1)))
+
+
+def _unnormalised(m: Medium, g: Any, size: Any, corners: bool) -> Any:
+    """-1 and 1 are the ends of an image: its outermost elements' centres, or their outer edges."""
+    if corners:
+        return (g + 1.0) * ((m.number(size) - 1.0) / 2.0)
+    return ((g + 1.0) * m.number(size) - 1.0) / 2.0
+
+
+def _grid_sample_types(s: Site) -> Sequence[Type]:
+    x, grid = s.x.shape, s.x1.shape
+    if x is None or grid is None:
+        return [(s.x.dtype, None)]
+    if len(x) != len(grid) or (isinstance(grid[-1], int) and grid[-1] != len(x) - 2):
+        raise ValueError(f"a grid of shape {grid} for an image of shape {x}")
+    return [(s.x.dtype, (x[0], x[1], *grid[1:-1]))]
+
+
+def _grid_sample_kinks(
+    _: Numbers, x: np.ndarray, grid: np.ndarray, *, mode: str, align_corners: int, **__: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """In units of the grid, how far the nearest element is; of `nearest`, the nearest edge."""
+    margins, branches = [], []
+    for axis, size in enumerate(x.shape[2:]):
+        g = np.real(grid)[..., x.ndim - 3 - axis]
+        at = _unnormalised(Computed(real), g, size, bool(align_corners))
+        unit = max(size - 1 if align_corners else size, 1) / 2.0
+        shift = 0.5 if mode == "nearest" else 0.0
+        gap = np.abs(at + shift - np.round(at + shift))
+        side = np.floor(at + shift)
+        if mode == "cubic":  # smooth
+            gap, side = np.full(at.shape, np.inf), np.zeros(at.shape)
+        margins.append(gap / unit)
+        branches.append(side)
+    weights = 1000.0 ** np.arange(len(branches))
+    branch = np.tensordot(weights, np.array(branches), 1)
+    return np.min(margins, axis=0)[:, None], branch[:, None]
+
+
+def _affine_grid(m: Medium, theta: Any, sizes: Sequence[Any], align_corners: int) -> Any:
+    spatial, k = list(sizes[2:]), len(sizes) - 2
+    columns = []
+    for axis, size in reversed(list(enumerate(spatial))):
+        at = m.as_numbers(m.steps(size))
+        many = m.number(size)
+        if not align_corners:
+            at = (at * 2.0 + 1.0) / many - 1.0
+        elif isinstance(size, Var) or size > 1:
+            at = at * 2.0 / (many - 1.0) - 1.0
+        columns.append(m.reshape(at, [size if a == axis else 1 for a in range(k)]))
+    y: Any = None
+    for column, at in enumerate([*columns, None]):
+        factor = m.take(theta, column, 2)  # [N, k]
+        factor = m.reshape(factor, [sizes[0], *[1] * k, k])
+        term = factor if at is None else factor * m.apart(at, [0, k + 1])
+        y = term if y is None else y + term
+    return y
+
+
+def _affine_grid_types(s: Site) -> Sequence[Type]:
+    sizes = s.ints(1)
+    if sizes is not None:
+        return [(s.x.dtype, (sizes[0], *sizes[2:], len(sizes) - 2))]
+    count = length(s.x1)
+    if count is None:
+        return [(s.x.dtype, None)]
+    batch = s.x.shape[0] if s.x.shape is not None else s.b.fresh(1)[0]
+    return [(s.x.dtype, (batch, *s.b.fresh(count - 2), count - 2))]
+
+
+def _affine_grid_nodes(s: Site) -> Sequence[Var]:
+    m, b = Emitted(s.x), s.b
+    known = s.ints(1)
+    if known is not None:
+        return [_affine_grid(m, s.x, known, s["align_corners"])]
+    count = length(s.x1)
+    if count is None:
+        raise UnsupportedError("AffineGrid whose number of dimensions is computed at run time")
+    sizes = [b.op("Slice", s.x1, b.ints([k]), b.ints([k + 1]), b.ints([0])) for k in range(count)]
+    return [_affine_grid(m, s.x, sizes, s["align_corners"])]
+
+
 CARDS: tuple[Card, ...] = (
     Card(
         "Resize",
@@ -496,5 +599,26 @@ CARDS: tuple[Card, ...] = (
             "scales": "it decides the size of the result, which is a whole number",
             "sizes": SHAPE,
         },
+    ),
+    composite(
+        "GridSample",
+        lambda n, x, grid, **how: _grid_sample(Computed(n), x, grid, **how),
+        lambda s: [_grid_sample(Emitted(s.x), s.x, s.x1, **s.attrs)],
+        inputs=("X", "grid"),
+        infer=_grid_sample_types,
+        attrs={"align_corners": 0, "mode": "linear", "padding_mode": "zeros"},
+        kinks=_grid_sample_kinks,
+        convention="of the two sides of an element, the one behind it",
+    ),
+    composite(
+        "AffineGrid",
+        lambda n, theta, size, align_corners: _affine_grid(
+            Computed(n), theta, size.tolist(), align_corners
+        ),
+        _affine_grid_nodes,
+        inputs=("theta", "size"),
+        infer=_affine_grid_types,
+        attrs={"align_corners": 0},
+        flat={"size": SHAPE},
     ),
 )

@@ -47,6 +47,9 @@ LABELS = {"ai.onnx.ml::LinearClassifier", "ai.onnx.ml::SVMClassifier"}
 NO_EXPRESSION = {"MaxPool", "TopK", "DynamicQuantizeLinear"} | LABELS
 """Operators whose other results are whole numbers: indices of the greatest elements, quanta."""
 
+BY_VALUE = {"GridSample", "RoiAlign", "DeformConv"}
+"""Operators that read elements at places which operands without a value would have to tell."""
+
 ROWS = [
     row
     for op, row in TABLE.items()
@@ -113,6 +116,10 @@ def test_both_levels_agree_on_an_operator(row: Row) -> None:
         with pytest.raises(
             CannotError, match=r"which element is the greatest|free symbols has no value"
         ):
+            Expanded(p, size)
+        return
+    if row.op in BY_VALUE:
+        with pytest.raises(CannotError, match="has no value"):
             Expanded(p, size)
         return
     got, want = image(Expanded(p, size), p, directions), image(Factored(p, 2), p, directions)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.ops.table import Case, Row, normal
+from tests.ops.table import Case, Kink, Row, normal
 
 COORDINATES = (
     *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners"),
@@ -56,4 +56,52 @@ def _sides(rng: np.random.Generator) -> tuple[int, int]:
     return int(rng.integers(2, 6)), int(rng.integers(2, 6))
 
 
-ROWS: tuple[Row, ...] = (Row("Resize", draw_resize, dynamic="free"),)
+def draw_grid_sample(rng: np.random.Generator) -> Case:
+    """Images and volumes, sampled inside and outside, between elements."""
+    k = int(rng.choice([2, 2, 3]))
+    mode = str(rng.choice(["nearest", "linear", "cubic"] if k == 2 else ["nearest", "linear"]))
+    align = int(rng.integers(0, 2))
+    attrs = {
+        "mode": mode,
+        "padding_mode": str(rng.choice(["zeros", "border", "reflection"])),
+        "align_corners": align,
+    }
+    n, c = (int(d) for d in rng.integers(1, 3, size=2))
+    sizes = [int(d) for d in rng.integers(2, 5, size=k)]
+    places = [int(d) for d in rng.integers(1, 4, size=k)]
+    grid = np.empty((n, *places, k))
+    for axis, size in enumerate(sizes):
+        # Off the elements' centres and off the edges between them.
+        at = rng.integers(-4, 2 * size + 4, size=(n, *places)) / 2.0
+        at = at + rng.uniform(0.1, 0.4, size=at.shape)
+        grid[..., k - 1 - axis] = 2 * at / (size - 1) - 1 if align else (2 * at + 1) / size - 1
+    return Case((normal(rng, (n, c, *sizes)), grid), attrs)
+
+
+def draw_affine_grid(rng: np.random.Generator) -> Case:
+    """Grids over planes and volumes."""
+    k, n = int(rng.integers(2, 4)), int(rng.integers(1, 3))
+    sizes = np.array([n, *rng.integers(2, 5, size=k + 1)], np.int64)
+    return Case((normal(rng, (n, k, k + 1)), sizes), {"align_corners": int(rng.integers(0, 2))})
+
+
+PLANE = np.array([[[[0.0, 1.0, 4.0], [2.0, 8.0, 1.0], [3.0, 0.0, 5.0]]]])
+
+
+ROWS: tuple[Row, ...] = (
+    Row("Resize", draw_resize, dynamic="free"),
+    Row(
+        "GridSample",
+        draw_grid_sample,
+        kinks=(
+            # On the middle element: towards the right 8 -> 1, downwards 8 -> 0.
+            Kink(
+                Case((PLANE, np.zeros((1, 1, 1, 2))), {"align_corners": 1}),
+                1,
+                np.array([[[[-7.0, -8.0]]]]),
+            ),
+        ),
+        dynamic="free",
+    ),
+    Row("AffineGrid", draw_affine_grid),
+)

@@ -1,0 +1,401 @@
+"""Sampling images between their elements: what grids, regions and deformed windows share.
+
+Each operator is written once, over a `Medium`: it is either computed, on arrays of a number system,
+or emitted, as nodes of a graph. So the primal and the expansion are the same formula.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from gradcli.errors import UnsupportedError
+from gradcli.graph import Builder, Var
+from gradcli.numbers import Array, Numbers
+from gradcli.ops.axes import dims, shape_part
+
+Term = Any
+"""An array of numbers or a Var: `+ - * /` and unary minus work on it, also with Python's floats."""
+
+Whole = Any
+"""Whole numbers: an integer array or a Var of int64."""
+
+Size = Any
+"""A dimension: an int, or, where it is known only at run time, a Var of int64[1]."""
+
+KEYS = -0.75
+"""The slope of cubic interpolation that GridSample takes."""
+
+
+class Medium(ABC):
+    """What a formula is written in."""
+
+    @abstractmethod
+    def sizes(self, x: Term) -> list[Size]:
+        """The dimensions of x."""
+
+    @abstractmethod
+    def number(self, size: Size) -> Term:
+        """A dimension as a number."""
+
+    @abstractmethod
+    def steps(self, count: Size) -> Whole:
+        """0, 1, 2, ... as many as that: whole numbers [count]."""
+
+    @abstractmethod
+    def as_numbers(self, at: Whole) -> Term:
+        """Whole numbers as numbers."""
+
+    @abstractmethod
+    def whole(self, x: Term) -> Whole:
+        """Numbers, all of them integers, as whole numbers."""
+
+    @abstractmethod
+    def floor(self, x: Term) -> Term:
+        """The greatest integer not above x."""
+
+    @abstractmethod
+    def round(self, x: Term) -> Term:
+        """The nearest integer, of two the even one."""
+
+    @abstractmethod
+    def abs(self, x: Term) -> Term:
+        """The distance to 0."""
+
+    @abstractmethod
+    def least(self, x: Term, bound: Term) -> Term:
+        """x, or the bound where x is above it."""
+
+    @abstractmethod
+    def most(self, x: Term, bound: Term) -> Term:
+        """x, or the bound where x is below it."""
+
+    @abstractmethod
+    def between(self, x: Term, low: Term, high: Term) -> Any:
+        """Where low < x < high, as a mask."""
+
+    @abstractmethod
+    def both(self, a: Any, b: Any) -> Any:
+        """Where both masks hold."""
+
+    @abstractmethod
+    def only(self, mask: Any, x: Term | None) -> Term:
+        """x (1 when None) where the mask holds, else 0."""
+
+    @abstractmethod
+    def choose(self, mask: Any, x: Term, number: float) -> Term:
+        """x where the mask holds, else the number."""
+
+    @abstractmethod
+    def reshape(self, x: Term, sizes: Sequence[Size]) -> Term:
+        """x in another shape; one of the sizes may be -1."""
+
+    @abstractmethod
+    def transpose(self, x: Term, perm: Sequence[int]) -> Term:
+        """x with its axes permuted."""
+
+    @abstractmethod
+    def take(self, x: Term, at: Whole, axis: int) -> Term:
+        """Slices of x at these places of an axis; a single place drops the axis."""
+
+    @abstractmethod
+    def sum(self, x: Term, axes: Sequence[int]) -> Term:
+        """The sum over these axes, which are dropped."""
+
+    @abstractmethod
+    def max(self, x: Term, axes: Sequence[int]) -> Term:
+        """The greatest element over these axes, which are dropped."""
+
+    @abstractmethod
+    def matmul(self, a: Term, b: Term) -> Term:
+        """The matrix product over the last two axes."""
+
+    def rank(self, x: Term) -> int:
+        """The number of x's dimensions."""
+        return len(self.sizes(x))
+
+    def apart(self, x: Term, axes: Sequence[int]) -> Term:
+        """x with axes of size 1 at these places of the result."""
+        kept = iter(self.sizes(x))
+        rank = self.rank(x) + len(axes)
+        return self.reshape(x, [1 if a in axes else next(kept) for a in range(rank)])
+
+
+class Computed(Medium):
+    """Arrays of a number system."""
+
+    def __init__(self, n: Numbers) -> None:
+        self.n = n
+
+    def sizes(self, x: Array) -> list[Size]:
+        return list(x.shape)
+
+    def number(self, size: Size) -> Array:
+        return self.n.full((), float(size))
+
+    def steps(self, count: Size) -> np.ndarray:
+        return np.arange(count)
+
+    def as_numbers(self, at: np.ndarray) -> Array:
+        return self.n.lift(np.asarray(at, np.float64))
+
+    def whole(self, x: Array) -> np.ndarray:
+        return self.n.to_integer(x, np.dtype(np.int64))
+
+    def floor(self, x: Array) -> Array:
+        # Decided here and now: expressions in expressions under floor would grow without end.
+        return self.as_numbers(self.whole(self.n.floor(x)))
+
+    def round(self, x: Array) -> Array:
+        n, up = self.n, self.floor(x + 0.5)
+        odd = up - self.floor(up / 2.0) * 2.0
+        return n.where(n.equal(up - x, n.full((), 0.5)), up - odd, up)
+
+    def abs(self, x: Array) -> Array:
+        return self.n.abs(x)
+
+    def _constant(self, x: Array | float) -> Array:
+        return self.n.full((), x) if isinstance(x, float) else x
+
+    def least(self, x: Array, bound: Array | float) -> Array:
+        return self.n.minimum(x, self._constant(bound))
+
+    def most(self, x: Array, bound: Array | float) -> Array:
+        return self.n.maximum(x, self._constant(bound))
+
+    def between(self, x: Array, low: Array | float, high: Array | float) -> Any:
+        above = self.n.less(self._constant(low), x)
+        return self.n.logical_and(above, self.n.less(x, self._constant(high)))
+
+    def both(self, a: Any, b: Any) -> Any:
+        return self.n.logical_and(a, b)
+
+    def only(self, mask: Any, x: Array | None) -> Array:
+        return self.n.mask_to_number(mask) if x is None else self.choose(mask, x, 0.0)
+
+    def choose(self, mask: Any, x: Array, number: float) -> Array:
+        return self.n.where(mask, x, self.n.full((), number))
+
+    def reshape(self, x: Array, sizes: Sequence[Size]) -> Array:
+        return self.n.reshape(x, sizes)
+
+    def transpose(self, x: Array, perm: Sequence[int]) -> Array:
+        return self.n.transpose(x, perm)
+
+    def take(self, x: Array, at: Whole, axis: int) -> Array:
+        return self.n.take(x, np.asarray(at), axis)
+
+    def sum(self, x: Array, axes: Sequence[int]) -> Array:
+        return self.n.sum(x, axes, keepdims=False)
+
+    def max(self, x: Array, axes: Sequence[int]) -> Array:
+        return self.n.max(x, axes, keepdims=False)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        return self.n.matmul(a, b)
+
+
+class Emitted(Medium):
+    """Nodes of a graph.
+
+    Args:
+        like: A value whose dtype numbers have.
+    """
+
+    def __init__(self, like: Var) -> None:
+        self.b: Builder = like.b
+        self.dtype = like.dtype
+
+    def sizes(self, x: Var) -> list[Size]:
+        parts = [shape_part(self.b, x, axis, axis + 1) for axis in range(x.rank)]
+        return [part if part.const is None else int(part.const[0]) for part in parts]
+
+    def number(self, size: Size) -> Term:
+        return self.b.cast(size, self.dtype) if isinstance(size, Var) else float(size)
+
+    def steps(self, count: Size) -> Var:
+        if not isinstance(count, Var):
+            return self.b.ints(range(count))
+        ends = (self.b.constant(np.int64(k)) for k in (0, 1))
+        start, step = ends
+        return self.b.op("Range", start, self.b.reshape(count, []), step)
+
+    def as_numbers(self, at: Var) -> Var:
+        if at.const is not None:
+            return self.b.constant(at.const, self.dtype)
+        return self.b.cast(at, self.dtype)
+
+    def whole(self, x: Var) -> Var:
+        return self.b.op("Cast", x, to="int64")
+
+    def floor(self, x: Var) -> Var:
+        return self.b.op("Floor", x)
+
+    def round(self, x: Var) -> Var:
+        return self.b.op("Round", x)
+
+    def abs(self, x: Var) -> Var:
+        return self.b.op("Abs", x)
+
+    def least(self, x: Var, bound: Var | float) -> Var:
+        return self.b.op("Min", x, self.b.like(bound, x))
+
+    def most(self, x: Var, bound: Var | float) -> Var:
+        return self.b.op("Max", x, self.b.like(bound, x))
+
+    def between(self, x: Var, low: Var | float, high: Var | float) -> Var:
+        return self.b.op("And", x > low, x < high)
+
+    def both(self, a: Var, b: Var) -> Var:
+        return self.b.op("And", a, b)
+
+    def only(self, mask: Var, x: Var | None) -> Var:
+        return self.b.cast(mask, self.dtype) if x is None else self.choose(mask, x, 0.0)
+
+    def choose(self, mask: Var, x: Var, number: float) -> Var:
+        return self.b.where(mask, x, number)
+
+    def reshape(self, x: Var, sizes: Sequence[Size]) -> Var:
+        parts = [d if isinstance(d, Var) else [d] for d in sizes]
+        shape = dims(self.b, *parts)
+        zeros = shape.const is None or 0 in shape.const
+        inferred = any(not isinstance(d, Var) and d == -1 for d in sizes)
+        return self.b.op("Reshape", x, shape, allowzero=int(bool(zeros and not inferred)))
+
+    def transpose(self, x: Var, perm: Sequence[int]) -> Var:
+        return self.b.transpose(x, perm)
+
+    def take(self, x: Var, at: Whole, axis: int) -> Var:
+        places = at if isinstance(at, Var) else self.b.constant(np.asarray(at, np.int64))
+        return self.b.op("Gather", x, places, axis=axis)
+
+    def sum(self, x: Var, axes: Sequence[int]) -> Var:
+        return self.b.sum(x, axes, keepdims=False)
+
+    def max(self, x: Var, axes: Sequence[int]) -> Var:
+        return self.b.op("ReduceMax", x, self.b.ints(axes), keepdims=0)
+
+    def matmul(self, a: Var, b: Var) -> Var:
+        return self.b.op("MatMul", a, b)
+
+
+# ---- the formulas --------------------------------------------------------------------------------
+
+
+def table(m: Medium, x: Term) -> Term:
+    """The elements of an image x [N, C, D1..Dk] one under another: [N*D1*..*Dk, C]."""
+    channels = m.sizes(x)[1]
+    last = m.transpose(x, (0, *range(2, m.rank(x)), 1))
+    return m.reshape(last, [-1, channels])
+
+
+def times(sizes: Sequence[Size]) -> Size:
+    """The product of dimensions."""
+    known = math.prod(d for d in sizes if not isinstance(d, Var))
+    total: Size = known
+    for d in sizes:
+        if isinstance(d, Var):
+            total = d * total
+    return total
+
+
+def reflect(m: Medium, x: Term, size: Size, corners: bool) -> Term:
+    """x thrown back at both ends, as often as it takes.
+
+    The ends are the outermost elements' centres (`corners`) or their outer edges.
+    """
+    low = 0.0 if corners else -0.5
+    if not isinstance(size, Var) and size == 1 and corners:
+        return x * 0.0
+    span = m.number(size) - 1.0 if corners else m.number(size)
+    if isinstance(span, Var) and corners:
+        span = m.most(span, 1.0)  # of a single element, whatever comes is cut off later
+    far = m.abs(x - low)
+    turns = m.floor(far / span)
+    rest = far - turns * span
+    odd = turns - m.floor(turns / 2.0) * 2.0
+    return rest + odd * (span - rest * 2.0) + low
+
+
+def taps(
+    m: Medium, x: Term, size: Size, mode: str, padding: str, corners: bool = False
+) -> list[tuple[Whole, Term | None]]:
+    """Which elements of one axis a sample at x is made of, and their weights.
+
+    Args:
+        m: The medium.
+        x: Where: 0 is the first element, size - 1 the last.
+        size: Elements of the axis.
+        mode: `nearest`, `linear` or `cubic`.
+        padding: What lies outside: `zeros`, the last element (`border`), or a `reflection`.
+        corners: Where it is reflected, see `reflect`.
+
+    Returns:
+        Places within the axis, and weights; None for 1.
+    """
+    # Elements are padded, not x: where x is outside, that comes to the same.
+    last = m.number(size) - 1.0
+    out = []
+    for at, weight in _weights(m, x, mode):
+        place, factor = at, weight
+        if padding == "zeros":
+            factor = m.only(m.between(at, -0.5, last + 0.5), weight)
+        elif padding == "reflection":
+            place = reflect(m, at, size, corners)
+        elif padding != "border":
+            raise UnsupportedError(f"padding {padding!r}")
+        out.append((m.whole(m.least(m.most(place, 0.0), last)), factor))
+    return out
+
+
+def _weights(m: Medium, x: Term, mode: str) -> list[tuple[Term, Term | None]]:
+    if mode == "nearest":
+        return [(m.round(x), None)]
+    below = m.floor(x)
+    r = x - below
+    if mode == "linear":
+        return [(below, 1.0 - r), (below + 1.0, r)]
+    if mode == "cubic":
+        weights = (_far(r + 1.0), _near(r), _near(1.0 - r), _far(2.0 - r))
+        return [(below + float(k), w) for k, w in enumerate(weights, -1)]
+    raise UnsupportedError(f"interpolation {mode!r}")
+
+
+def _near(x: Term) -> Term:
+    return (x * (KEYS + 2) - (KEYS + 3)) * x * x + 1.0
+
+
+def _far(x: Term) -> Term:
+    return ((x * KEYS - 5 * KEYS) * x + 8 * KEYS) * x - 4 * KEYS
+
+
+def terms(
+    m: Medium,
+    rows: Term,
+    first: Whole,
+    sizes: Sequence[Size],
+    axes: Sequence[Sequence[tuple[Whole, Term | None]]],
+) -> Iterator[Term]:
+    """The weighted elements whose sum is a sample: arrays [..., C].
+
+    Args:
+        m: The medium.
+        rows: Elements [all, C], see `table`.
+        first: The row where each sample's image begins.
+        sizes: The image's spatial dimensions.
+        axes: For each of them, what `taps` says.
+    """
+    for corner in product(*axes):
+        place: Whole = None
+        weight: Term | None = None
+        for size, (at, factor) in zip(sizes, corner, strict=True):
+            place = at if place is None else place * size + at
+            if factor is not None:
+                weight = factor if weight is None else weight * factor
+        picked = m.take(rows, place + first, 0)
+        yield picked if weight is None else picked * m.apart(weight, [m.rank(weight)])
