@@ -241,7 +241,7 @@ def _nd_jvp(s: Site, dots: Vars) -> Vars:
     data, _, updates = dots
     if data is None and updates is None:
         return [None]
-    if s["reduction"] in LINEAR:
+    if s["reduction"] == "none" or not addressed(s.x1):
         return _linear_jvp(s, dots)
     t, lead = _as_elements(s), s.x1.rank - 1
     data = None if data is None else as_rows(data, addressed(s.x1))

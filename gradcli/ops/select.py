@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradcli.graph import Dim, DType, Type, Var, is_static, size
-from gradcli.numbers import Array, Mask, Numbers
+from gradcli.numbers import Array, Mask, Numbers, real
 from gradcli.ops.axes import INDEX
 from gradcli.ops.card import Site, Vars
 from gradcli.ops.kinds import axis_of, composite, custom, flat
@@ -197,14 +197,12 @@ def _non_max(
         while left.size and taken < most:
             best, left, taken = left[:1], left[1:], taken + 1
             rows.append((batch, label, int(best[0])))
-            left = left[~_overlaps(n, own, best, left, limit)]
+            left = left[~_decided(n, n.less(limit, _overlap(n, own, best, left)))]
     return np.array(rows, np.int64).reshape(-1, 3)
 
 
-def _overlaps(
-    n: Numbers, corners: Sequence[Array], one: np.ndarray, others: np.ndarray, limit: Array
-) -> np.ndarray:
-    """Which boxes share more than the limit with one box, as a part of what both cover."""
+def _overlap(n: Numbers, corners: Sequence[Array], one: np.ndarray, others: np.ndarray) -> Array:
+    """What boxes share with one box, as a part of what both cover."""
     a0, b0, a1, b1 = (n.take(x, one, 0) for x in corners)
     c0, d0, c1, d1 = (n.take(x, others, 0) for x in corners)
     high = n.maximum(n.minimum(a1, c1) - n.maximum(a0, c0), n.zero)
@@ -212,8 +210,35 @@ def _overlaps(
     shared = high * wide
     both = (a1 - a0) * (b1 - b0) + (c1 - c0) * (d1 - d0) - shared
     some = _decided(n, n.less(n.zero, shared))
-    part = n.divide(n.where(some, shared, n.zero), n.where(some, both, n.full((), 1.0)))
-    return np.asarray(some & _decided(n, n.less(limit, part)))
+    return n.divide(n.where(some, shared, n.zero), n.where(some, both, n.full((), 1.0)))
+
+
+def _non_max_kinks(
+    n: Numbers,
+    boxes: Array,
+    scores: Array,
+    most: np.ndarray | None = None,
+    iou: Array | None = None,
+    least: Array | None = None,
+    *,
+    center_point_box: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """How near the nearest decision is: of two scores, of a score or an overlap and its threshold.
+
+    And a number for all that was chosen.
+    """
+    rows = _non_max(n, boxes, scores, most, iou, least, center_point_box=center_point_box)
+    corners = np.real(np.stack(_corners(n, boxes, bool(center_point_box))))
+    scores, limit = np.real(scores), np.real(_scalar(n, iou))
+    apart: list[np.ndarray] = [np.diff(np.sort(scores, -1))]
+    if least is not None:
+        apart.append(np.abs(scores - np.real(least)))
+    for batch, _, box in rows:
+        others = np.delete(np.arange(boxes.shape[1]), box)
+        part = _overlap(real, list(corners[:, batch]), np.array([box]), others)
+        apart.append(np.abs(part[part > 0] - limit))
+    margin = min(float(np.min(x, initial=np.inf)) for x in apart)
+    return np.array(margin), np.array(zlib.crc32(rows.tobytes()))
 
 
 CHOSEN = "a box is named by its place, which is a whole number"
@@ -265,6 +290,7 @@ CARDS = (
             "iou_threshold": THRESHOLD,
             "score_threshold": THRESHOLD,
         },
+        kinks=_non_max_kinks,
         rounds=False,
     ),
 )

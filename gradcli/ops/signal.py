@@ -14,6 +14,8 @@ from gradcli.ops.card import Card, Site
 from gradcli.ops.kinds import axis_of, composite, flat, linear, same
 
 LENGTH = "a length is a whole number"
+LARGE = 256
+"""Primes up to here are transformed by a matrix."""
 
 # ---- CumSum and CumProd --------------------------------------------------------------------------
 
@@ -108,6 +110,8 @@ def _fourier(
     """
     size = re.shape[-1]
     factor = next((p for p in range(2, int(size**0.5) + 1) if size % p == 0), size)
+    if factor == size > LARGE:
+        return _chirped(n, re, im)
     if factor == size:
         k = np.arange(size)
         return _turned(n, re, im, roots, np.outer(k, k) % max(size, 1) * step, n.matmul)
@@ -119,11 +123,37 @@ def _fourier(
 
     small = _fourier(n, split(re), split(im), roots, step * factor)
     p, k = np.arange(factor), np.arange(rest)
-    small = _turned(n, *small, roots, np.outer(p, k) * step, lambda x, w: x * w)
+    small = _turned(n, *small, roots, np.outer(p, k) * step, _times)
     across = np.outer(p, p) % factor * (step * rest)
     re, im = _turned(n, *small, roots, across, lambda x, w: n.matmul(w, x))
     shape = (*re.shape[:-2], size)
     return n.reshape(re, shape), n.reshape(im, shape)
+
+
+def _chirped(n: Numbers, re: Array, im: Array) -> tuple[Array, Array]:
+    """The same for a large prime size, by Bluestein: a convolution, whose size is free."""
+    size = re.shape[-1]
+    wide = 1 << (2 * size - 2).bit_length()
+    chirp, roots, k = _roots(n, 2 * size), _roots(n, wide), np.arange(size)
+    squares = k * k % (2 * size)  # k n = (k^2 + n^2 - (k - n)^2) / 2
+
+    def spread(x: Array) -> Array:
+        return n.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, wide - size)], 0.0)
+
+    gap = n.full((wide - 2 * size + 1,), 0.0)
+    around = (n.take(part, squares, 0) for part in chirp)
+    filters = [n.concat([x, gap, n.take(x, k[:0:-1], 0)], 0) for x in around]
+    re, im = _turned(n, re, im, chirp, squares, _times)
+    a, b = _fourier(n, spread(re), spread(im), roots)
+    c, d = _fourier(n, filters[0], filters[1], roots)
+    # The inverse transform is the transform between two conjugations.
+    re, im = _fourier(n, a * c - b * d, -(a * d + b * c), roots)
+    cuts, count = [slice(None)] * (re.ndim - 1) + [slice(0, size)], n.full((), float(wide))
+    return _turned(n, n.slice(re, cuts) / count, -n.slice(im, cuts) / count, chirp, squares, _times)
+
+
+def _times(x: Array, w: Array) -> Array:
+    return x * w
 
 
 def _turned(

@@ -18,6 +18,8 @@ FINE = Ball(256)
 # What a wide ball or a free symbol leaves open and integers hang on.
 REFUSED = {"ArgMax", "ArgMin", "BitCast", "Cast", "Hardmax", "NonZero", "Range", "TopK"} | {
     *("DeformConv", "GridSample", "RoiAlign"),
+    "NonMaxSuppression",
+    "Unique",
     "ai.onnx.ml::LabelEncoder",
     "ai.onnx.ml::OneHotEncoder",
     "ai.onnx.ml::TreeEnsemble",

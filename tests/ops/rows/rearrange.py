@@ -63,5 +63,5 @@ ROWS = (
     Row("SpaceToDepth", draw_space_to_depth, dynamic="free"),
     Row("ReverseSequence", draw_reverse_sequence, dynamic="free"),
     Row("CenterCropPad", draw_center_crop_pad, dynamic="free"),
-    Row("Col2Im", draw_col2im),
+    Row("Col2Im", draw_col2im, dynamic="free"),
 )

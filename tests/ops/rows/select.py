@@ -40,6 +40,7 @@ def draw_non_max(rng: np.random.Generator) -> Case:
     return Case((boxes, scores, *given), {"center_point_box": int(rng.integers(0, 2))})
 
 
+BOXES = np.array([[[0.0, 0.0, 1.0, 1.0], [2.0, 2.0, 3.0, 3.0]]])
 TIED = np.array([2.0, 3.0, 3.0, 1.0])
 
 ROWS = (
@@ -51,5 +52,10 @@ ROWS = (
         dynamic="free",
         data_dependent=True,
     ),
-    Row("NonMaxSuppression", draw_non_max, data_dependent=True),
+    Row(
+        "NonMaxSuppression",
+        draw_non_max,
+        kinks=(Kink(Case((BOXES, np.array([[[0.5, 0.5]]]), ints(2))), 1, np.zeros((1, 1, 2))),),
+        data_dependent=True,
+    ),
 )

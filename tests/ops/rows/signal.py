@@ -86,7 +86,7 @@ ROWS: tuple[Row, ...] = (
     Row("CumSum", draw_cum_sum, dynamic="free"),
     Row("CumProd", draw_cum_prod),
     Row("DFT", draw_dft, dynamic="free", tolerance=1e-6),
-    Row("STFT", draw_stft, tolerance=1e-6),
+    Row("STFT", draw_stft, dynamic="free", tolerance=1e-6),
     Row("HannWindow", draw_window, tolerance=1e-6),
     Row("HammingWindow", draw_window, tolerance=1e-6),
     Row("BlackmanWindow", draw_window, tolerance=1e-6),
