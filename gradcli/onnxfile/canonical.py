@@ -17,6 +17,7 @@ from gradcli.graph import CANONICAL_OPSET, DType, Var, is_static
 from gradcli.onnxfile import schemas
 from gradcli.onnxfile.call import Call
 from gradcli.onnxfile.draft import Draft
+from gradcli.onnxfile.flex import flex_attention
 
 Upgrade = Callable[[Draft, Call], Call | tuple[Call, ...]]
 
@@ -34,6 +35,8 @@ def upgrade(d: Draft, call: Call, form: schemas.Form) -> tuple[Call, ...]:
     """
     if call.domain == "ai.onnx.ml":
         return _ml(d, call, form)
+    if (call.domain, call.op) == ("ai.onnx.preview", "FlexAttention"):
+        return (flex_attention(d, call),)
     if call.domain:
         return (call,)
     rule = TABLE.get((call.op, form.since))

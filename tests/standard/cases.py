@@ -117,7 +117,7 @@ def operators(proto: onnx.ModelProto) -> set[str]:
 RENAMED = {"Scatter": "ScatterElements", "Upsample": "Resize"}
 """Operators that the reader gives another name."""
 
-READ = frozenset(("Constant",))
+READ = frozenset(("Constant", "ai.onnx.preview::FlexAttention"))
 """Operators that the reader itself takes up."""
 
 
