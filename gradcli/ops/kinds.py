@@ -225,6 +225,7 @@ def linear(
     batch: Batch,
     over: Sequence[int] | None = (0,),
     in_place: bool = False,
+    moves: bool = False,
     **facets: Any,
 ) -> Card:
     """An operator that is linear in some operands together, the others being fixed.
@@ -240,6 +241,8 @@ def linear(
         over: Places of the linear operands; None for all of them. A tangent that is absent while
             another is there counts as zeros.
         in_place: Whether each element of the result comes from the one at its place.
+        moves: Whether each comes from a place of its own, to which the transpose brings it back,
+            be it a number or a truth value.
         **facets: Any other field of Card.
     """
 
@@ -261,6 +264,10 @@ def linear(
             (place,) = over or (0,)
             if in_place:
                 s.drop(place, s.dropped)
+            elif moves and s.dropped is not None:
+                back = transpose(s, s.b.expand_like(s.dropped, s.y))
+                assert isinstance(back, Var)
+                s.drops[place] = back
             return [out if k == place else None for k in range(len(s.inputs))]
         return out
 

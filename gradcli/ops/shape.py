@@ -273,6 +273,7 @@ CARDS: tuple[Any, ...] = (
         batch=_reshape_batch,
         attrs={"allowzero": 0},
         flat={"shape": SHAPE},
+        moves=True,
         rounds=False,
     ),
     linear(
@@ -283,6 +284,7 @@ CARDS: tuple[Any, ...] = (
         infer=_flatten_infer,
         batch=_flatten_batch,
         attrs={"axis": 1},
+        moves=True,
         rounds=False,
     ),
     linear(
@@ -295,6 +297,7 @@ CARDS: tuple[Any, ...] = (
         infer=_squeeze_infer,
         batch=_squeeze_batch,
         flat={"axes": AXES},
+        moves=True,
         rounds=False,
     ),
     linear(
@@ -305,6 +308,7 @@ CARDS: tuple[Any, ...] = (
         infer=_unsqueeze_infer,
         batch=_along_shifted_axes,
         flat={"axes": AXES},
+        moves=True,
         rounds=False,
     ),
     linear(
@@ -315,6 +319,7 @@ CARDS: tuple[Any, ...] = (
         infer=_transpose_infer,
         batch=_transpose_batch,
         attrs={"perm": None},
+        moves=True,
         rounds=False,
     ),
     linear(

@@ -96,11 +96,16 @@ def by_element(b: Builder, allowed: Var, y: Var) -> Var:
     return b.where(allowed, y, 0.0)
 
 
+def after_moves(b: Builder, allowed: Var, y: Var) -> Var:
+    rows = b.unsqueeze(b.transpose(b.reshape(y, [2, 3, 1]), (2, 0, 1)), [1])
+    return b.op("Squeeze", b.where(allowed, rows, 0.0), b.ints([0, 1]))
+
+
 def by_nan(b: Builder, allowed: Var, y: Var) -> Var:
     return b.where(b.op("IsNaN", y), 0.0, y)
 
 
-@pytest.mark.parametrize("drop", [by_row, by_element, by_nan])
+@pytest.mark.parametrize("drop", [by_row, by_element, by_nan, after_moves])
 def test_a_softmax_of_nothing_adds_no_nan(drop):
     x = np.array([[0.1, 0.2, 0.3], [0.3, 5.0, -0.2]])
     with np.errstate(all="ignore"):
