@@ -14,8 +14,8 @@ from gradcli.errors import UnsupportedError
 from gradcli.graph import Builder, Dim, Type, Var
 from gradcli.numbers import Array, Numbers, real
 from gradcli.ops import sampling
-from gradcli.ops.axes import SHAPE, axes_of, dims, length, shape_part
-from gradcli.ops.card import Card, Site, Vars
+from gradcli.ops.axes import INDEX, SHAPE, axes_of, dims, length, shape_part
+from gradcli.ops.card import REQUIRED, Card, Site, Vars
 from gradcli.ops.kinds import composite, fold, unfold
 from gradcli.ops.sampling import Computed, Emitted, Medium
 
@@ -584,6 +584,252 @@ def _affine_grid_nodes(s: Site) -> Sequence[Var]:
     return [_affine_grid(m, s.x, sizes, s["align_corners"])]
 
 
+# ---- regions: RoiAlign and MaxRoiPool ------------------------------------------------------------
+
+LEAST = float(np.finfo(np.float32).min)
+"""Below whatever an image holds; finite, so that no difference of it is not a number."""
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """One axis of all regions, divided into bins, with samples in each.
+
+    Attributes:
+        at: Where the samples are [regions, bins, samples].
+        count: How many of them each bin of a region has [regions]; an int where all have all.
+        length: The region's extent before anything is done to it [regions].
+        inside: Where the samples count at all.
+    """
+
+    at: Any
+    count: Any
+    length: Any
+    inside: Any
+
+
+def _bins(m: Medium, start: Any, end: Any, size: Any, bins: int, ratio: int, least: bool) -> _Bins:
+    length = end - start
+    extent = m.most(length, 1.0) if least else length
+    each = m.apart(extent / float(bins), [1, 2])
+    place = m.apart(m.as_numbers(m.steps(bins)), [0, 2])
+    if ratio > 0:
+        count: Any = ratio
+        sample = (m.as_numbers(m.steps(ratio)) + 0.5) / float(ratio)
+        at = m.apart(start, [1, 2]) + each * (place + m.apart(sample, [0, 1]))
+    else:
+        count = -m.floor(-(extent / float(bins)))
+        sample = m.apart(m.as_numbers(m.steps(m.extent(m.max(count, [0])))), [0, 1])
+        among = m.apart(count, [1, 2])
+        at = m.apart(start, [1, 2]) + each * (place + (sample + 0.5) / m.most(among, 1.0))
+    near = m.least(m.most(at, -1.0), m.number(size))
+    inside = m.between(at - near, -1e-30, 1e-30)
+    if ratio <= 0:
+        inside = m.both(inside, m.between(among - sample, 0.5, 1e9))
+    return _Bins(at, count, length, inside)
+
+
+def _roi_bins(m: Medium, x: Any, rois: Any, **how: Any) -> list[_Bins]:
+    half = how["coordinate_transformation_mode"] == "half_pixel"
+    ends = [m.take(rois, k, 1) * how["spatial_scale"] - (0.5 if half else 0.0) for k in range(4)]
+    sizes, ratio = m.sizes(x), how["sampling_ratio"]
+    return [
+        _bins(m, ends[1], ends[3], sizes[2], how["output_height"], ratio, not half),
+        _bins(m, ends[0], ends[2], sizes[3], how["output_width"], ratio, not half),
+    ]
+
+
+def _roi_terms(m: Medium, x: Any, at: Any, two: Sequence[_Bins], mode: str) -> list[Any]:
+    """The weighted corners of every sample: four arrays [regions, rows, columns, sy, sx, C]."""
+    sizes, axes = m.sizes(x), []
+    for axis, (bins, size) in enumerate(zip(two, sizes[2:], strict=True)):
+        spread = ([2, 4], [1, 3])[axis]
+        places = bins.at
+        if mode == "max":  # the greatest of the corners, each with its weight: of those inside
+            places = m.least(m.most(places, 0.0), m.number(size) - 1.0)
+        axes.append(
+            [
+                (m.apart(place, spread), m.apart(m.only(bins.inside, weight), spread))
+                for place, weight in sampling.taps(m, places, size, "linear", "border")
+            ]
+        )
+    first = m.apart(at * sampling.times(sizes[2:]), [1, 2, 3, 4])
+    return list(sampling.terms(m, sampling.table(m, x), first, sizes[2:], axes))
+
+
+def _roi_align(m: Medium, x: Any, rois: Any, at: Any, *, mode: str, **how: Any) -> Any:
+    two = _roi_bins(m, x, rois, **how)
+    corners = _roi_terms(m, x, at, two, mode)
+    ratio = how["sampling_ratio"]
+    if mode == "max":
+        best = reduce(m.greater, corners)
+        if ratio <= 0:
+            best = m.choose(m.both(*_live(m, two)), best, LEAST)
+        y = m.max(best, [3, 4])
+        if ratio <= 0:
+            full = m.apart(m.between(two[0].count * two[1].count, 0.5, 1e18), [1, 2, 3])
+            y = m.choose(full, y, 0.0)
+    elif mode == "avg":
+        y = m.sum(reduce(add, corners), [3, 4])
+        if ratio > 0:
+            y = y * (1.0 / ratio**2)
+        else:
+            y = y / m.apart(m.most(two[0].count * two[1].count, 1.0), [1, 2, 3])
+    else:
+        raise UnsupportedError(f"RoiAlign with mode {mode!r}")
+    return m.transpose(y, (0, 3, 1, 2))
+
+
+def _live(m: Medium, two: Sequence[_Bins]) -> list[Any]:
+    """Which samples there are, of rows and of columns, shaped as `_roi_terms` has them."""
+    out = []
+    for axis, bins in enumerate(two):
+        samples = m.sizes(bins.at)[2]
+        steps = m.apart(m.as_numbers(m.steps(samples)), [0, 1])
+        left = m.apart(bins.count, [1, 2]) - steps
+        spread = ([2, 4, 5], [1, 3, 5])[axis]
+        out.append(m.between(m.apart(left, spread), 0.5, 1e9))
+    return out
+
+
+def _roi_types(s: Site) -> Sequence[Type]:
+    if s.x.shape is None:
+        return [(s.x.dtype, None)]
+    regions = s.b.fresh(1)[0] if s.x1.shape is None else s.x1.shape[0]
+    sizes = s.attrs.get("pooled_shape") or (s.attrs["output_height"], s.attrs["output_width"])
+    return [(s.x.dtype, (regions, s.x.shape[1], *sizes))]
+
+
+def _roi_align_kinks(
+    n: Numbers, x: np.ndarray, rois: np.ndarray, at: np.ndarray, *, mode: str, **how: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far samples are from elements, counts from jumps, and of `max` the best from the next."""
+    m = Computed(real)
+    two = _roi_bins(m, x, rois, **how)
+    scale = max(how["spatial_scale"], 1e-30)
+    margin = np.full((len(rois), 1, 1, 1), np.inf)
+    branch = np.zeros((len(rois), 1, 1, 1))
+    for bins, many in zip(two, (how["output_height"], how["output_width"]), strict=True):
+        parts = [bins.at.reshape(len(rois), -1)]
+        if how["sampling_ratio"] <= 0:
+            parts.append(bins.length[:, None] / many)
+        if how["coordinate_transformation_mode"] != "half_pixel":
+            parts.append(np.minimum(bins.length[:, None], 1.5))
+        flat = np.concatenate(parts, axis=1)
+        gap = np.min(np.abs(flat - np.round(flat)), axis=1) / scale
+        margin = np.minimum(margin, gap[:, None, None, None])
+        branch = 31.0 * branch + np.sum(np.floor(flat), axis=1)[:, None, None, None]
+    if mode == "max":
+        corners = np.stack(_roi_terms(m, x, at, two, mode), axis=-1)
+        corners = np.moveaxis(corners, 5, 1)
+        ranked = np.sort(corners.reshape(*corners.shape[:4], -1), axis=-1)
+        margin = np.minimum(margin, ranked[..., -1] - ranked[..., -2])
+        branch = branch + np.argmax(corners.reshape(ranked.shape), axis=-1)
+    return np.broadcast_arrays(margin, branch)[0], np.broadcast_arrays(margin, branch)[1]
+
+
+def _max_roi_pool(
+    m: Medium, x: Any, rois: Any, *, pooled_shape: Sequence[int], spatial_scale: float
+) -> Any:
+    sizes = m.sizes(x)
+    corner = [m.floor(m.take(rois, k, 1) * spatial_scale + 0.5) for k in range(1, 5)]
+    places, alive, filled = [], [], []
+    for axis, (size, bins) in enumerate(zip(sizes[2:], pooled_shape, strict=True)):
+        start, end = m.apart(corner[1 - axis], [1]), m.apart(corner[3 - axis], [1])
+        extent = m.most(end - start + 1.0, 1.0)
+        k = m.apart(m.as_numbers(m.steps(bins)), [0])
+        ends = m.floor(k * extent / float(bins)), -m.floor(-(k + 1.0) * extent / float(bins))
+        low, high = (m.least(m.most(e + start, 0.0), m.number(size)) for e in ends)
+        count = high - low
+        steps = m.as_numbers(m.steps(m.extent(m.most(m.max(count, [0, 1]), 1.0))))
+        at = m.apart(low, [2]) + m.apart(steps, [0, 1])
+        spread = ([2, 4], [1, 3])[axis]
+        inside = m.least(at, m.number(size) - 1.0)
+        places.append([(m.apart(m.whole(inside), spread), None)])
+        left = m.apart(count, [2]) - m.apart(steps, [0, 1])
+        alive.append(m.between(m.apart(left, ([2, 4, 5], [1, 3, 5])[axis]), 0.5, 1e9))
+        filled.append(m.between(m.apart(count, ([2, 3], [1, 3])[axis]), 0.5, 1e9))
+    rows = sampling.table(m, x)
+    first = m.apart(m.whole(m.take(rois, 0, 1)) * sampling.times(sizes[2:]), [1, 2, 3, 4])
+    (elements,) = sampling.terms(m, rows, first, sizes[2:], places)
+    best = m.max(m.choose(m.both(*alive), elements, LEAST), [3, 4])
+    return m.transpose(m.choose(m.both(*filled), best, 0.0), (0, 3, 1, 2))
+
+
+# ---- DeformConv ----------------------------------------------------------------------------------
+
+
+def _deformed(m: Medium, w: Any, offset: Any, **how: Any) -> tuple[list[int], list[Any]]:
+    """The kernel, and where each tap reads: for each axis [N, offset groups, taps, out1..outk]."""
+    kernel = m.sizes(w)[2:]
+    if any(isinstance(d, Var) for d in m.sizes(w)):
+        raise UnsupportedError("DeformConv whose weight has a shape that is computed at run time")
+    k, taps = len(kernel), int(np.prod(kernel))
+    samples, *outputs = (m.sizes(offset)[a] for a in (0, *range(2, 2 + k)))
+    moved = m.reshape(offset, [samples, how["offset_group"], taps, k, *outputs])
+    strides, dilations = (tuple(how[name] or (1,) * k) for name in ("strides", "dilations"))
+    pads = tuple(how["pads"] or (0,) * 2 * k)
+    within = np.indices(kernel).reshape(k, taps)
+    places = []
+    for axis in range(k):
+        window = m.as_numbers(m.steps(outputs[axis])) * float(strides[axis])
+        tap = m.constant(within[axis] * dilations[axis] - pads[axis])
+        column = m.apart(window, [a for a in range(3 + k) if a != 3 + axis])
+        base = column + m.apart(tap, [a for a in range(3 + k) if a != 2])
+        places.append(m.take(moved, axis, 3) + base)
+    return kernel, places
+
+
+def _deform_conv(
+    m: Medium,
+    x: Any,
+    w: Any,
+    offset: Any,
+    bias: Any = None,
+    mask: Any = None,
+    *,
+    group: int,
+    offset_group: int,
+    **how: Any,
+) -> Any:
+    kernel, places = _deformed(m, w, offset, offset_group=offset_group, **how)
+    made, inner = m.sizes(w)[:2]
+    k, taps, channels = len(kernel), int(np.prod(kernel)), inner * group
+    sizes = m.sizes(x)
+    samples, outputs = sizes[0], m.sizes(offset)[2:]
+    images = m.reshape(x, [-1, channels // offset_group, *sizes[2:]])
+    first = m.steps(samples * offset_group) * sampling.times(sizes[2:])
+    first = m.reshape(first, [samples, offset_group, *[1] * (k + 1)])
+    axes = [
+        sampling.taps(m, at, size, "linear", "zeros")
+        for at, size in zip(places, sizes[2:], strict=True)
+    ]
+    read = reduce(add, sampling.terms(m, sampling.table(m, images), first, sizes[2:], axes))
+    if mask is not None:
+        read = read * m.reshape(mask, [samples, offset_group, taps, *outputs, 1])
+    read = m.transpose(read, (0, 1, 3 + k, 2, *range(3, 3 + k)))
+    columns = m.reshape(read, [samples, group, inner * taps, sampling.times(outputs)])
+    weights = m.reshape(w, [group, made // group, inner * taps])
+    y = m.reshape(m.matmul(weights, columns), [samples, made, *outputs])
+    return y if bias is None else y + m.apart(bias, range(1, 1 + k))
+
+
+def _deform_conv_types(s: Site) -> Sequence[Type]:
+    w, offset = s.x1.shape, s.input(2).shape
+    if w is None or offset is None or s.x.shape is None:
+        return [(s.x.dtype, None)]
+    return [(s.x.dtype, (s.x.shape[0], w[0], *offset[2:]))]
+
+
+def _deform_conv_kinks(
+    n: Numbers, x: np.ndarray, w: np.ndarray, offset: np.ndarray, *rest: Any, **how: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    how.pop("group")
+    _, places = _deformed(Computed(real), w, np.real(offset), **how)
+    at = np.concatenate([p.reshape(len(p), -1, *p.shape[3:]) for p in places], axis=1)
+    gap = np.min(np.abs(at - np.round(at)), axis=1, keepdims=True)
+    return gap, np.sum(np.floor(at), axis=1, keepdims=True)
+
+
 CARDS: tuple[Card, ...] = (
     Card(
         "Resize",
@@ -620,5 +866,53 @@ CARDS: tuple[Card, ...] = (
         infer=_affine_grid_types,
         attrs={"align_corners": 0},
         flat={"size": SHAPE},
+    ),
+    composite(
+        "RoiAlign",
+        lambda n, x, rois, at, **how: _roi_align(Computed(n), x, rois, at, **how),
+        lambda s: [_roi_align(Emitted(s.x), s.x, s.x1, s.input(2), **s.attrs)],
+        inputs=("X", "rois", "batch_indices"),
+        infer=_roi_types,
+        attrs={
+            "coordinate_transformation_mode": "half_pixel",
+            "mode": "avg",
+            "output_height": 1,
+            "output_width": 1,
+            "sampling_ratio": 0,
+            "spatial_scale": 1.0,
+        },
+        flat={"batch_indices": INDEX},
+        kinks=_roi_align_kinks,
+        convention="of the two sides of an element, the one behind it; what ties for the greatest "
+        "shares evenly",
+    ),
+    composite(
+        "MaxRoiPool",
+        lambda n, x, rois, **how: _max_roi_pool(Computed(n), x, rois, **how),
+        lambda s: [_max_roi_pool(Emitted(s.x), s.x, s.x1, **s.attrs)],
+        inputs=("X", "rois"),
+        infer=_roi_types,
+        attrs={"pooled_shape": REQUIRED, "spatial_scale": 1.0},
+        flat={"rois": "a region is rounded to whole elements"},
+        rounds=False,
+    ),
+    composite(
+        "DeformConv",
+        lambda n, x, w, offset, b=None, mask=None, **how: _deform_conv(
+            Computed(n), x, w, offset, b, mask, **how
+        ),
+        lambda s: [_deform_conv(Emitted(s.x), *s.inputs, **s.attrs)],
+        inputs=("X", "W", "offset", "B?", "mask?"),
+        infer=_deform_conv_types,
+        attrs={
+            "dilations": None,
+            "group": 1,
+            "kernel_shape": None,
+            "offset_group": 1,
+            "pads": None,
+            "strides": None,
+        },
+        kinks=_deform_conv_kinks,
+        convention="of the two sides of an element, the one behind it",
     ),
 )

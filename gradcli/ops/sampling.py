@@ -48,6 +48,18 @@ class Medium(ABC):
         """0, 1, 2, ... as many as that: whole numbers [count]."""
 
     @abstractmethod
+    def extent(self, x: Term) -> Size:
+        """A single number, an integer, as a dimension."""
+
+    @abstractmethod
+    def constant(self, array: np.ndarray) -> Term:
+        """Known numbers."""
+
+    @abstractmethod
+    def greater(self, x: Term, y: Term) -> Term:
+        """The greater of two terms."""
+
+    @abstractmethod
     def as_numbers(self, at: Whole) -> Term:
         """Whole numbers as numbers."""
 
@@ -117,13 +129,11 @@ class Medium(ABC):
 
     def rank(self, x: Term) -> int:
         """The number of x's dimensions."""
-        return len(self.sizes(x))
+        return len(x.shape)
 
+    @abstractmethod
     def apart(self, x: Term, axes: Sequence[int]) -> Term:
         """x with axes of size 1 at these places of the result."""
-        kept = iter(self.sizes(x))
-        rank = self.rank(x) + len(axes)
-        return self.reshape(x, [1 if a in axes else next(kept) for a in range(rank)])
 
 
 class Computed(Medium):
@@ -140,6 +150,15 @@ class Computed(Medium):
 
     def steps(self, count: Size) -> np.ndarray:
         return np.arange(count)
+
+    def extent(self, x: Array) -> Size:
+        return int(self.whole(x).reshape(()))
+
+    def constant(self, array: np.ndarray) -> Array:
+        return self.n.lift(np.asarray(array, np.float64))
+
+    def greater(self, x: Array, y: Array) -> Array:
+        return self.n.maximum(x, y)
 
     def as_numbers(self, at: np.ndarray) -> Array:
         return self.n.lift(np.asarray(at, np.float64))
@@ -180,6 +199,11 @@ class Computed(Medium):
 
     def choose(self, mask: Any, x: Array, number: float) -> Array:
         return self.n.where(mask, x, self.n.full((), number))
+
+    def apart(self, x: Array, axes: Sequence[int]) -> Array:
+        kept = iter(x.shape)
+        shape = [1 if a in axes else next(kept) for a in range(x.ndim + len(axes))]
+        return self.n.reshape(x, shape)
 
     def reshape(self, x: Array, sizes: Sequence[Size]) -> Array:
         return self.n.reshape(x, sizes)
@@ -225,6 +249,15 @@ class Emitted(Medium):
         start, step = ends
         return self.b.op("Range", start, self.b.reshape(count, []), step)
 
+    def extent(self, x: Var) -> Size:
+        return self.b.reshape(self.whole(x), [1])
+
+    def constant(self, array: np.ndarray) -> Var:
+        return self.b.constant(array, self.dtype)
+
+    def greater(self, x: Var, y: Var) -> Var:
+        return self.b.op("Max", x, y)
+
     def as_numbers(self, at: Var) -> Var:
         if at.const is not None:
             return self.b.constant(at.const, self.dtype)
@@ -259,6 +292,9 @@ class Emitted(Medium):
 
     def choose(self, mask: Var, x: Var, number: float) -> Var:
         return self.b.where(mask, x, number)
+
+    def apart(self, x: Var, axes: Sequence[int]) -> Var:
+        return self.b.unsqueeze(x, axes)
 
     def reshape(self, x: Var, sizes: Sequence[Size]) -> Var:
         parts = [d if isinstance(d, Var) else [d] for d in sizes]
