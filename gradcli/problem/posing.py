@@ -30,6 +30,11 @@ OPERATORS = ("gradient", "jacobian", "jvp", "vjp")
 JACOBIAN_ENTRIES = 1_000_000
 JACOBIAN_ROWS = 1000
 
+BLOCKED = (
+    "onnxruntime wrote this file for its own machine, in blocked layout: take the original model, or"
+    " save the optimised one at level 'extended' or 'basic'"
+)
+
 
 def pose(
     model: Model,
@@ -202,7 +207,9 @@ def _refuse_unknown(graph: Graph, cut: set[str], of: set[str], table: Table) -> 
         )
         raise UnsupportedError(
             f"gradcli does not know these operators yet: {listed}",
-            "differentiate a part of the model without them, with --wrt and --of",
+            BLOCKED
+            if any(key.startswith("com.microsoft.nchwc::") for key in unknown)
+            else "differentiate a part of the model without them, with --wrt and --of",
         )
 
 
