@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from gradcli.errors import ModelError
-from gradcli.graph import Graph, OpTable
+from gradcli.graph import Graph, OpTable, burst
 from gradcli.onnxfile.budget import MAX_IR, Budget
 from gradcli.onnxfile.external import Folder
 from gradcli.onnxfile.names import printable
@@ -62,6 +62,7 @@ class Model:
         return f"Model({self.path!r}, opset {self.opset}, {len(self.graph.nodes)} nodes)"
 
 
+@burst()
 def read(
     source: str | os.PathLike[str] | bytes,
     table: OpTable,

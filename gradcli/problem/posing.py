@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcli import runtime
 from gradcli.errors import UnsupportedError, UsageError
-from gradcli.graph import DType, Graph, Node, is_static
+from gradcli.graph import DType, Graph, Node, burst, is_static
 from gradcli.interpret import Evaluator
 from gradcli.ops import OPS, Table
 from gradcli.problem.arrays import complete_directions
@@ -31,11 +31,12 @@ JACOBIAN_ENTRIES = 1_000_000
 JACOBIAN_ROWS = 1000
 
 BLOCKED = (
-    "onnxruntime wrote this file for its own machine, in blocked layout: take the original model, or"
-    " save the optimised one at level 'extended' or 'basic'"
+    "onnxruntime wrote this file for its own machine, in blocked layout: take the original model,"
+    " or save the optimised one at level 'extended' or 'basic'"
 )
 
 
+@burst()
 def pose(
     model: Model,
     feeds: Mapping[str, np.ndarray],

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.graph import DType, Graph, Node, Value, is_static
+from gradcli.graph import DType, Graph, Node, Value, burst, is_static
 from gradcli.ops import OPS, Table
 from gradcli.ops.quantize import dequantize_in_floats, quantize_in_floats
 from gradcli.transform.rewrite import Rewriter, site
 
 
+@burst()
 def cast(graph: Graph, dtype: DType, table: Table = OPS, *, arithmetic: bool = False) -> Graph:
     """The graph with every float tensor in one width.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcli.errors import InternalError, UnsupportedError
-from gradcli.graph import Dim, Graph, Node, Value, Var
+from gradcli.graph import Dim, Graph, Node, Value, Var, burst
 from gradcli.ops import OPS, Table
 from gradcli.transform.rewrite import Rewriter, active_values, carriers
 
@@ -44,6 +44,7 @@ def depends(graph: Graph, wrt: Sequence[str], table: Table = OPS) -> set[str]:
     return out
 
 
+@burst()
 def expose(
     graph: Graph,
     wrt: Sequence[str],

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradcli.errors import InternalError
-from gradcli.graph import Builder, Graph, Value, Var
+from gradcli.graph import Builder, Graph, Value, Var, burst
 from gradcli.ops import OPS, Table
 from gradcli.transform.derivative import Derivative, pick, rule_card
 from gradcli.transform.expand import expand
 from gradcli.transform.rewrite import active_values, site
 
 
+@burst()
 def jvp(
     graph: Graph,
     wrt: Sequence[str] | None = None,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.graph import DType, Graph, Node, Value, Var, is_static
+from gradcli.graph import DType, Graph, Node, Value, Var, burst, is_static
 from gradcli.ops import OPS, Table
 from gradcli.transform.fold import NEVER, fold
 from gradcli.transform.rewrite import Rewriter
@@ -20,6 +20,7 @@ RESHAPING = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze"))
 """Operators that leave every element in its place in memory."""
 
 
+@burst()
 def simplify(graph: Graph, table: Table = OPS) -> Graph:
     """The same function, bit for bit on what remains, in fewer nodes. Names of outputs stay.
 

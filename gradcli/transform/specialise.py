@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from gradcli.errors import InternalError, ModelError
-from gradcli.graph import Graph, Node, Value, Var
+from gradcli.graph import Graph, Node, Value, Var, burst
 from gradcli.graph.dtypes import DType, Shape, is_static
 from gradcli.ops import OPS, Table
 from gradcli.transform.fold import ALWAYS, fold
@@ -18,6 +18,7 @@ SMALL = 1 << 16
 """Bytes up to which floats are folded too: scales and sizes computed on the way to a shape."""
 
 
+@burst()
 def specialise(
     graph: Graph,
     shapes: Mapping[str, tuple[int, ...]],

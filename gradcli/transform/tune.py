@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcli.errors import InternalError
-from gradcli.graph import DType, Graph, Node, Value, Var, is_static
+from gradcli.graph import DType, Graph, Node, Value, Var, burst, is_static
 from gradcli.ops import OPS, Table
 from gradcli.transform.rewrite import Rewriter
 from gradcli.transform.simplify import simplify
@@ -30,6 +30,7 @@ BLOCKED_CHANNELS = 8
 """Channels from which onnxruntime's blocked convolution (NCHWc) pays."""
 
 
+@burst()
 def tune(graph: Graph, table: Table = OPS) -> Graph:
     """The same function in faster operators, for onnxruntime only; never differentiated again.
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from functools import reduce
 
 from gradcli.errors import InternalError
-from gradcli.graph import Builder, Graph, Value, Var
+from gradcli.graph import Builder, Graph, Value, Var, burst
 from gradcli.ops import OPS, Table
 from gradcli.transform.derivative import Derivative, pick, rule_card
 from gradcli.transform.expand import expand
 from gradcli.transform.rewrite import active_values, site
 
 
+@burst()
 def vjp(
     graph: Graph,
     wrt: Sequence[str] | None = None,

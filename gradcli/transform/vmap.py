@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from gradcli.errors import CannotError
-from gradcli.graph import Graph, Value
+from gradcli.graph import Graph, Value, burst
 from gradcli.ops import OPS, Table
 from gradcli.transform.rewrite import Rewriter, site
 
@@ -13,6 +13,7 @@ BATCH = "directions"
 """The symbol of the leading axis, when its size is left open."""
 
 
+@burst()
 def vmap(
     graph: Graph, batched: Collection[str], size: int | str = BATCH, table: Table = OPS
 ) -> Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradcli.errors import InternalError, UnsupportedError
-from gradcli.graph import Builder, DType, Graph, Node, Shape, Value, Var
+from gradcli.graph import Builder, DType, Graph, Node, Shape, Value, Var, burst
 from gradcli.interpret import interpret
 from gradcli.ops import OPS
 
@@ -360,3 +361,27 @@ def test_shorthands(name):
     y = make(b, x)
     assert y.shape == want(array).shape
     np.testing.assert_array_equal(result(b, y, x=array), want(array))
+
+
+def test_in_a_burst_nothing_is_collected_and_afterwards_as_before():
+    for before in (True, False):
+        (gc.enable if before else gc.disable)()
+        try:
+            with burst():
+                assert not gc.isenabled()
+                with burst():
+                    assert not gc.isenabled()
+                assert not gc.isenabled()
+            assert gc.isenabled() is before
+        finally:
+            gc.enable()
+
+
+def test_a_burst_that_fails_ends_too():
+    @burst()
+    def fails() -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 # its own
+        fails()
+    assert gc.isenabled()
