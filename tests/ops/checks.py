@@ -215,6 +215,7 @@ MISSING = (
     onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented,
     onnxruntime.capi.onnxruntime_pybind11_state.InvalidGraph,
     onnxruntime.capi.onnxruntime_pybind11_state.Fail,
+    onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException,
 )
 """How onnxruntime says that it has no kernel for these element types."""
 

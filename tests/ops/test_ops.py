@@ -92,7 +92,8 @@ def test_a_card_has_the_form_that_the_standard_gives_the_operator(op):
             given = attribute.default_value
             wanted = onnx.helper.get_attribute_value(given) if given.name else None
             wanted = wanted.decode() if isinstance(wanted, bytes) else wanted
-            wanted = tuple(wanted) if isinstance(wanted, list) else wanted
+            if isinstance(wanted, list):
+                wanted = tuple(x.decode() if isinstance(x, bytes) else x for x in wanted)
             if isinstance(wanted, int) and (op, name) in schemas.DTYPE_ATTRIBUTES:
                 wanted = schemas.dtype_name(wanted)
             # A tensor without elements stands for none.
