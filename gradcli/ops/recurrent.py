@@ -805,7 +805,7 @@ def _recurrent(op: str, *more_inputs: str, outputs: Sequence[str], **attrs: Any)
         },
         flat={"sequence_lens": LENGTHS},
         kinks=lambda n, *operands, **given: _kinks(op, n, operands, given),
-        convention="that of the activations; a clipped gate passes on the closed interval",
+        convention="that of the activations; 0 where a gate is at the clip",
     )
 
 

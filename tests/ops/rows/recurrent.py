@@ -32,7 +32,11 @@ def draw(op: str, rng: np.random.Generator) -> Case:
 
 
 def drawn(op: str, rng: np.random.Generator) -> Case:
-    steps, batch, features, hidden = (int(rng.integers(1, 4)) for _ in range(4))
+    steps, batch, features, hidden = (int(rng.integers(1, 3)) for _ in range(4))
+    # Expressions grow beyond measure with the steps and states that they hang on; test_recurrent
+    # takes many of both.
+    steps = 1 if op == "LSTM" and rng.random() < 0.7 else steps
+    hidden = hidden if steps == 1 else 1
     direction = str(rng.choice(["forward", "reverse", "bidirectional"]))
     d, g = (2 if direction == "bidirectional" else 1), GATES[op]
     attrs: dict[str, Any] = {"direction": direction, "hidden_size": hidden}
@@ -74,24 +78,20 @@ def column(*numbers: float) -> np.ndarray:
     return np.array(numbers)[None, :, None]
 
 
-def sigmoid(z: float) -> tuple[float, float]:
-    """The sigmoid and its slope."""
-    y = 1.0 / (1.0 + np.exp(-z))
-    return y, y * (1.0 - y)
+def sigmoid(z: float) -> float:
+    return float(1.0 / (1.0 + np.exp(-z)))
 
 
 def gru_slope() -> float:
-    """Of y = (1 - k) n, the gate's pre-activation x at the clip, that of n half of x."""
-    (k, dk), n = sigmoid(1.0), np.tanh(0.5)
-    return float(-dk * n + (1.0 - k) * (1.0 - n * n) * 0.5)
+    """Of y = (1 - k) n: k's pre-activation x is at the clip, n's is half of x."""
+    return float((1.0 - sigmoid(1.0)) * (1.0 - np.tanh(0.5) ** 2) * 0.5)
 
 
 def lstm_slope() -> float:
-    """Of y = o tanh(i g): pre-activations x at the clip, x / 4 and 3 x / 4."""
-    (i, di), (o, do), g = sigmoid(1.0), sigmoid(0.25), np.tanh(0.75)
+    """Of y = o tanh(i g): pre-activations x at the clip (i), x / 4 (o) and 3 x / 4 (g)."""
+    i, o, g = sigmoid(1.0), sigmoid(0.25), np.tanh(0.75)
     c = np.tanh(i * g)
-    dc = di * g + i * (1.0 - g * g) * 0.75
-    return float(do * 0.25 * c + o * (1.0 - c * c) * dc)
+    return float(o * (1.0 - o) * 0.25 * c + o * (1.0 - c * c) * i * (1.0 - g * g) * 0.75)
 
 
 ONE = np.ones((1, 1, 1))
