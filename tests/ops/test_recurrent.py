@@ -1,4 +1,4 @@
-"""What the table of rows cannot ask of recurrent networks: many steps, the other layout, refusals."""
+"""What the table of rows cannot ask of recurrent networks: many steps, both layouts, refusals."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def large(op, **attrs):
     rng = np.random.default_rng(5)
     d = 2 if attrs.get("direction") == "bidirectional" else 1
     g = GATES[op]
-    inputs = [
+    inputs: list[np.ndarray | None] = [
         rng.standard_normal((STEPS, BATCH, FEATURES)),
         0.5 * rng.standard_normal((d, g * HIDDEN, FEATURES)),
         0.5 * rng.standard_normal((d, g * HIDDEN, HIDDEN)),
@@ -39,7 +39,8 @@ def large(op, **attrs):
 def other_layout(case):
     """The same with the batch first."""
     x, *rest = case.inputs
-    turned = [np.swapaxes(v, 0, 1) if k in (4, 5) else v for k, v in enumerate(rest)]
+    states = (4, 5)
+    turned = [np.swapaxes(v, 0, 1) if k in states else v for k, v in enumerate(rest)]
     return Case((np.swapaxes(x, 0, 1), *turned), {**case.attrs, "layout": 1}, case.outputs)
 
 
