@@ -15,6 +15,7 @@ class Verdict(StrEnum):
     AGREE = "AGREE"
     DISAGREE = "DISAGREE"
     KINK = "KINK"
+    STAIRCASE = "STAIRCASE"
     INCONCLUSIVE = "INCONCLUSIVE"
 
 

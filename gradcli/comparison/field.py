@@ -31,18 +31,20 @@ class Field:
         value: Elements; NaN where not known, or where NaN is what a method says.
         u: Their uncertainties.
         known: Which elements were computed.
+        jumps: The part of each that is jumps of the function; 0 where it does not jump.
         blocks: Where each block of the answer lies, and last the sampled directions.
     """
 
     value: np.ndarray
     u: np.ndarray
     known: np.ndarray
+    jumps: np.ndarray
     blocks: tuple[slice, ...]
 
 
 def flatten(problem: Problem, estimate: Estimate, directions: int) -> Field:
     """An estimate's elements in the one order that all of them share."""
-    values, doubts, known, blocks, start = [], [], [], [], 0
+    values, doubts, known, jumps, blocks, start = [], [], [], [], [], 0
     for key in problem.keys:
         block = np.asarray(estimate.blocks[key], np.float64).reshape(-1)
         here = (
@@ -52,14 +54,18 @@ def flatten(problem: Problem, estimate: Estimate, directions: int) -> Field:
         doubt = estimate.uncertainty.get(key)
         doubts.append(np.zeros(block.size) if doubt is None else np.reshape(doubt, -1))
         known.append(here)
+        jump = estimate.jumps.get(key)
+        jumps.append(np.zeros(block.size) if jump is None else np.reshape(jump, -1))
         blocks.append(slice(start, start + block.size))
         start += block.size
     missing = directions - len(estimate.along)
     doubt = estimate.along_uncertainty if len(estimate.along_uncertainty) else 0 * estimate.along
+    leap = estimate.along_jumps if len(estimate.along_jumps) else np.zeros(len(estimate.along))
     return Field(
         np.concatenate([*values, estimate.along, np.full(missing, np.nan)]),
         np.nan_to_num(np.concatenate([*doubts, doubt, np.zeros(missing)]), nan=np.inf),
         np.concatenate([*known, np.ones(len(estimate.along), bool), np.zeros(missing, bool)]),
+        np.concatenate([*jumps, leap, np.zeros(missing)]),
         (*blocks, slice(start, start + directions)),
     )
 
@@ -70,13 +76,15 @@ def _along(evidence: Evidence, estimate: Estimate, *, signed: bool = True) -> Es
     whole = estimate.known is None and problem.operator in ("gradient", "vjp")
     if probes is None or not probes.directions or not whole or len(estimate.along):
         return estimate
-    along, doubt = np.zeros(probes.directions), np.zeros(probes.directions)
+    along, doubt, leap = (np.zeros(probes.directions) for _ in range(3))
     for (of, wrt), block in estimate.blocks.items():
         weights = np.reshape(probes.along[wrt], (probes.directions, -1))
         along += (weights if signed else np.abs(weights)) @ np.reshape(block, -1)
         if (of, wrt) in estimate.uncertainty:
             doubt += np.abs(weights) @ np.reshape(estimate.uncertainty[of, wrt], -1)
-    return replace(estimate, along=along, along_uncertainty=doubt)
+        if (of, wrt) in estimate.jumps:
+            leap += np.abs(weights) @ np.reshape(estimate.jumps[of, wrt], -1)
+    return replace(estimate, along=along, along_uncertainty=doubt, along_jumps=leap)
 
 
 def field_of(evidence: Evidence, estimate: Estimate, *, signed: bool = True) -> Field:

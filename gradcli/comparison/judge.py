@@ -12,6 +12,9 @@ can be said.
 
 On an active kink, where the one-sided derivatives of the requested quantity differ, any value
 between them is accepted as a convention, and one outside disagrees.
+
+A finite difference across a jump of the function (quantisation, rounding, a tree) is a STAIRCASE:
+the jump over the step, which grows as 1/h. It neither agrees nor is it at fault.
 """
 
 from __future__ import annotations
@@ -106,6 +109,8 @@ def _overall(counts: Mapping[str, int], decided: bool) -> tuple[Verdict, int]:
     for verdict in (Verdict.KINK, Verdict.AGREE):
         if counts[verdict]:
             return verdict, broken
+    if counts[Verdict.STAIRCASE]:
+        return Verdict.STAIRCASE, broken or 3
     return Verdict.INCONCLUSIVE, broken
 
 

@@ -22,6 +22,11 @@ from gradcli.engines.base import Evidence, Outcome
 from gradcli.graph import DType
 from gradcli.problem import Key, Problem
 
+STAIRCASE = (
+    "the function jumps within the step: what is measured is a jump over the step, which grows as"
+    " 1/h; between its jumps the derivative is what the reference says"
+)
+
 UNDERFLOW = 2.0**-126
 """What float32 may lose of a number because it has no smaller normal ones."""
 
@@ -72,7 +77,9 @@ def judgement_of(
     return _with(base, **_summary(evidence, outcome, own, truth, verdicts, tolerance, atol))
 
 
-_CODES = (Verdict.AGREE, Verdict.DISAGREE, Verdict.KINK, Verdict.INCONCLUSIVE)
+_CODES = (
+    *(Verdict.AGREE, Verdict.DISAGREE, Verdict.KINK, Verdict.INCONCLUSIVE, Verdict.STAIRCASE),
+)
 _UNKNOWN = -1
 
 
@@ -100,6 +107,9 @@ def _elements(evidence: Evidence, own: Field, truth: Field, rtol: float, atol: f
         between = np.where((a >= low) & (a <= high), 2, 1)
         verdicts = np.where(active, np.where(taken, between, 3), verdicts)
         known = known | (active & own.known)
+    # Whatever a difference across a jump comes to, it is the jump over the step: no derivative.
+    leaps = (own.jumps > band) | ((own.jumps > 0) & (verdicts != 0))
+    verdicts = np.where(leaps, 4, verdicts)
     return np.where(known, verdicts, _UNKNOWN)
 
 
@@ -114,7 +124,7 @@ def _summary(
 ) -> dict[str, object]:
     counts = {str(v): int(np.sum(verdicts == k)) for k, v in enumerate(_CODES)}
     verdict = _method_verdict(counts)
-    smooth = (verdicts != _UNKNOWN) & (verdicts != _CODES.index(Verdict.KINK))
+    smooth = np.isin(verdicts, (0, 1, 3))
     a, r, u = own.value[smooth], truth.value[smooth], (own.u + truth.u)[smooth]
     gap = np.nan_to_num(gap_of(a, r), nan=np.inf)
     found: dict[str, object] = {"verdict": verdict, "counts": counts}
@@ -128,6 +138,8 @@ def _summary(
             "uncertainty": float(np.max(u)),
         }
     found["worst"] = _worst(evidence, own, truth, verdicts, rtol, atol)
+    if verdict is Verdict.STAIRCASE:
+        found |= {"detail": STAIRCASE}
     if verdict is Verdict.DISAGREE:
         cause, detail = _cause(evidence, outcome, own, truth, verdicts, rtol, atol)
         found |= {"cause": cause, "detail": detail}
@@ -154,7 +166,8 @@ def _digits(error: float, norm: float) -> float | None:
 
 
 def _method_verdict(counts: Mapping[str, int]) -> Verdict:
-    for verdict in (Verdict.DISAGREE, Verdict.KINK, Verdict.INCONCLUSIVE):
+    order = Verdict.DISAGREE, Verdict.STAIRCASE, Verdict.KINK, Verdict.INCONCLUSIVE
+    for verdict in order:
         if counts[verdict]:
             return verdict
     return Verdict.AGREE if counts[Verdict.AGREE] else Verdict.INCONCLUSIVE
@@ -174,7 +187,7 @@ def _worst(
         return None
     on_kink = verdicts == _CODES.index(Verdict.KINK)
     sides = sides_of(evidence)
-    if sides is not None and np.any(on_kink) and not np.any(verdicts == 1):
+    if sides is not None and np.any(on_kink) and not np.any(np.isin(verdicts, (1, 4))):
         left, right = sides[0].value, sides[1].value
         place = int(np.argmax(np.where(on_kink, np.nan_to_num(gap_of(left, right)), -1.0)))
         name, index = _place(problem, place)
@@ -185,7 +198,8 @@ def _worst(
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.where(gap == 0, 0.0, gap / band)
     # Disagreements first: inside a kink's interval an element may be far off and right.
-    pool = verdicts == 1 if np.any(verdicts == 1) else known
+    first = next((code for code in (1, 4) if np.any(verdicts == code)), None)
+    pool = known if first is None else verdicts == first
     place = int(np.argmax(np.where(pool, np.nan_to_num(excess, nan=np.inf), -1.0)))
     name, index = _place(problem, place)
     return Worst(name, index, float(own.value[place]), float(truth.value[place]))

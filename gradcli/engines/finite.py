@@ -26,6 +26,7 @@ from gradcli.engines.base import (
     Primal,
     chunk_width,
 )
+from gradcli.graph import Node
 from gradcli.problem import Problem
 
 FIRST, LAST = 2.0**-4, 2.0**-36
@@ -75,16 +76,18 @@ class Differences:
         if not self.judge:
             primal = {} if self._central else self._f.outputs(here.y)
             return Images(self._f.outputs(_scaled(values, lines)), primal=primal)
-        doubts, notes = [], dict[str, None]()
+        doubts, jumps, notes = [], [], dict[str, None]()
         for line, value in zip(lines, values, strict=True):
-            doubt, note = self._doubt(here, line, value)
+            doubt, jump, note = self._doubt(here, line, value)
             doubts.append(np.where(np.isnan(doubt), np.inf, doubt))
+            jumps.append(jump)
             notes[note] = None
         return Images(
             self._f.outputs(_scaled(values, lines)),
             self._f.outputs(_scaled(np.stack(doubts), lines)),
             self._f.outputs(here.y),
             tuple(note for note in notes if note),
+            _jumps(self._f, jumps, lines),
         )
 
     def _differences(self, here: Point, lines: Sequence[Line]) -> np.ndarray:
@@ -96,19 +99,26 @@ class Differences:
         y = here.many(np.concatenate([ahead, behind]))
         return np.asarray((y[: len(lines)] - y[len(lines) :]) / (h - back))
 
-    def _doubt(self, here: Point, line: Line, value: np.ndarray) -> tuple[np.ndarray, str]:
-        """Truncation, as half the step shows it, and noise; and what to say of kinks."""
+    def _doubt(
+        self, here: Point, line: Line, value: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """Truncation, as half the step shows it, and noise; jumps; and what to say of kinks."""
+        none = np.zeros_like(value)
         if line.scale == 0:
-            return np.zeros_like(value), ""
+            return none, none, ""
         wide, narrow = _Rung(here, line, self._step), _Rung(here, line, self._step / 2)
         # The even part of a forward difference's error is seen exactly, as its distance to the
         # central one. Of the odd part this is 3/2 for short steps, and enough for long ones.
         truncation = np.abs(value - wide.slope) + 2 * np.abs(wide.slope - narrow.slope)
         doubt = truncation + here.noise / self._step + here.drift
+        if wide.jumped:
+            jump = _jump(here, line, -self._step if self._central else 0.0, self._step)
+            if np.any(jump):
+                return doubt + wide.swing, jump, _at_jumps(wide.jumped)
         if wide.crossing > 1:
-            return doubt, ""
+            return doubt, none, ""
         note = f"a step of {self._step:.1g} crosses a kink; the uncertainty allows for it"
-        return doubt + wide.swing, note
+        return doubt + wide.swing, none, note
 
 
 def _moved(lines: Sequence[Line], t: float) -> tuple[np.ndarray, np.ndarray]:
@@ -131,6 +141,7 @@ class _Rung:
             between, the slope here is hardly off by more.
         jump: [M], the one-sided difference ahead less the one behind.
         crossing: Which part of the step ends at the first kink; infinity without one.
+        jumped: The nodes that jump on the way.
     """
 
     def __init__(self, here: Point, line: Line, t: float) -> None:
@@ -140,6 +151,73 @@ class _Rung:
         self.jump = (up - here.y) / h - (down - here.y) / back
         self.swing = (np.abs(up - here.y) + np.abs(down - here.y)) / t
         self.crossing = min(here.kinks.crossing(over), here.kinks.crossing(under))
+        self.jumped = list(dict.fromkeys(n for w in (over, under) for n in here.kinks.jumped(w)))
+
+
+# ---- jumps --------------------------------------------------------------------------------------
+
+HALVINGS = 16
+"""How often an interval is halved around a jump."""
+
+FINEST = 2.0**-44
+"""The shortest interval, relative to max(1, |x|), whose ends are still apart."""
+
+GROWTH = 32.0
+"""A difference that is steeper by this much over an interval 2^16 times shorter measures a jump."""
+
+TRIFLE = 2.0**-1000
+"""What stands for a jump of the function that an element was not seen to take part in."""
+
+
+def _jump(here: Point, line: Line, start: float, end: float) -> np.ndarray:
+    """Of f(end) - f(start) over their distance, the part that is the height of a jump.
+
+    The interval is halved around its steepest half again and again. Of a function that is
+    continuous the increments shrink with it; of one that jumps they do not, and their slope grows
+    as 1 over the interval. No rule and no card is asked.
+    """
+
+    def f(t: float) -> np.ndarray:
+        return here.seen(line.step(t)[0])[0]
+
+    width = end - start
+    left, right = f(start), f(end)
+    whole = np.abs(right - left) / width
+    floor = 8 * (here.noise + here.drift * width)
+    for _ in range(HALVINGS):
+        if end - start < FINEST:
+            break
+        middle = 0.5 * (start + end)
+        y = f(middle)
+        if _rise(left, y, floor) >= _rise(y, right, floor):
+            end, right = middle, y
+        else:
+            start, left = middle, y
+    rise = np.abs(right - left)
+    found = (rise > floor) & (rise / (end - start) > GROWTH * whole)
+    if not np.any(found):
+        return np.zeros_like(rise)
+    return np.asarray(np.where(found, rise / width, TRIFLE))
+
+
+def _rise(low: np.ndarray, high: np.ndarray, floor: np.ndarray) -> float:
+    """How much of an increment is more than noise."""
+    return float(np.sum(np.nan_to_num(np.maximum(np.abs(high - low) - floor, 0.0))))
+
+
+def _at_jumps(nodes: Sequence[Node]) -> str:
+    named = ", ".join(f"{n.name!r} ({n.op})" for n in nodes[:LISTED])
+    more = f" and {len(nodes) - LISTED} more" if len(nodes) > LISTED else ""
+    return f"the function jumps within a step, at node {named}{more}"
+
+
+LISTED = 3
+"""Nodes that a note names."""
+
+
+def _jumps(f: Primal, jumps: Sequence[np.ndarray], lines: Sequence[Line]) -> Arrays:
+    """As they are of the directions that the lines were drawn through; nothing where none is."""
+    return f.outputs(_scaled(np.stack(jumps), lines)) if np.any(jumps) else {}
 
 
 # ---- the ladder ---------------------------------------------------------------------------------
@@ -239,19 +317,21 @@ class Ladder:
         """See Map. What belongs to the point is computed once for each `point` object."""
         here = self._f.at(point)
         lines = here.lines(directions)
-        values, doubts, notes = zip(*(_slope(here, line) for line in lines), strict=True)
+        values, doubts, jumps, notes = zip(*(_slope(here, line) for line in lines), strict=True)
         return Images(
             self._f.outputs(_scaled(np.stack(values), lines)),
             self._f.outputs(_scaled(np.stack(doubts), lines)),
             self._f.outputs(here.y),
             tuple(note for note in dict.fromkeys(notes) if note),
+            _jumps(self._f, jumps, lines),
         )
 
 
-def _slope(here: Point, line: Line) -> tuple[np.ndarray, np.ndarray, str]:
-    """The derivative along a line, its uncertainty, and what to say of kinks."""
+def _slope(here: Point, line: Line) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+    """The derivative along a line, its uncertainty, jumps, and what to say of kinks."""
+    none = np.zeros_like(here.y)
     if line.scale == 0:
-        return np.zeros_like(here.y), np.zeros_like(here.y), ""
+        return none, none, none, ""
     ladder = _Tableau(here.noise, here.drift, CENTRAL)
     jump = _Tableau(4 * here.noise, here.drift, SECOND)
 
@@ -268,10 +348,13 @@ def _slope(here: Point, line: Line) -> tuple[np.ndarray, np.ndarray, str]:
         note = f"{_near(here)}: longer steps were dropped" if dropped else ""
         # Margins miss a tie of several that is left for another; the slopes on both sides do not.
         hidden = np.maximum(np.abs(jump.value) - jump.doubt, 0.0)
-        return ladder.value, ladder.doubt + hidden, note
+        return ladder.value, ladder.doubt + hidden, none, note
     (left, _), (right, doubt) = _side(here, line, -1), _side(here, line, 1)
     note = f"{_near(here)}: every step crosses it, so the difference is one-sided"
-    return right, doubt + np.abs(right - left), note
+    last = _Rung(here, line, LAST)
+    leap = _jump(here, line, -LAST, LAST) if last.jumped else none
+    note = _at_jumps(last.jumped) if np.any(leap) else note
+    return right, doubt + np.abs(right - left), leap, note
 
 
 def _near(here: Point) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcli.engines import one_sided
 from gradcli.engines.base import Arrays, Estimate, Outcome, Probes, Sides
-from gradcli.errors import OutOfTimeError
+from gradcli.errors import CannotError, OutOfTimeError
 from gradcli.interpret import until
 from gradcli.measure.clock import Clock
 from gradcli.problem import Key, Problem
@@ -42,7 +42,8 @@ def sides(problem: Problem, seen: Sequence[Outcome], sample: Probes, clock: Cloc
                 direction[name].reshape(-1)[index] = 1.0
                 for blocks, side in zip((left, right, doubt), along(direction), strict=True):
                     _put(problem, blocks, name, index, side, absolute=blocks is doubt)
-    except OutOfTimeError:
+    except (OutOfTimeError, CannotError):
+        # Out of time, or the model has no neighbourhood there: fewer sides, or none.
         pass
     return found if any(np.any(np.isfinite(block)) for block in left.values()) else None
 

@@ -377,6 +377,7 @@ WORDS = {
     "AGREE": "agree",
     "DISAGREE": "disagree",
     "KINK": "at a kink",
+    "STAIRCASE": "on a staircase",
     "INCONCLUSIVE": "inconclusive",
 }
 

@@ -16,7 +16,7 @@ from gradcli.graph import Builder, DType
 from gradcli.ops import OPS
 from gradcli.problem import Key, Problem
 
-AGREE, DISAGREE, KINK, INCONCLUSIVE = Verdict
+AGREE, DISAGREE, KINK, STAIRCASE, INCONCLUSIVE = Verdict
 X: Key = ("", "x")
 
 
@@ -171,7 +171,7 @@ def test_the_numbers_of_a_row():
     assert row.max_rel_error == pytest.approx(1e-7)
     assert row.correct_digits == pytest.approx(7.0)
     assert row.uncertainty == pytest.approx(1e-9, rel=1e-3)
-    assert row.counts == {"AGREE": 3, "DISAGREE": 0, "KINK": 0, "INCONCLUSIVE": 0}
+    assert row.counts == {"AGREE": 3, "DISAGREE": 0, "KINK": 0, "STAIRCASE": 0, "INCONCLUSIVE": 0}
     assert row.worst is not None
     assert (row.worst.index, row.worst.reference) == ((2,), 4.0)
     assert row.times_forward == 2.0
@@ -201,7 +201,7 @@ def test_the_same_infinity_agrees_and_the_other_one_does_not():
 @pytest.mark.parametrize("value", [math.nan, 2.0, math.inf])
 def test_of_a_truth_that_is_no_number_nothing_is_said(value):
     row = judged([1.0, value], truth=(1.0, math.nan))
-    assert row.counts == {"AGREE": 1, "DISAGREE": 0, "KINK": 0, "INCONCLUSIVE": 1}
+    assert row.counts == {"AGREE": 1, "DISAGREE": 0, "KINK": 0, "STAIRCASE": 0, "INCONCLUSIVE": 1}
 
 
 def test_a_witness_that_is_finite_overrules_a_reference_that_is_not():
@@ -287,7 +287,13 @@ def test_what_the_witness_cannot_resolve_stays_open():
     vague = outcome("finite", said([1.0, 2.0, 4.0], [1e-9, 1e-9, 0.5]))
     found = judge(evidence((1.0, 2.0, 4.0), outcome("symbolic", said([1, 2, 4])), witness=vague))
     assert found.reference.confirmed == 2
-    assert only(found).counts == {"AGREE": 2, "DISAGREE": 0, "KINK": 0, "INCONCLUSIVE": 1}
+    assert only(found).counts == {
+        "AGREE": 2,
+        "DISAGREE": 0,
+        "KINK": 0,
+        "STAIRCASE": 0,
+        "INCONCLUSIVE": 1,
+    }
     assert found.exit_code == 0
 
 
@@ -426,7 +432,7 @@ def on_kink(value: float, left: float, right: float, u: float = 0.0) -> Comparis
 def test_between_the_sides_of_a_kink_every_value_is_a_convention(value):
     found = on_kink(value, 0.0, 1.0)
     row = only(found)
-    assert row.counts == {"AGREE": 2, "DISAGREE": 0, "KINK": 1, "INCONCLUSIVE": 0}
+    assert row.counts == {"AGREE": 2, "DISAGREE": 0, "KINK": 1, "STAIRCASE": 0, "INCONCLUSIVE": 0}
     assert (row.verdict, found.verdict, found.exit_code) == (KINK, KINK, 0)
     assert row.worst is not None
     assert row.worst.sides == (0.0, 1.0)
@@ -527,6 +533,7 @@ def test_one_disagreement_decides_over_everything_else():
         "AGREE": 1,
         "DISAGREE": 1,
         "KINK": 0,
+        "STAIRCASE": 0,
         "INCONCLUSIVE": 1,
         "skipped": 1,
         "failed": 1,

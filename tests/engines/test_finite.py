@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 
-from gradcli.engines import ENGINES, Program, one_sided
-from gradcli.graph import DType
+from gradcli import api, onnxfile
+from gradcli.engines import ENGINES, Options, Program, one_sided
+from gradcli.errors import CannotError
+from gradcli.graph import Builder, DType
 from gradcli.interpret import Evaluator
+from gradcli.ops import OPS
 from tests.engines.problems import answer, estimate, problem, random_net
 
 FINITE = ("finite-forward", "finite-central", "finite")
@@ -241,3 +244,68 @@ def test_there_is_rounding_around_zero_though_not_at_it(method):
     found, doubt = answer(method, asked)
     assert np.all(np.abs(np.diag(found) - 1 / 3) <= np.diag(doubt))
     assert np.all(np.diag(doubt) > 1e-9)
+
+
+# ---- jumps --------------------------------------------------------------------------------------
+
+STAIRS = {
+    "rounding": lambda b, v: b.op("Round", v * 1e2),
+    "a Cast to integers": lambda b, v: b.cast(b.cast(v * 1e2, DType.INT32), DType.FLOAT64),
+    "a Cast to 8-bit floats": lambda b, v: b.cast(b.cast(v, DType.FLOAT8E4M3FN), DType.FLOAT64),
+    "quantisation": lambda b, v: b.op(
+        "DequantizeLinear",
+        b.op("QuantizeLinear", v, b.constant(np.array(0.1)), b.constant(np.array(0, np.int8))),
+        b.constant(np.array(0.1)),
+        b.constant(np.array(0, np.int8)),
+    ),
+    "an index": lambda b, v: b.cast(b.op("ArgMax", v, axis=0), DType.FLOAT64) + v,
+}
+
+
+@pytest.mark.parametrize("name", STAIRS)
+@pytest.mark.parametrize("method", ["finite-forward", "finite-central"])
+def test_a_step_across_a_jump_says_so(name, method):
+    asked = problem(STAIRS[name], [0.3003, 0.3007])
+    found = Program(ENGINES[method], asked, Options(step=0.1)).run()
+    (jumps,) = found.jumps.values()
+    assert np.any(np.abs(jumps) > 0.02 * np.max(np.abs(next(iter(found.blocks.values())))))
+    assert any("jumps within a step" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("method", FINITE)
+def test_a_steep_slope_and_a_kink_are_no_jumps(method):
+    def f(b, v):
+        mask = b.op("Greater", v, b.constant(np.array(0.7)))
+        return b.op("Where", mask, (v - 0.7) * 1e5, b.op("Tanh", (v - 0.7) * 1e3))
+
+    asked = problem(f, [0.7 - 1e-9])
+    assert not Program(ENGINES[method], asked).run().jumps
+
+
+def test_the_ladder_stays_between_two_jumps():
+    asked = problem(STAIRS["rounding"], [0.303, 0.7001])
+    found, doubt = answer("finite", asked)
+    np.testing.assert_array_equal(found, np.zeros((2, 2)))
+    assert np.max(doubt) < 1e-6
+
+
+@pytest.mark.parametrize("method", FINITE)
+def test_a_step_that_changes_the_shape_of_the_output_is_a_reason(method):
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT64, (2,))
+    kept = b.op("NonZero", b.op("Greater", x, b.constant(np.array(0.5))))
+    y = b.op("Gather", x, b.op("Squeeze", kept, b.ints([0])), axis=0, name="y")
+    asked = api.ask(onnxfile.write(b.graph([y])), {"x": np.array([0.5 + 1e-12, 2.0])})
+    with pytest.raises(CannotError, match="near the point the shape of y changes"):
+        Program(ENGINES[method], asked, Options(step=0.1)).run()
+
+
+@pytest.mark.parametrize("method", FINITE)
+def test_a_step_that_makes_the_model_fail_is_a_reason(method):
+    def f(b, v):
+        at = b.cast(b.op("Floor", v), DType.INT64)
+        return b.op("Gather", v * 2.0, at, axis=0)
+
+    asked = problem(f, [2.0 - 1e-12, 1.5])
+    with pytest.raises(CannotError, match=r"near the point the model fails: node .*Gather"):
+        Program(ENGINES[method], asked, Options(step=1.0)).run()

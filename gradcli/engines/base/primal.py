@@ -11,6 +11,7 @@ from gradcli.engines.base.program import Arrays
 from gradcli.engines.base.rounding import shake, shaken, spread
 from gradcli.engines.base.rowwise import rowwise
 from gradcli.engines.base.watch import Watch
+from gradcli.errors import CannotError, UnsupportedError
 from gradcli.interpret import Evaluator, Observe
 from gradcli.numbers import Numbers, real
 from gradcli.problem import Problem
@@ -49,8 +50,21 @@ class Primal:
 
     def __call__(self, x: np.ndarray, point: Arrays, observe: Observe | None = None) -> np.ndarray:
         """f(x), a vector; what x does not cover is taken from the point."""
-        out = self._evaluator.run({**point, **_cut(x, self._wrt)}, observe)
+        out = self._run({**point, **_cut(x, self._wrt)}, observe)
+        for name, shape in self._of.items():
+            if np.shape(out[name]) != shape:
+                raise CannotError(
+                    f"near the point the shape of {name} changes, from {shape} to"
+                    f" {np.shape(out[name])}: there is no difference to take"
+                )
         return np.concatenate([np.reshape(out[name], -1) for name in self._of])
+
+    def _run(self, feeds: Arrays, observe: Observe | None = None) -> Arrays:
+        try:
+            return self._evaluator.run(feeds, observe)
+        except UnsupportedError as error:
+            # At the point itself it has been evaluated before.
+            raise CannotError(f"near the point the model fails: {error.message}") from error
 
     def many(self, xs: np.ndarray, point: Arrays) -> np.ndarray:
         """f of each row of xs, [B, M]: at once where the network proves to treat rows apart."""
@@ -59,7 +73,7 @@ class Primal:
             return np.stack([self(x, point) for x in xs])
         parts = _cut(xs, self._wrt).items()
         feeds = {k: x.reshape(count * x.shape[1], *x.shape[2:]) for k, x in parts}
-        out = self._evaluator.run({**point, **feeds})
+        out = self._run({**point, **feeds})
         return np.concatenate([np.reshape(out[name], (count, -1)) for name in self._of], axis=1)
 
     def at(self, point: Arrays) -> Point:

@@ -78,6 +78,10 @@ class Estimate:
         along_uncertainty: Likewise, [K].
         primal: The primal outputs that the method's own program computed, where it does.
         notes: Oddities: dropped rungs, kinks crossed.
+        jumps: For finite differences, like `blocks`: the part of each that is the height of jumps
+            of the function over the step, and grows as the step shrinks; a trifle where it jumps
+            along this direction, but was not seen to in this element. Empty where there is none.
+        along_jumps: Likewise, [K].
     """
 
     blocks: Mapping[Key, np.ndarray]
@@ -87,6 +91,8 @@ class Estimate:
     along_uncertainty: np.ndarray = field(default_factory=lambda: np.zeros(0))
     primal: Arrays = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    jumps: Mapping[Key, np.ndarray] = field(default_factory=dict)
+    along_jumps: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -99,12 +105,14 @@ class Images:
         uncertainty: Likewise, for methods that estimate their own error.
         primal: The primal outputs, where they come along.
         notes: Oddities met on the way.
+        jumps: Like `uncertainty`; see Estimate.
     """
 
     values: Arrays
     uncertainty: Arrays = field(default_factory=dict)
     primal: Arrays = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    jumps: Arrays = field(default_factory=dict)
 
 
 class Map(Protocol):
@@ -235,6 +243,7 @@ class Program:
             },
             primal=images.primal,
             notes=images.notes,
+            jumps={key(n): _first(images.jumps, n, shapes[n]) for n in names if images.jumps},
         )
 
     def _pulled(self, at: Arrays, bars: Arrays, probes: Probes | None) -> Estimate:
@@ -261,7 +270,7 @@ class Program:
         weights = {name: np.abs(w) for name, w in bars.items()}
         # The few random directions come first: they look at every element at once.
         half = 0.5 * (time.perf_counter() + deadline)
-        along, doubt = self._along(at, bars, weights, probes, half) if contracted else (NONE, NONE)
+        along = self._along(at, bars, weights, probes, half) if contracted else (NONE, NONE, NONE)
         filler = _Filler(p, probes.wrt if probes else None, "wrt")
         for chunk in filler.chunks(p.wrt, self.map.width):
             images = self._in_time(at, chunk.directions, deadline)
@@ -275,21 +284,25 @@ class Program:
                         filler.doubt(
                             ("", name), indices, _contract(images.uncertainty, weights, rows)
                         )
+                    if images.jumps:
+                        filler.jump(("", name), indices, _contract(images.jumps, weights, rows))
                     continue
                 for of in p.of:
                     filler.put((of, name), indices, _rows_of(images.values, of, rows))
                     if images.uncertainty:
                         filler.doubt((of, name), indices, _rows_of(images.uncertainty, of, rows))
+                    if images.jumps:
+                        filler.jump((of, name), indices, _rows_of(images.jumps, of, rows))
             filler.note(images)
-        return filler.estimate(along, doubt)
+        return filler.estimate(*along)
 
     def _along(
         self, at: Arrays, bars: Arrays, weights: Arrays, probes: Probes | None, deadline: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The answer's inner products with the sampled directions, and their uncertainties."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The answer's inner products with the sampled directions, their doubts and jumps."""
         if probes is None or not probes.directions:
-            return NONE, NONE
-        values, doubts = [], []
+            return NONE, NONE, NONE
+        values, doubts, jumps = [], [], []
         for start in range(0, probes.directions, self.map.width):
             chunk = {k: v[start : start + self.map.width] for k, v in probes.along.items()}
             images = self._in_time(at, chunk, deadline)
@@ -298,7 +311,8 @@ class Program:
             rows = slice(0, len(next(iter(chunk.values()))))
             values.append(_contract(images.values, bars, rows))
             doubts.append(_contract(images.uncertainty, weights, rows))
-        return np.concatenate(values), np.concatenate(doubts)
+            jumps.append(_contract(images.jumps, weights, rows))
+        return np.concatenate(values), np.concatenate(doubts), np.concatenate(jumps)
 
     def _rows(self, at: Arrays, dots: Arrays, probes: Probes | None, deadline: float) -> Estimate:
         """Jacobian or jvp, from cotangents along the coordinates of `of`."""
@@ -316,7 +330,7 @@ class Program:
                 for wrt in p.wrt:
                     filler.put((name, wrt), indices, _rows_of(images.values, wrt, rows))
             filler.note(images)
-        return filler.estimate(NONE, NONE)
+        return filler.estimate(NONE, NONE, NONE)
 
     def _in_time(self, at: Arrays, directions: Arrays, deadline: float) -> Images | None:
         """None when they are not the first, and there is no time for them."""
@@ -363,6 +377,7 @@ class _Filler:
         self.axis = axis
         self.blocks = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
         self.doubts: dict[Key, np.ndarray] = {}
+        self.jumps: dict[Key, np.ndarray] = {}
         self.known = {key: np.zeros(problem.block_shape(key), bool) for key in problem.keys}
         self.primal: Arrays = {}
         self.notes: dict[str, None] = {}
@@ -405,22 +420,43 @@ class _Filler:
 
     def doubt(self, key: Key, indices: np.ndarray, values: np.ndarray | None) -> None:
         """Their uncertainties."""
-        if key not in self.doubts:
-            self.doubts[key] = np.zeros(self.problem.block_shape(key))
+        self._beside(self.doubts, key, indices, values)
+
+    def jump(self, key: Key, indices: np.ndarray, values: np.ndarray | None) -> None:
+        """Their jumps."""
+        self._beside(self.jumps, key, indices, values)
+
+    def _beside(
+        self,
+        blocks: dict[Key, np.ndarray],
+        key: Key,
+        indices: np.ndarray,
+        values: np.ndarray | None,
+    ) -> None:
+        if key not in blocks:
+            blocks[key] = np.zeros(self.problem.block_shape(key))
         image = 0.0 if values is None else np.reshape(values, (len(indices), -1))
-        self._view(self.doubts, key)[indices] = image
+        self._view(blocks, key)[indices] = image
 
     def note(self, images: Images) -> None:
         """Keep what came along."""
         self.primal = images.primal or self.primal
         self.notes.update(dict.fromkeys(images.notes))
 
-    def estimate(self, along: np.ndarray, doubt: np.ndarray) -> Estimate:
+    def estimate(self, along: np.ndarray, doubt: np.ndarray, jumps: np.ndarray) -> Estimate:
         """What was collected."""
         whole = all(np.all(known) for known in self.known.values())
         known = None if whole else self.known
         return Estimate(
-            self.blocks, known, along, self.doubts, doubt, self.primal, tuple(self.notes)
+            self.blocks,
+            known,
+            along,
+            self.doubts,
+            doubt,
+            self.primal,
+            tuple(self.notes),
+            self.jumps,
+            jumps,
         )
 
 

@@ -74,25 +74,32 @@ class Watch:
         moving = active_values(graph, [v for v in graph.inputs if v.name in set(wrt)], table)
         self._table = table
         self._kinked = {n for n in graph.nodes if _reached(n, moving) and table[n.key].kinks}
+        # Steps that do not say how far they are from their next jump show it by their results.
+        self._stepped = {
+            n for n in graph.nodes if _reached(n, moving) and table[n.key].is_flat
+        } - self._kinked
         self._edged = {n for n in graph.nodes if edges and _approaches(n, table[n.key], moving)}
         self.margins: dict[Node, np.ndarray] = {}
         self.branches: dict[Node, np.ndarray] = {}
         self.distances: dict[Node, np.ndarray] = {}
+        self.results: dict[Node, tuple[np.ndarray, ...]] = {}
 
     def __bool__(self) -> bool:
         """Whether there is anything to watch."""
-        return bool(self._kinked or self._edged)
+        return bool(self._kinked or self._edged or self._stepped)
 
     def again(self) -> Watch:
         """A Watch like this one that has seen nothing yet."""
         other = object.__new__(Watch)
         other._table, other._kinked, other._edged = self._table, self._kinked, self._edged
-        other.margins, other.branches, other.distances = {}, {}, {}
+        other._stepped = self._stepped
+        other.margins, other.branches, other.distances, other.results = {}, {}, {}, {}
         return other
 
     def __call__(self, node: Node, operands: Sequence[Array], results: Sequence[Array]) -> None:
         """What the Evaluator calls after each node."""
-        del results
+        if node in self._stepped:
+            self.results[node] = tuple(np.asarray(x) for x in results if x is not None)
         if node in self._kinked:
             kinks = self._table[node.key].kinks
             assert kinks is not None
@@ -124,7 +131,21 @@ class Watch:
             if np.any(apart):
                 here, there = here[apart], there[apart]
                 first = min(first, float(np.min(here / (here + there))))
+        if any(self._changed(node, moved) for node in self.results):
+            # Somewhere on the way: half of it is as good a guess as any.
+            first = min(first, 0.5)
         return first
+
+    def jumped(self, moved: Watch) -> list[Node]:
+        """The nodes whose results jump on the way to another evaluation."""
+        steps = (node for node in (*self.branches, *self.results) if self._table[node.key].steps)
+        return [node for node in steps if self._changed(node, moved)]
+
+    def _changed(self, node: Node, moved: Watch) -> bool:
+        if node in self.results:
+            pairs = zip(self.results[node], moved.results[node], strict=True)
+            return not all(_same(a, b) for a, b in pairs)
+        return not _same(self.branches[node], moved.branches[node])
 
     def near(self) -> list[Near]:
         """The nearest kink and the nearest edge of each node, nearest first."""
@@ -155,6 +176,10 @@ def survey(problem: Problem, count: int = 8) -> Survey:
     Evaluator(problem.exact, real, problem.table).run(problem.point, watch)
     near, ties = watch.near(), tuple(watch.ties())
     return Survey(tuple(near[: max(count, len(ties))]), ties)
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
 def _reached(node: Node, moving: set[Value]) -> bool:
