@@ -13,7 +13,7 @@ from gradcli.numbers import Array, Numbers
 from gradcli.ops.axes import axes_of, dims, shape_part
 from gradcli.ops.card import REQUIRED, Site, Vars
 from gradcli.ops.kinds import axis_of, composite, custom, same, without
-from gradcli.ops.reduce import fold_signs, graph_powers, graph_root, powers, root
+from gradcli.ops.reduce import fold_signs, graph_powers, graph_root, powers, root, safe_root
 
 # ---- Softmax -------------------------------------------------------------------------------------
 
@@ -464,14 +464,13 @@ def _lp_types(s: Site) -> Sequence[Type]:
     return _axis_types(s)
 
 
-def _lp_norm(n: Numbers, x: Array, axis: int, p: int) -> Array:
-    return root(n, n.sum(powers(n, x, p), [axis_of(axis, x.ndim)], keepdims=True), p)
+def _lp_total(n: Numbers, x: Array, axis: int, p: int) -> Array:
+    return n.sum(powers(n, x, p), [axis_of(axis, x.ndim)], keepdims=True)
 
 
 def _lp_normalised(n: Numbers, x: Array, *, axis: int, p: int) -> Array:
-    norm = _lp_norm(n, x, axis, p)
-    nothing = n.equal(norm, n.zero)
-    return n.where(nothing, n.zero, x / n.where(nothing, n.full((), 1.0), norm))
+    nothing, norm = safe_root(n, _lp_total(n, x, axis, p), p)
+    return n.where(nothing, n.zero, x / norm)
 
 
 def _lp_expansion(s: Site) -> Sequence[Var]:
@@ -491,7 +490,7 @@ def _lp_kinks(n: Numbers, x: np.ndarray, *, axis: int, p: int) -> tuple[np.ndarr
 
 def _mean_variance(n: Numbers, x: Array, *, axes: Sequence[int]) -> Array:
     _, centred, variance = _moments(n, x, axes_of(axes, x.ndim))
-    return centred / (n.sqrt(variance) + MVN_EPSILON)
+    return centred / (root(n, variance, 2) + MVN_EPSILON)
 
 
 def _mean_variance_expansion(s: Site) -> Sequence[Var]:
@@ -621,7 +620,7 @@ CARDS = (
         attrs={"axis": -1, "p": 2},
         kinks=_lp_kinks,
         convention="0 at a vector of zeros, and the slope of |x| at 0 is 0",
-        edges=_lp_norm,
+        edges=lambda n, x, axis, p: root(n, _lp_total(n, x, axis, p), p),
         edge="a vector of zeros has no direction",
     ),
     composite(

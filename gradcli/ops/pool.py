@@ -17,7 +17,7 @@ from gradcli.ops.axes import INDEX, SHAPE, product, shape_part
 from gradcli.ops.axes import dims as shape_tensor
 from gradcli.ops.card import REQUIRED, Site, Vars
 from gradcli.ops.kinds import batch_fold, composite, custom, linear
-from gradcli.ops.reduce import fold_signs, graph_powers, graph_root, powers, root
+from gradcli.ops.reduce import fold_origin, fold_signs, graph_powers, graph_root, powers, root
 from gradcli.ops.spatial import Axes
 
 POOL_ATTRS: dict[str, Any] = {
@@ -234,24 +234,13 @@ def _lp_pool_expansion(s: Site) -> Sequence[Var]:
 def _lp_pool_kinks(
     n: Numbers, x: np.ndarray, *, p: int, **how: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Order 1 has a kink wherever an element is 0; padding does not move."""
-    if p > 1:
-        return _smooth(x)
+    """Padding does not move: a window of nothing else has no kink."""
     axes = _axes(x.shape[2:], **how)
-    view = spatial.cut(n, np.real(x), axes, np.inf)
-    return fold_signs(n, view, tuple(range(x.ndim, view.ndim)), keepdims=False)
-
-
-def _smooth(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    nowhere = np.full((1,) * x.ndim, np.inf)
-    return nowhere, np.zeros(nowhere.shape, np.int64)
-
-
-def _lp_pool_edges(n: Numbers, x: np.ndarray, *, p: int, **how: Any) -> np.ndarray:
-    axes = _axes(x.shape[2:], **how)
-    # A window of padding alone stays at 0.
+    inner = tuple(range(x.ndim, x.ndim + len(axes)))
+    view = spatial.cut(n, np.real(x), axes, np.inf if p == 1 else 0.0)
+    margin, branch = (fold_signs if p == 1 else fold_origin)(n, view, inner, keepdims=False)
     moves = spatial.counts(axes, tuple((0, 0) for _ in axes)) > 0
-    return np.where(moves, _lp_pool(n, x, p=p, **how), np.inf)
+    return np.where(moves, margin, np.inf), branch
 
 
 # ---- MaxUnpool -----------------------------------------------------------------------------------
@@ -380,9 +369,8 @@ def _global_norm_expansion(s: Site) -> Sequence[Var]:
 
 
 def _global_norm_kinks(n: Numbers, x: np.ndarray, *, p: int) -> tuple[np.ndarray, np.ndarray]:
-    if p > 1:
-        return _smooth(x)
-    return fold_signs(n, np.real(x), tuple(_plane(x.ndim)), keepdims=True)
+    fold = fold_signs if p == 1 else fold_origin
+    return fold(n, np.real(x), tuple(_plane(x.ndim)), keepdims=True)
 
 
 NORM = "0 for a window of zeros, and the slope of |x| at 0 is 0"
@@ -436,8 +424,6 @@ CARDS = (
         attrs={**POOL_ATTRS, "p": 2},
         kinks=_lp_pool_kinks,
         convention=NORM,
-        edges=_lp_pool_edges,
-        edge="the norm of a window of zeros",
     ),
     composite(
         "GlobalLpPool",
@@ -448,8 +434,6 @@ CARDS = (
         attrs={"p": 2},
         kinks=_global_norm_kinks,
         convention=NORM,
-        edges=_global_norm,
-        edge="the norm of a plane of zeros",
     ),
     composite(
         "MaxUnpool",

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcli.errors import UnsupportedError
 from gradcli.graph import Builder, DType, Type, Var, is_static, size
-from gradcli.numbers import Array, Numbers
+from gradcli.numbers import Array, Mask, Numbers
 from gradcli.ops.axes import AXES, axes_of, length, shifted
 from gradcli.ops.card import Card, Site, Vars
 from gradcli.ops.kinds import axis_of, composite, custom, flat, linear
@@ -177,25 +177,19 @@ def _extremum_vjp(s: Site, bars: Vars) -> Vars:
 def _gap(sign: int) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     """How far the extremum is ahead of the runner-up, and which element it is."""
 
-    def kinks(
-        n: Numbers, x: np.ndarray, axes: Any = None, **attrs: Any
+    def fold(
+        n: Numbers, x: np.ndarray, axes: tuple[int, ...], keepdims: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        def fold(
-            n: Numbers, x: np.ndarray, axes: tuple[int, ...], keepdims: bool
-        ) -> tuple[np.ndarray, np.ndarray]:
-            rows = sign * _rows(n, x, axes)
-            if rows.shape[-1] < 2:
-                y = np.zeros(rows.shape[:-1])
-                margin, branch = y + np.inf, y.astype(np.int64)
-            else:
-                two = np.partition(rows, -2, axis=-1)
-                margin, branch = two[..., -1] - two[..., -2], np.argmax(rows, axis=-1)
-            return _keep(n, margin, x, axes, keepdims), _keep(n, branch, x, axes, keepdims)
+        rows = sign * _rows(n, x, axes)
+        if rows.shape[-1] < 2:
+            y = np.zeros(rows.shape[:-1])
+            margin, branch = y + np.inf, y.astype(np.int64)
+        else:
+            two = np.partition(rows, -2, axis=-1)
+            margin, branch = two[..., -1] - two[..., -2], np.argmax(rows, axis=-1)
+        return _keep(n, margin, x, axes, keepdims), _keep(n, branch, x, axes, keepdims)
 
-        result: tuple[np.ndarray, np.ndarray] = _reduction(fold)(n, x, axes, **attrs)
-        return result
-
-    return kinks
+    return _kinks(fold)
 
 
 def _extremum(op: str, fold: Callable[..., Array], sign: int) -> Card:
@@ -303,14 +297,22 @@ def powers(n: Numbers, x: Array, p: int) -> Array:
 
 
 def root(n: Numbers, total: Array, p: int) -> Array:
-    """The p-th root of a sum of powers."""
+    """The p-th root of a sum of powers; 0 of nothing, whatever moves there (see `graph_root`)."""
     if p == 1:
         return total
-    if p == 2:
-        return n.sqrt(total)
-    nothing = n.equal(total, n.zero)
+    nothing, norm = safe_root(n, total, p)
+    return n.where(nothing, n.zero, norm)
+
+
+def safe_root(n: Numbers, total: Array, p: int) -> tuple[Mask, Array]:
+    """Where a sum of powers is nothing, and its p-th root, which is 1 there."""
+    # Below 0, too: a complex step out of 0 squares to that.
+    nothing = n.logical_or(n.equal(total, n.zero), n.less(total, n.zero))
     one = n.full((), 1.0)
-    return n.where(nothing, n.zero, n.power(n.where(nothing, one, total), one / float(p)))
+    safe = n.where(nothing, one, total)
+    if p == 1:
+        return nothing, safe
+    return nothing, n.sqrt(safe) if p == 2 else n.power(safe, one / float(p))
 
 
 def graph_powers(b: Builder, x: Var, p: int) -> Var:
@@ -360,11 +362,33 @@ def fold_signs(
     return _keep(n, margin, x, axes, keepdims), _keep(n, branch, x, axes, keepdims)
 
 
-def _signs(
-    n: Numbers, x: np.ndarray, axes: Any = None, **attrs: Any
+def fold_origin(
+    n: Numbers, x: np.ndarray, axes: tuple[int, ...], keepdims: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    result: tuple[np.ndarray, np.ndarray] = _reduction(fold_signs)(n, x, axes, **attrs)
-    return result
+    """How far from a vector of zeros, where a norm is not smooth, and on which side of it.
+
+    The sides are those of a plane through 0 in no special direction: there is no other jump, but
+    what passes through 0 changes sides.
+    """
+    rows = _rows(n, x, axes)
+    weights = 1.0 + np.arange(rows.shape[-1]) * GOLDEN % 1.0
+    margin, branch = np.sqrt(np.sum(rows * rows, axis=-1)), np.sum(rows * weights, axis=-1) > 0
+    return _keep(n, margin, x, axes, keepdims), _keep(n, branch, x, axes, keepdims)
+
+
+GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
+
+def _kinks(
+    fold: Callable[..., tuple[np.ndarray, np.ndarray]],
+) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    def kinks(
+        n: Numbers, x: np.ndarray, axes: Any = None, **attrs: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        result: tuple[np.ndarray, np.ndarray] = _reduction(fold)(n, x, axes, **attrs)
+        return result
+
+    return kinks
 
 
 def _fold_log(n: Numbers, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
@@ -484,15 +508,14 @@ CARDS = (
         "ReduceL2",
         _fold_l2,
         lambda s: graph_root(s.b, _sum(s, s.x * s.x), 2),
-        edges=lambda n, x, axes=None, **attrs: _reduction(_fold_l2)(n, x, axes, **attrs),
-        edge="the norm of a vector of zeros",
+        kinks=_kinks(fold_origin),
         convention="0 at a vector of zeros",
     ),
     _norm(
         "ReduceL1",
         _fold_l1,
         lambda s: _sum(s, s.b.op("Abs", s.x)),
-        kinks=_signs,
+        kinks=_kinks(fold_signs),
         convention="0 at 0",
     ),
     _norm(

@@ -128,21 +128,23 @@ ROWS = (
                 0,
                 np.array([[[0.0, -2.0, 1.0]]]),
             ),
-            Kink(
-                Case((np.zeros((1, 1, 3)),), {"kernel_shape": (2,), "p": 1}),
-                0,
-                np.zeros((1, 1, 3)),
+            *(
+                Kink(
+                    Case((np.zeros((1, 1, 3)),), {"kernel_shape": (2,), "p": p}),
+                    0,
+                    np.zeros((1, 1, 3)),
+                )
+                for p in range(1, 5)
             ),
-        ),
-        edges=tuple(
-            Case((np.zeros((1, 1, 3)),), {"kernel_shape": (2,), "p": p}) for p in range(1, 5)
         ),
     ),
     Row(
         "GlobalLpPool",
         draw_global_norm,
-        kinks=(Kink(Case((np.array([[[0.0, -2.0]]]),), {"p": 1}), 0, np.array([[[0.0, -1.0]]])),),
-        edges=(Case((np.zeros((1, 1, 3)),)),),
+        kinks=(
+            Kink(Case((np.array([[[0.0, -2.0]]]),), {"p": 1}), 0, np.array([[[0.0, -1.0]]])),
+            Kink(Case((np.zeros((1, 1, 3)),)), 0, np.zeros((1, 1, 3))),
+        ),
         dynamic="all",
     ),
     Row("MaxUnpool", draw_max_unpool),

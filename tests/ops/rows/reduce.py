@@ -119,7 +119,6 @@ ROWS = (
         reduction(away),
         dynamic="free",
         kinks=(Kink(Case((ZERO_ROW, LAST)), 0, np.array([[0.6, 0.8, 0.0], [0.0, 0.0, 0.0]])),),
-        edges=(Case((np.zeros((2, 3)),)),),
     ),
     Row("ReduceLogSum", reduction(positive), dynamic="free", edges=(Case((np.zeros(3),)),)),
     Row(
