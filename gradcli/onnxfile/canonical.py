@@ -313,6 +313,24 @@ def _dequantize_23(d: Draft, call: Call) -> Call:
     return call.having(x, scale, *zero, **attrs)
 
 
+def _batch_first(d: Draft, call: Call) -> Call | tuple[Call, ...]:
+    """Layout 1 of a recurrent operator, which onnxruntime does not run: transposed around."""
+    if not call.attrs.get("layout", 0):
+        return call
+    attrs = {k: v for k, v in call.attrs.items() if k != "layout"}
+    turned = [
+        d.op("Transpose", x, perm=(1, 0, 2)) if x is not None and k in (0, 5, 6) else x
+        for k, x in enumerate(call.inputs)
+    ]
+    made = d.ops(call.op, *turned, outputs=len(call.outputs), **attrs)
+    perms = ((2, 0, 1, 3), (1, 0, 2), (1, 0, 2))
+    return tuple(
+        replace(call.having(v, op="Transpose", perm=perm), outputs=(name,), name=name)
+        for v, perm, name in zip(made, perms, call.outputs, strict=False)
+        if name is not None
+    )
+
+
 def _renamed(op: str) -> Upgrade:
     return lambda _d, call: replace(call, op=op)
 
@@ -408,6 +426,7 @@ TABLE: dict[tuple[str, int], Upgrade] = {
     **_rows("QuantizeLinear", (23, 24, 25, 28), _quantize_23),
     **_rows("DequantizeLinear", (23, 24, 25, 28), _dequantize_23),
     **_rows("Scatter", (9, 11), _renamed("ScatterElements")),
+    **_rows("RNN GRU LSTM", (14, 22), _batch_first),
     **_rows("Scan", (8,), _unsupported),
 }
 """Every form, reachable from opset 7 on, that reads differently from the canonical one."""

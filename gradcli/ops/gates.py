@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -30,6 +30,14 @@ are as onnxruntime has them, whose ThresholdedRelu has another default than the 
 WITH_BETA = {"Affine": 0.0, "HardSigmoid": 0.5, "ScaledTanh": 0.0}
 CARDS = {card.op: card for card in (*elementwise.CARDS, *activations.CARDS)}
 NAMES = {name.lower(): name for name in (*PLAIN, *WITH_ALPHA)}
+
+
+SLOPES: dict[str, Callable[[Var], Var]] = {
+    "Sigmoid": lambda y: y * (1.0 - y),
+    "Tanh": lambda y: 1.0 - y * y,
+}
+"""Slopes of gates from their results. What 1 - y loses where a gate is shut is next to nothing beside
+the slopes of other steps, and exponentials of all gates again would cost as much as the rest."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,9 @@ class Applied:
         """v, of the result's shape, times the derivative: by the operators' own rules."""
         v = v * (self._activation.outer * self._activation.inner)
         for s in reversed(self._sites):
+            if s.key in SLOPES:
+                v = v * SLOPES[s.key](s.y)
+                continue
             rule = _card(s.key).jvp
             assert rule is not None
             made = rule(s, [v, *(None for _ in s.inputs[1:])])[0]

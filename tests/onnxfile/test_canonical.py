@@ -165,6 +165,19 @@ ROWS = [
     Row("Dropout", 10, [X]),
     Row("Dropout", 12, [X], {}, [np.array(0.2, FLOAT)], outputs=2),
     Row("DFT", 17, [normal(2, 8, 1)], {"axis": 1}, reference=True),
+    *[
+        Row(
+            op,
+            opset,
+            [normal(3, 2, 2), *(normal(1, gates * 4, k) for k in (2, 4))],
+            {"hidden_size": 4, **({"layout": 1} if opset >= 14 else {})},
+            outputs=2,
+            # Only onnx's own evaluator takes layout 1.
+            reference=opset >= 14,
+        )
+        for op, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4))
+        for opset in (7, 14, 22)
+    ],
     Row("DFT", 17, [normal(2, 8, 1)], {"onesided": 1}, reference=True),
     *[
         Row("BatchNormalization", opset, [IMAGE], {"epsilon": 1e-3}, [channel(4)] * 4)
