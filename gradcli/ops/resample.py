@@ -618,7 +618,7 @@ def _bins(m: Medium, start: Any, end: Any, size: Any, bins: int, ratio: int, lea
         at = m.apart(start, [1, 2]) + each * (place + m.apart(sample, [0, 1]))
     else:
         count = -m.floor(-(extent / float(bins)))
-        sample = m.apart(m.as_numbers(m.steps(m.extent(m.max(count, [0])))), [0, 1])
+        sample = m.apart(m.as_numbers(m.steps(m.widest(count))), [0, 1])
         among = m.apart(count, [1, 2])
         at = m.apart(start, [1, 2]) + each * (place + (sample + 0.5) / m.most(among, 1.0))
     near = m.least(m.most(at, -1.0), m.number(size))
@@ -740,7 +740,7 @@ def _max_roi_pool(
         ends = m.floor(k * extent / float(bins)), -m.floor(-(k + 1.0) * extent / float(bins))
         low, high = (m.least(m.most(e + start, 0.0), m.number(size)) for e in ends)
         count = high - low
-        steps = m.as_numbers(m.steps(m.extent(m.most(m.max(count, [0, 1]), 1.0))))
+        steps = m.as_numbers(m.steps(m.widest(count)))
         at = m.apart(low, [2]) + m.apart(steps, [0, 1])
         spread = ([2, 4], [1, 3])[axis]
         inside = m.least(at, m.number(size) - 1.0)

@@ -48,8 +48,8 @@ class Medium(ABC):
         """0, 1, 2, ... as many as that: whole numbers [count]."""
 
     @abstractmethod
-    def extent(self, x: Term) -> Size:
-        """A single number, an integer, as a dimension."""
+    def widest(self, x: Term) -> Size:
+        """The greatest of numbers that are integers, as a dimension; at least 1."""
 
     @abstractmethod
     def constant(self, array: np.ndarray) -> Term:
@@ -151,8 +151,8 @@ class Computed(Medium):
     def steps(self, count: Size) -> np.ndarray:
         return np.arange(count)
 
-    def extent(self, x: Array) -> Size:
-        return int(self.whole(x).reshape(()))
+    def widest(self, x: Array) -> Size:
+        return max([1, *self.whole(x).reshape(-1).tolist()])
 
     def constant(self, array: np.ndarray) -> Array:
         return self.n.lift(np.asarray(array, np.float64))
@@ -249,8 +249,10 @@ class Emitted(Medium):
         start, step = ends
         return self.b.op("Range", start, self.b.reshape(count, []), step)
 
-    def extent(self, x: Var) -> Size:
-        return self.b.reshape(self.whole(x), [1])
+    def widest(self, x: Var) -> Size:
+        one = self.constant(np.ones(1))  # where there is nothing, a maximum would fail
+        every = self.b.op("Concat", self.b.reshape(x, [-1]), one, axis=0)
+        return self.b.reshape(self.whole(self.max(every, [0])), [1])
 
     def constant(self, array: np.ndarray) -> Var:
         return self.b.constant(array, self.dtype)

@@ -79,3 +79,25 @@ def test_the_transpose_of_repeating_elements_is_a_pool(shape, coordinates):
     wanted = y_bar.reshape(2, 3, 4, 2, 5, 3).sum(axis=(3, 5))
     found = x_bar(graph, normal(rng, (2, 3, 4, 5)), y_bar)
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+@pytest.mark.parametrize("sampling_ratio", [0, 2])
+def test_no_regions_at_all(mode, sampling_ratio):
+    """A detector that finds nothing has no regions: no result, and a derivative of 0."""
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT32, (1, 2, 4, 5))
+    rois = b.input("rois", DType.FLOAT32, ("R", 4))
+    at = b.input("at", DType.INT64, ("R",))
+    y = b.op("RoiAlign", x, rois, at, mode=mode, sampling_ratio=sampling_ratio, name="y")
+    d = transform.vjp(b.graph([y]), ["x"])
+    feeds = {
+        "x": np.ones((1, 2, 4, 5)),
+        "rois": np.zeros((0, 4)),
+        "at": np.zeros(0, np.int64),
+        d.directions["y"]: np.zeros((0, 2, 1, 1)),
+    }
+    for run in (checks.run_onnx, interpret):
+        out = run(d.graph, feeds)
+        assert out["y"].shape == (0, 2, 1, 1)
+        np.testing.assert_array_equal(out[d.results["x"]], np.zeros((1, 2, 4, 5)))
