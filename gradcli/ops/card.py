@@ -154,6 +154,7 @@ class Card:
             move, the edge stays where it is.
         holomorphic: Whether the complex step may go through it.
         rounds: Whether evaluating it rounds; False for operators that only choose or move elements.
+            Where that hangs on attributes, a function of them.
         since: The opset whose form this is, when born after the canonical one; else 0.
     """
 
@@ -177,7 +178,7 @@ class Card:
     edge: str = ""
     edge_of: int = 0
     holomorphic: bool = True
-    rounds: bool = True
+    rounds: bool | Callable[[Mapping[str, Any]], bool] = True
     since: int = 0
 
     @property

@@ -267,6 +267,7 @@ SHARED: dict[str, Any] = {
     "infer": _infer,
     "flat": {"indices": INDEX},
     "convention": TIES,
+    "rounds": lambda attrs: attrs["reduction"] in ("add", "mul"),
 }
 
 CARDS = (

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gradcli.engines.base import shaken
 from gradcli.interpret import interpret
+from gradcli.numbers import real
+from gradcli.ops import OPS
 from gradcli.transform import jvp, vjp
 from tests.ops.checks import applied
 from tests.ops.rows import TABLE
@@ -31,3 +34,18 @@ def test_a_product_with_zeros_has_its_exact_derivative(op, at):
     dots = {ahead.directions["x0"]: np.ones(4), ahead.directions["x2"]: np.ones(5)}
     out = interpret(ahead.graph, {**a.feeds, **dots})
     assert np.sum(out[ahead.results[y]]) == np.sum(IN_X) + np.sum(IN_UPDATES)
+
+
+@pytest.mark.parametrize("op", ["ScatterElements", "ScatterND"])
+@pytest.mark.parametrize("reduction", ["none", "add", "mul", "max", "min"])
+def test_only_sums_and_products_are_shaken(op, reduction):
+    table = shaken(OPS, np.random.default_rng(0))
+    at = AT if op == "ScatterElements" else AT[:, None]
+    attrs = OPS.attributes(op, {"reduction": reduction})
+    updates = np.arange(1.0, 6.0)
+    plain, restless = OPS[op].impl, table[op].impl
+    assert plain is not None
+    assert restless is not None
+    exact = plain(real, X, at, updates, **attrs)
+    moved = restless(real, X, at, updates, **attrs)
+    assert np.array_equal(exact, moved) == (reduction not in ("add", "mul"))

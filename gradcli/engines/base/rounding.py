@@ -50,7 +50,7 @@ def shaken(
 
 
 def _rounds(card: Card) -> bool:
-    return card.impl is not None and card.kind != "flat" and card.rounds
+    return card.impl is not None and card.kind != "flat" and bool(card.rounds)
 
 
 def _shake(card: Card, rng: np.random.Generator, eps: float, blurred: bool) -> Card:
@@ -62,6 +62,8 @@ def _shake(card: Card, rng: np.random.Generator, eps: float, blurred: bool) -> C
         return _shake_numbers(n, rng, eps)
 
     def shaken_impl(n: Numbers, *operands: Any, **attrs: Any) -> Any:
+        if callable(card.rounds) and not card.rounds(attrs):
+            return impl(n, *operands, **attrs)
         made = impl(restless(n), *_shake_operands(card, n, operands, rng, eps), **attrs)
         if isinstance(made, tuple):
             return tuple(_shake_result(n, x, operands, rng, eps) for x in made)
