@@ -15,21 +15,29 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 FOLDER = Path(__file__).resolve().parent.parent / "sample_models"
-NAMES = ("attention", "diabetes", "digits", "kinked", "physics")
+NAMES = ("attention", "diabetes", "digits", "kinked", "physics", "sequence")
 EXPECTED_INPUTS = {
     "attention": {"rows": (1, 8, 8)},
     "diabetes": {"patient": (1, 10)},
     "digits": {"image": (1, 1, 8, 8)},
     "kinked": {"flower_mm": (1, 4)},
     "physics": {"x": (1, 1), "t": (1, 1)},
+    "sequence": {"rows": (1, 8, 8)},
 }
-OUTPUT_SIZES = {"attention": 10, "diabetes": 1, "digits": 10, "kinked": 3, "physics": 1}
+OUTPUT_SIZES = {
+    "attention": 10,
+    "diabetes": 1,
+    "digits": 10,
+    "kinked": 3,
+    "physics": 1,
+    "sequence": 10,
+}
 OPERATORS = (
     "Add Sub Mul Div Neg Pow Sqrt Exp Log Tanh Sigmoid Erf Relu LeakyRelu Softplus Gelu Clip "
     "Min Max Where Cast Identity Dropout MatMul Gemm Conv MaxPool AveragePool "
     "GlobalAveragePool BatchNormalization LayerNormalization Softmax LogSoftmax ReduceSum "
     "ReduceMean ReduceMax Reshape Flatten Squeeze Unsqueeze Transpose Concat Slice Gather "
-    "Expand Pad Constant ConstantOfShape Shape Equal Greater Less"
+    "Expand Pad Constant ConstantOfShape Shape Equal Greater Less LSTM"
 )
 MODEL_LIMIT = 1_000_000
 TOTAL_LIMIT = 10_000_000

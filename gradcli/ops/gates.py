@@ -36,8 +36,8 @@ SLOPES: dict[str, Callable[[Var], Var]] = {
     "Sigmoid": lambda y: y * (1.0 - y),
     "Tanh": lambda y: 1.0 - y * y,
 }
-"""Slopes of gates from their results. What 1 - y loses where a gate is shut is next to nothing beside
-the slopes of other steps, and exponentials of all gates again would cost as much as the rest."""
+"""Slopes of gates from their results. What 1 - y loses where a gate is shut is next to nothing
+beside the slopes of other steps; exponentials of all gates again would cost as much as the rest."""
 
 
 @dataclass(frozen=True)

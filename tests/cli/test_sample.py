@@ -7,7 +7,7 @@ import gradcli
 from gradcli.cli import sample
 from tests.cli.support import SAMPLES, cli, process, refused
 
-NAMES = {"attention", "diabetes", "digits", "kinked", "physics"}
+NAMES = {"attention", "diabetes", "digits", "kinked", "physics", "sequence"}
 
 
 def test_every_sample_is_listed_with_what_it_is():
