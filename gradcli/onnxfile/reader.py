@@ -266,6 +266,7 @@ class Reader:
                 "Save the optimised model with onnxruntime's level 'extended' or lower.",
             )
         newer = not domain and self.opsets.get("", 0) > schemas.newest()
+        newer |= not domain and op in schemas.ONNXRUNTIME
         if domain in schemas.STANDARD and not (newer and op in self.table):
             raise ModelError(
                 f"{where} is no operator that this opset has",

@@ -14,6 +14,9 @@ from gradcli.onnxfile.names import text
 STANDARD = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "ai.onnx.training")
 """Domains whose every operator onnx knows: what it does not know does not exist."""
 
+ONNXRUNTIME = frozenset({"SimplifiedLayerNormalization"})
+"""Operators that onnxruntime's optimiser puts into ai.onnx, where the standard has none such."""
+
 DTYPE_ATTRIBUTES = frozenset(
     {
         ("Cast", "to"),

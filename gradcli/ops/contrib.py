@@ -1,7 +1,352 @@
-"""The operators of com.microsoft that optimised files hold."""
+"""Operators of com.microsoft: what onnxruntime's own optimiser writes into the files it saves.
+
+Each is nothing but standard operators put together, and is differentiated as those.
+"""
 
 from __future__ import annotations
 
-from gradcli.ops.card import Card
+from collections.abc import Callable, Mapping
+from typing import Any
 
-CARDS: tuple[Card, ...] = ()
+import numpy as np
+
+from gradcli.errors import UnsupportedError
+from gradcli.numbers import Array
+from gradcli.ops import activation, conv, elementwise, linalg, norm
+from gradcli.ops.card import REQUIRED, Card, Table
+from gradcli.ops.emit import Emit, emitted, rank, typed
+from gradcli.ops.kinds import composite
+
+DOMAIN = "com.microsoft::"
+
+_STANDARD = Table(activation.CARDS, elementwise.CARDS, linalg.CARDS, conv.CARDS, norm.CARDS)
+
+
+def _apply(n: Any, op: str, *operands: Any, **attrs: Any) -> Any:
+    """A standard operator: computed in a number system, or emitted."""
+    if isinstance(n, Emit):
+        return n.b.op(op, *operands, **attrs)
+    impl = _STANDARD[op].impl
+    assert impl is not None
+    made = impl(n, *operands, **_STANDARD.attributes(op, attrs))
+    return made[0] if isinstance(made, tuple) else made
+
+
+def _composed(
+    op: str,
+    impl: Callable[..., Any],
+    inputs: tuple[str, ...],
+    attrs: Mapping[str, Any] | None = None,
+    *,
+    outputs: tuple[str, ...] = ("Y",),
+    domain: str = DOMAIN,
+    **facets: Any,
+) -> Card:
+    expand = emitted(impl)
+    return composite(
+        domain + op,
+        impl,
+        expand,
+        inputs=inputs,
+        outputs=outputs,
+        infer=typed(expand, len(outputs)),
+        attrs=attrs or {},
+        **facets,
+    )
+
+
+# ---- products and convolutions with what follows them --------------------------------------------
+
+
+def _turned(n: Any, x: Array, trans: int, batch: int) -> Array:
+    """A factor as MatMul wants it: batches moved before the rows, rows and columns exchanged."""
+    k = rank(x)
+    if k < 2:
+        return x
+    perm = [*range(1, k - 1), 0, k - 1] if batch and k > 2 else list(range(k))
+    if trans:
+        perm[-2:] = perm[:-3:-1]
+    return x if perm == list(range(k)) else n.transpose(x, perm)
+
+
+def _fused_matmul(n: Any, a: Array, b: Array, **attrs: Any) -> Array:
+    a = _turned(n, a, attrs["transA"], attrs["transBatchA"])
+    b = _turned(n, b, attrs["transB"], attrs["transBatchB"])
+    y = _apply(n, "MatMul", a, b)
+    return y if attrs["alpha"] == 1.0 else y * attrs["alpha"]
+
+
+_ACTIVATIONS = frozenset(
+    (
+        *("Elu", "HardSigmoid", "LeakyRelu", "Relu", "Selu"),
+        *("Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu"),
+    )
+)
+
+
+def _activated(n: Any, x: Array, how: str | None, parameters: Mapping[str, float | None]) -> Array:
+    """An activation by its name, with its parameters."""
+    if not how:
+        return x
+    if how not in _ACTIVATIONS:
+        raise UnsupportedError(f"the activation {how}")
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return _apply(n, how, x, **given)
+
+
+_GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+_PARAMETERS = ("alpha", "beta", "gamma")
+_GEMM_ACTIVATION = tuple(f"activation_{name}" for name in _PARAMETERS)
+
+
+def _fused_gemm(n: Any, a: Array, b: Array, c: Array = None, **attrs: Any) -> Array:
+    y = _apply(n, "Gemm", a, b, c, **{name: attrs[name] for name in _GEMM})
+    return _activated(
+        n, y, attrs["activation"], {name: attrs[f"activation_{name}"] for name in _PARAMETERS}
+    )
+
+
+def _fused_conv(
+    n: Any,
+    x: Array,
+    w: Array,
+    b: Array = None,
+    z: Array = None,
+    *,
+    activation: str | None,
+    activation_params: Any,
+    **attrs: Any,
+) -> Array:
+    y = _apply(n, "Conv", x, w, b, **attrs)
+    y = y if z is None else y + z
+    given = tuple(activation_params or ())
+    if activation == "Clip":
+        return _apply(n, "Clip", y, n.full((), given[0]), n.full((), given[1]))
+    return _activated(n, y, activation, dict(zip(_PARAMETERS, given, strict=False)))
+
+
+FUSED = (
+    _composed(
+        "FusedMatMul",
+        _fused_matmul,
+        ("A", "B"),
+        {"alpha": 1.0, "transA": 0, "transB": 0, "transBatchA": 0, "transBatchB": 0},
+    ),
+    _composed(
+        "FusedGemm",
+        _fused_gemm,
+        ("A", "B", "C?"),
+        {**_GEMM, "activation": None, **dict.fromkeys(_GEMM_ACTIVATION)},
+    ),
+    _composed(
+        "FusedConv",
+        _fused_conv,
+        ("X", "W", "B?", "Z?"),
+        {**conv.CONV_ATTRS, "activation": None, "activation_params": None},
+    ),
+)
+
+# ---- activations ---------------------------------------------------------------------------------
+
+
+def _gelu(n: Any, x: Array, bias: Array = None) -> Array:
+    return _apply(n, "Gelu", x if bias is None else x + bias)
+
+
+def _fast_gelu(n: Any, x: Array, bias: Array = None) -> Array:
+    return _apply(n, "Gelu", x if bias is None else x + bias, approximate="tanh")
+
+
+def _quick_gelu(n: Any, x: Array, alpha: float) -> Array:
+    return x * n.sigmoid(x * alpha)
+
+
+ACTIVATIONS = (
+    _composed("Gelu", _gelu, ("X",)),
+    _composed("BiasGelu", _gelu, ("A", "B"), outputs=("C",)),
+    _composed("FastGelu", _fast_gelu, ("X", "bias?")),
+    _composed("QuickGelu", _quick_gelu, ("X",), {"alpha": 1.702}),
+)
+
+# ---- normalisations with a sum before them -------------------------------------------------------
+
+
+def _mean(n: Any, x: Array, axes: list[int]) -> Array:
+    if isinstance(n, Emit):
+        return n.b.op("ReduceMean", x, n.b.ints(axes), keepdims=1)
+    return n.sum(x, axes, keepdims=True) / float(np.prod([x.shape[a] for a in axes]))
+
+
+def _normalised(
+    n: Any, x: Array, gamma: Array, beta: Array | None, epsilon: float
+) -> tuple[Array, Array, Array]:
+    """A layer's normalisation over the last axis, its mean, and 1 / its deviation."""
+    y = _apply(n, "LayerNormalization", x, gamma, beta, axis=-1, epsilon=epsilon)
+    mean = _mean(n, x, [-1])
+    centred = x - mean
+    return y, mean, 1.0 / n.sqrt(_mean(n, centred * centred, [-1]) + epsilon)
+
+
+def _skip_layer_norm(
+    n: Any,
+    x: Array,
+    skip: Array,
+    gamma: Array,
+    beta: Array = None,
+    bias: Array = None,
+    *,
+    epsilon: float,
+) -> tuple[Array, Array, Array, Array]:
+    total = x + skip
+    total = total if bias is None else total + bias
+    return *_normalised(n, total, gamma, beta, epsilon), total
+
+
+def _rms(n: Any, x: Array, scale: Array, axes: list[int], epsilon: float) -> tuple[Array, Array]:
+    inverse = 1.0 / n.sqrt(_mean(n, x * x, axes) + epsilon)
+    return x * inverse * scale, inverse
+
+
+def _skip_rms_norm(
+    n: Any, x: Array, skip: Array, gamma: Array, bias: Array = None, *, epsilon: float
+) -> tuple[Array, Array, Array, Array]:
+    total = x + skip
+    total = total if bias is None else total + bias
+    y, inverse = _rms(n, total, gamma, [-1], epsilon)
+    return y, inverse * 0.0, inverse, total
+
+
+def _rms_norm(
+    n: Any, x: Array, scale: Array, *, axis: int, epsilon: float, stash_type: int
+) -> tuple[Array, Array]:
+    start = axis % rank(x)
+    return _rms(n, x, scale, list(range(start - rank(x), 0)), epsilon)
+
+
+_SKIP = ("output", "mean", "inv_std_var", "input_skip_bias_sum")
+
+NORMS = (
+    _composed(
+        "SkipLayerNormalization",
+        _skip_layer_norm,
+        ("input", "skip", "gamma", "beta?", "bias?"),
+        {"epsilon": 1e-12},
+        outputs=_SKIP,
+    ),
+    _composed(
+        "SkipSimplifiedLayerNormalization",
+        _skip_rms_norm,
+        ("input", "skip", "gamma", "bias?"),
+        {"epsilon": 1e-12},
+        outputs=_SKIP,
+    ),
+    _composed(
+        "SimplifiedLayerNormalization",
+        _rms_norm,
+        ("X", "scale"),
+        {"axis": -1, "epsilon": 1e-5, "stash_type": 1},
+        outputs=("Y", "inv_std_var"),
+        domain="",
+    ),
+)
+
+# ---- quantised products --------------------------------------------------------------------------
+
+
+def _whole(n: Any, x: Array) -> Array:
+    """Integers as numbers."""
+    return n.lift(x if isinstance(n, Emit) else x.astype(np.float64))
+
+
+def _centred(n: Any, x: Array, zero: Array | None) -> Array:
+    return _whole(n, x) if zero is None else _whole(n, x) - _whole(n, zero)
+
+
+def _integer_to_float(
+    n: Any,
+    a: Array,
+    b: Array,
+    a_scale: Array,
+    b_scale: Array,
+    a_zero: Array = None,
+    b_zero: Array = None,
+    bias: Array = None,
+) -> Array:
+    y = _apply(n, "MatMul", _centred(n, a, a_zero), _centred(n, b, b_zero)) * (a_scale * b_scale)
+    return y if bias is None else y + bias
+
+
+def _unpacked(packed: np.ndarray, bits: int) -> np.ndarray:
+    """Numbers of a few bits, the lowest first in each byte, along the last axis."""
+    each = 8 // bits
+    shifts = np.arange(each, dtype=np.uint8) * bits
+    parts = (packed[..., None] >> shifts) & ((1 << bits) - 1)
+    return parts.reshape(*packed.shape[:-1], -1)
+
+
+def _plain(n: Any, x: Any) -> np.ndarray:
+    """Integers that must be a constant of the file."""
+    array = x.const if isinstance(n, Emit) else x
+    if array is None:
+        raise UnsupportedError("MatMulNBits of weights that are no constants")
+    return np.asarray(array)
+
+
+def _matmul_nbits(
+    n: Any,
+    a: Array,
+    b: Array,
+    scales: Array,
+    zeros: Array = None,
+    groups: Array = None,
+    bias: Array = None,
+    **attrs: Any,
+) -> Array:
+    if groups is not None:
+        raise UnsupportedError("MatMulNBits with g_idx")
+    bits, rows, columns = attrs["bits"], attrs["N"], attrs["K"]
+    blocks = -(-columns // attrs["block_size"])
+    steps = _unpacked(_plain(n, b).reshape(rows, blocks, -1), bits).astype(np.float64)
+    if zeros is None:
+        centred = n.lift(steps - 2.0 ** (bits - 1))
+    elif n.is_number(zeros):
+        centred = n.lift(steps) - n.reshape(zeros, (rows, blocks, 1))
+    else:
+        packed = _unpacked(_plain(n, zeros).reshape(rows, -1), bits)[:, :blocks]
+        centred = n.lift(steps - packed[..., None])
+    w = n.reshape(centred * n.reshape(scales, (rows, blocks, 1)), (rows, -1))
+    if blocks * attrs["block_size"] != columns:
+        w = n.take(w, np.arange(columns), 1)
+    y = _apply(n, "MatMul", a, n.transpose(w, (1, 0)))
+    return y if bias is None else y + bias
+
+
+QUANTISED = (
+    _composed(
+        "MatMulIntegerToFloat",
+        _integer_to_float,
+        ("A", "B", "a_scale", "b_scale", "a_zero_point?", "b_zero_point?", "bias?"),
+        flat={
+            "A": "integers",
+            "B": "integers",
+            "a_zero_point": "an integer",
+            "b_zero_point": "an integer",
+        },
+    ),
+    _composed(
+        "MatMulNBits",
+        _matmul_nbits,
+        ("A", "B", "scales", "zero_points?", "g_idx?", "bias?"),
+        {
+            "K": REQUIRED,
+            "N": REQUIRED,
+            "accuracy_level": 0,
+            "bits": 4,
+            "block_size": REQUIRED,
+            "weight_prepacked": 0,
+        },
+        flat={"B": "integers", "g_idx": "indices"},
+    ),
+)
+
+CARDS = (*FUSED, *ACTIVATIONS, *NORMS, *QUANTISED)

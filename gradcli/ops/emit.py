@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.graph import Builder, DType, Var
-from gradcli.ops.card import Expand, Site
+from gradcli.graph import Builder, DType, Type, Var
+from gradcli.ops.card import Expand, Infer, Site
 
 
 class Emit:
@@ -171,3 +171,41 @@ def emitted(impl: Callable[..., Any]) -> Expand:
         return [y() if callable(y) else y for y in results]
 
     return expand
+
+
+def typed(expand: Expand, outputs: int = 1) -> Infer:
+    """Types as an expansion has them, tried out on the side.
+
+    Args:
+        expand: The expansion.
+        outputs: How many results there are, where not even the operands' ranks are known.
+    """
+
+    def infer(s: Site) -> Sequence[Type]:
+        given = [x for x in s.inputs if x is not None]
+        if any(x.shape is None for x in given):
+            return [(s.x.dtype, None)] * outputs
+        aside = Builder(s.b.table)
+        operands = [
+            None
+            if x is None
+            else aside.adopt_input(x.value)
+            if x.const is None
+            else aside.adopt_constant(x.value, x.const)
+            for x in s.inputs
+        ]
+        known = {d for x in given for d in x.shape or ()}
+        made = expand(Site(aside, s.key, operands, s.attrs))
+        # A symbol that was made up there may stand for something else here.
+        return [
+            (
+                y.dtype,
+                tuple(
+                    d if isinstance(d, int) or d in known else s.b.fresh(1)[0]
+                    for d in y.shape or ()
+                ),
+            )
+            for y in made
+        ]
+
+    return infer

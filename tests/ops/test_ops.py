@@ -76,7 +76,7 @@ LEFT_OUT = {
 def test_a_card_has_the_form_that_the_standard_gives_the_operator(op):
     card = OPS[op]
     domain, _, name = op.rpartition("::")
-    if domain == "com.microsoft":
+    if domain == "com.microsoft" or op == "SimplifiedLayerNormalization":
         pytest.skip("not the standard's: see test_contrib.py")
     opset = ML_OPSET if domain == "ai.onnx.ml" else max(CANONICAL_OPSET, card.since)
     schema = onnx.defs.get_schema(name, opset, domain)
