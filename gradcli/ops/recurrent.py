@@ -254,9 +254,18 @@ def _ways(o: Any, op: str, x: Any, operands: Sequence[Any], attrs: Any) -> Itera
             None if p is None else o.parts(o.pick(p, d), 3),
             None if lengths is None else o.valid(lengths, count),
             lengths,
-            zeros if h0 is None else o.spread(o.pick(h0, d), 0),
-            None if op != "LSTM" else zeros if c0 is None else o.spread(o.pick(c0, d), 0),
+            zeros if h0 is None else _begun(o, lengths, o.spread(o.pick(h0, d), 0)),
+            None
+            if op != "LSTM"
+            else zeros
+            if c0 is None
+            else _begun(o, lengths, o.spread(o.pick(c0, d), 0)),
         )
+
+
+def _begun(o: Any, lengths: Any, state: Any) -> Any:
+    """An initial state, 0 for a sequence without steps, as onnxruntime has its last state."""
+    return state if lengths is None else o.where(o.valid(lengths, 1), state, o.zeros(state))
 
 
 def _rnn_step(way: _Way, z: Any, h: Any, c: Any) -> tuple[Any, Any]:
@@ -686,7 +695,8 @@ def _jvp(s: Site, dots: Vars) -> Vars:
         ]
         z_dot = s.b.total(terms)
         z_dots = [None] * way.count if z_dot is None else o.steps(s.b.expand_like(z_dot, lin.z))
-        first = [_state(layout, o, v, d) or lin.start() for v in (h_dot, c_dot)]
+        states = (_state(layout, o, v, d) for v in (h_dot, c_dot))
+        first = [lin.start() if v is None else _begun(o, way.lengths, v) for v in states]
         taken, h, c = lin.push(z_dots, *first)
         y = lin.keep(way.join(taken))
         ys.append(o.spread(y, 1))
@@ -713,6 +723,7 @@ def _vjp(s: Site, bars: Vars) -> Vars:
             y_bars = o.steps(lin.keep(own))
         last = [_state(layout, o, v, d) or lin.start() for v in (h_bar, c_bar)]
         taken, h, c = lin.pull(y_bars, *last)
+        h, c = (_begun(o, way.lengths, v) for v in (h, c))
         z_bar = way.join(taken)
         r_bar, rb_bar, p_bar = lin.unbend(z_bar)
         found.append(

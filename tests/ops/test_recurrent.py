@@ -72,6 +72,15 @@ def test_the_batch_may_come_first(op, direction):
     checks.check_expansion(a)
 
 
+@pytest.mark.parametrize("op", GATES)
+def test_a_sequence_without_steps_ends_in_zeros(op):
+    case = large(op, direction="bidirectional")
+    inputs = [np.array([STEPS, 0], np.int32) if k == 4 else x for k, x in enumerate(case.inputs)]
+    a = checks.applied(TABLE[op], Case(tuple(inputs), case.attrs, case.outputs))
+    for check in (checks.check_runtime, checks.check_jvp, checks.check_vjp):
+        check(a)
+
+
 def test_an_activation_is_known_by_any_case_and_refused_by_name():
     case = large("RNN", direction="forward")
     given = Case(case.inputs, {"activations": ("TANH",)})
