@@ -73,6 +73,7 @@ def compare(
     provider: str = "CPUExecutionProvider",
     seed: int = 0,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    straight_through: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Differentiate by several methods, and judge each.
@@ -98,6 +99,8 @@ def compare(
         provider: onnxruntime's execution provider.
         seed: Of every random choice.
         shapes: Shapes of drawn inputs by name.
+        straight_through: Ask for the straight-through estimator, a convention that takes rounding
+            for the identity, instead of the derivative. Finite differences are then left out.
         progress: Called with a few words before each step.
 
     Raises:
@@ -116,6 +119,7 @@ def compare(
         provider=provider,
         seed=seed,
         shapes=shapes,
+        straight_through=straight_through,
     )
     return judged(
         problem,
@@ -144,6 +148,7 @@ def ask(
     provider: str = "CPUExecutionProvider",
     seed: int = 0,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    straight_through: bool = False,
 ) -> Problem:
     """Complete and check a question. See `compare` for the arguments."""
     model = load(model)
@@ -162,6 +167,7 @@ def ask(
         provider=provider,
         seed=seed,
         notes=notes,
+        straight_through=straight_through,
     )
 
 
@@ -301,6 +307,7 @@ def prepare(
     inputs: Given = None,
     dtype: str | None = None,
     threads: int = 1,
+    straight_through: bool = False,
 ) -> Program:
     """Make a method ready for a model, to be run again and again.
 
@@ -314,8 +321,10 @@ def prepare(
             given no other; without them it is done on the first run.
         dtype: `float32` or `float64`.
         threads: For onnxruntime.
+        straight_through: See `compare`.
     """
     asked = {"wrt": wrt, "of": of, "operator": operator, "dtype": dtype, "threads": threads}
+    asked |= {"straight_through": straight_through}
     program = Program(load(model), engine(method), asked)
     if inputs is not None:
         program.settle(inputs)

@@ -142,6 +142,12 @@ _QUESTION = (
         help="Step of finite differences, relative to max(1, |x|).",
     ),
     click.option(
+        "--straight-through",
+        is_flag=True,
+        help="Ask for the straight-through estimator instead: a convention that takes rounding and"
+        " quantising for the identity, within their range.",
+    ),
+    click.option(
         "--threads", type=click.IntRange(1), default=1, show_default=True, help="For onnxruntime."
     ),
     click.option(

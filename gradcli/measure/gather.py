@@ -80,7 +80,11 @@ def measure(
     tell("witness")
     tried = witnesses(problem, sample, clock)
     witness = tried[-1]
-    beside = sides(problem, (witness, reference), sample, clock) if found.ties else None
+    beside = (
+        sides(problem, (witness, reference), sample, clock)
+        if found.ties and not problem.straight_through
+        else None
+    )
 
     outcomes = []
     twins = {}

@@ -20,12 +20,19 @@ from gradcli.transform import Element, cast, depends, expose
 from gradcli.transform.expose import needed_values
 from gradcli.transform.rewrite import felt_values
 from gradcli.transform.specialise import specialise
+from gradcli.transform.straight import straight, straighten
 
 if TYPE_CHECKING:
     from gradcli.onnxfile import Model
 
 
 OPERATORS = ("gradient", "jacobian", "jvp", "vjp")
+
+STRAIGHT_THROUGH = (
+    "straight-through estimator: a convention, and not the derivative, which is 0 across rounding;"
+    " here rounding, quantising and Casts to integers count as the identity, and as 0 where they"
+    " saturate. Finite differences and symbols know nothing of it, and are not held against it"
+)
 
 JACOBIAN_ENTRIES = 1_000_000
 JACOBIAN_ROWS = 1000
@@ -52,6 +59,7 @@ def pose(
     seed: int = 0,
     notes: Sequence[str] = (),
     table: Table = OPS,
+    straight_through: bool = False,
 ) -> Problem:
     """Complete a question about a model at a point.
 
@@ -70,6 +78,8 @@ def pose(
         seed: Of random directions.
         notes: What the caller already has to say of the point.
         table: Cards.
+        straight_through: Whether to ask for the straight-through estimator instead of the
+            derivative; the notes say so.
 
     Raises:
         UsageError: For an unknown name, with near ones.
@@ -109,6 +119,9 @@ def pose(
     fork = (
         expose(whole, (), [Element(name) for name in branches], table=table) if branches else None
     )
+    if straight_through:
+        part, table = straighten(part, table), straight(table)
+        notes = [*notes, STRAIGHT_THROUGH]
     said = [*notes, *_unzipped(model), *_ways(graph, branches)]
     said += _without_effect(part, wrt_names, table)
     if operator is not None and operator not in OPERATORS:
@@ -152,6 +165,7 @@ def pose(
         table,
         fork,
         branches,
+        straight_through,
     )
 
 

@@ -44,6 +44,8 @@ class Problem:
         feeds: An array for each input of the whole model, for running its original bytes.
         elements: For each of `of`: the model's tensor and the part of it.
         notes: What a report must say of how the question was completed (random inputs, cotangents).
+        straight_through: Whether the straight-through estimator is asked for, a convention, and not
+            the derivative: then `graph` and `table` are its own.
         table: Cards; another table than OPS is for planting faults.
         fork: What decides which way the model's Ifs go, from the model's inputs to their
             conditions; None where nothing but shapes does.
@@ -74,6 +76,8 @@ class Problem:
     def same_branches(self, feeds: Mapping[str, np.ndarray]) -> bool:
         """Whether the model's Ifs go the same ways at other inputs of the whole model."""
         return self.fork is None or conditions_at(self.fork, feeds, self.table) == self.branches
+
+    straight_through: bool = False
 
     @cached_property
     def exact(self) -> Graph:

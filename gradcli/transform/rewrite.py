@@ -90,7 +90,7 @@ class Rewriter:
         for old in self.old.outputs:
             new = self.env[old]
             if new.value.name != old.name:
-                new = Var(self.b, self.b.copy(identity(old), [new])[0].value)  # type: ignore[union-attr] # one output
+                new = Var(self.b, self.b.copy(_output(old), [new])[0].value)  # type: ignore[union-attr] # one output
             outputs.append(new)
         return self.b.graph(outputs, self.old.name)
 
@@ -120,6 +120,11 @@ def rebind(body: Graph, env: Mapping[Value, Var]) -> Graph:
         outputs=tuple(map(now, body.outputs)),
         captures=tuple(dict.fromkeys(map(now, body.captures))),
     )
+
+
+def _output(value: Value) -> Node:
+    """An Identity node for an output; the name of the value may be another node's."""
+    return replace(identity(value), name=f"{value.name}, as an output")
 
 
 def identity(value: Value) -> Node:

@@ -153,6 +153,16 @@ class Engine:
     imports: tuple[str, ...] = ()
 
 
+def unfit(engine: Engine, problem: Problem) -> str:
+    """Why a method cannot answer a question that is not about the function itself; else empty."""
+    if not problem.straight_through or engine.uses != "impl" or engine.name == "complex-step":
+        return ""
+    return (
+        "it differentiates the function itself, and the straight-through estimator is another"
+        " question: a convention"
+    )
+
+
 class Program:
     """A prepared method on a problem: run it as often as you like.
 
@@ -162,6 +172,8 @@ class Program:
     """
 
     def __init__(self, engine: Engine, problem: Problem, options: Options | None = None) -> None:
+        if why := unfit(engine, problem):
+            raise CannotError(why)
         self.engine = engine
         self.problem = problem
         self.map = engine.prepare(problem, options or Options())

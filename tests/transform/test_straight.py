@@ -1,0 +1,96 @@
+"""The straight-through estimator: the same function, other rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from gradcli import api, onnxfile
+from gradcli.errors import CannotError
+from gradcli.graph import Builder, DType, Var
+from gradcli.interpret import interpret
+from gradcli.ops import OPS
+from gradcli.transform import jvp, vjp
+from gradcli.transform.straight import straight, straighten
+
+X = np.array([0.31, -0.72, 40.0, 0.04])
+SCALE = 0.1
+
+
+def scalar(b: Builder, number: float, dtype: DType = DType.FLOAT64) -> Var:
+    return b.constant(np.array(number), dtype)
+
+
+def quantised(b: Builder, x: Var) -> Var:
+    scale, zero = scalar(b, SCALE, x.dtype), scalar(b, 3, DType.INT8)
+    return b.op("DequantizeLinear", b.op("QuantizeLinear", x, scale, zero), scale, zero)
+
+
+def in_integers(b: Builder, x: Var) -> Var:
+    q, scale, zero = b.ops("DynamicQuantizeLinear", x, outputs=3)
+    weight = b.constant(np.array([[1], [2], [-3], [4]], np.int8))
+    total = b.op("MatMulInteger", b.unsqueeze(q, [0]), weight, zero)
+    return b.cast(total, x.dtype) * scale
+
+
+NETS: dict[str, tuple[Callable[[Builder, Var], Var], np.ndarray | None]] = {
+    "Round": (lambda b, x: b.op("Round", x) * 2.0, np.full(4, 2.0)),
+    "Floor": (lambda b, x: b.op("Floor", x) * x, np.floor(X) + X),
+    "Cast to int": (lambda b, x: b.cast(b.cast(x, DType.INT32), x.dtype), np.ones(4)),
+    "8 bits": (
+        lambda b, x: b.cast(b.cast(x * 20.0, DType.FLOAT8E4M3FN), x.dtype),
+        np.array([20.0, 20.0, 0.0, 20.0]),
+    ),
+    "quantised": (quantised, np.array([1.0, 1.0, 0.0, 1.0])),
+    "in integers": (in_integers, None),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_is_rounded_passes_and_what_saturates_does_not(name):
+    f, wanted = NETS[name]
+    b = Builder(OPS)
+    graph = b.graph([b.rename(f(b, b.input("x", DType.FLOAT64, (4,))), "y")])
+    table = straight(OPS)
+    carried = straighten(graph)
+    before, after = interpret(graph, {"x": X})["y"], interpret(carried, {"x": X})["y"]
+    np.testing.assert_allclose(after, before, rtol=1e-12)
+    back = vjp(carried, table=table)
+    assert vjp(graph).results == {} or name in ("Floor", "in integers")
+    out = interpret(back.graph, {"x": X, "y_bar": np.ones(np.shape(before))})["x_bar"]
+    if wanted is not None:
+        np.testing.assert_allclose(out, wanted)
+    ahead = jvp(carried, table=table)
+    v = np.array([1.0, -2.0, 0.5, 3.0])
+    out_dot = interpret(ahead.graph, {"x": X, "x_dot": v})["y_dot"]
+    np.testing.assert_allclose(np.sum(out_dot), np.vdot(out, v))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_complex_step_witnesses_the_convention(name):
+    f, _ = NETS[name]
+    b = Builder(OPS)
+    graph = b.graph([b.rename(f(b, b.input("x", DType.FLOAT32, (4,))), "y")])
+    found = api.compare(
+        onnxfile.write(graph),
+        {"x": X.astype(np.float32)},
+        methods=["forward", "reverse", "complex-step", "finite"],
+        straight_through=True,
+        budget=10,
+    )
+    by_name = {m.method: m for m in found.methods}
+    assert (found.verdict, found.exit_code) == ("AGREE", 0)
+    assert [by_name[m].verdict for m in ("forward", "reverse", "complex-step")] == ["AGREE"] * 3
+    assert by_name["finite"].status == "skipped"
+    assert "another question" in by_name["finite"].reason
+    assert any("a convention, and not the derivative" in note for note in found.notes)
+
+
+def test_finite_differences_do_not_answer_it():
+    b = Builder(OPS)
+    graph = b.graph([b.op("Round", b.input("x", DType.FLOAT32, (4,)), name="y")])
+    problem = api.ask(onnxfile.write(graph), {"x": X.astype(np.float32)}, straight_through=True)
+    with pytest.raises(CannotError, match="another question"):
+        api.derive(problem, "finite")
