@@ -126,6 +126,7 @@ class _Straightener:
         self.r = Rewriter(graph, table)
         self.r.adopt_inputs()
         self.whole: dict[Value, Var] = {}
+        self.makers = {v: node for node in graph.nodes for v in node.makes()}
 
     def run(self) -> Graph:
         for node in self.r.old.nodes:
@@ -151,6 +152,13 @@ class _Straightener:
         s = site(self.r.b, node)
         s.inputs = tuple(self.r.operands(node))
         return s
+
+    def is_whole(self, value: Value) -> bool:
+        """Whether floats are known to hold whole numbers: what was just rounded, or bounded."""
+        maker = self.makers.get(value)
+        if maker is not None and maker.op == "Clip" and maker.inputs[0] is not None:
+            return self.is_whole(maker.inputs[0])
+        return maker is not None and maker.op in ("Round", "Floor", "Ceil")
 
     def number(self, node: Node, k: int, like: Var | None = None) -> Var:
         """An operand as floats: those that it is carried by, or itself."""
@@ -214,6 +222,8 @@ def _cast(t: _Straightener, node: Node) -> Var | None:
     if not x.dtype.is_float or not y.dtype.is_integer:
         return None
     value = t.r.env[x]
+    if t.is_whole(x):
+        return value
     return b.where(value < 0.0, b.op("Ceil", value), b.op("Floor", value))
 
 
