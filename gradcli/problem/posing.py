@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcli import runtime
 from gradcli.errors import UnsupportedError, UsageError
-from gradcli.graph import DType, Graph, Node, burst, is_static
+from gradcli.graph import DType, Graph, Node, Value, burst, is_static
 from gradcli.interpret import Evaluator
 from gradcli.ops import OPS, Table
 from gradcli.problem.arrays import complete_directions
@@ -18,7 +18,7 @@ from gradcli.problem.names import asked_parts, check_index, float_tensors
 from gradcli.problem.question import Problem, conditions_at, static
 from gradcli.transform import Element, cast, depends, expose
 from gradcli.transform.expose import needed_values
-from gradcli.transform.rewrite import felt_values
+from gradcli.transform.rewrite import active_values, felt_values
 from gradcli.transform.specialise import specialise
 from gradcli.transform.straight import straight, straighten
 
@@ -193,7 +193,20 @@ def _without_effect(graph: Graph, wrt: Sequence[str], table: Table) -> list[str]
         return []
     of = ", ".join(v.name for v in graph.outputs)
     why = "there is no way between them, or only one by steps and indices"
-    return [f"the derivative of {of} with respect to {', '.join(none)} is 0: {why}"]
+    ends = _ends(graph, [v for v in graph.inputs if v.name in none], table)
+    return [f"the derivative of {of} with respect to {', '.join(none)} is 0: {why}{ends}"]
+
+
+def _ends(graph: Graph, wrt: Sequence[Value], table: Table) -> str:
+    """The first nodes at which a derivative ends, and why."""
+    active = active_values(graph, wrt, table)
+    found = [
+        f"{node.name!r} ({node.op}: {table[node.key].reason})"
+        for node in graph.nodes
+        if node.key in table and table[node.key].is_flat and any(v in active for v in node.inputs)
+    ]
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return f"; it ends at node {', '.join(found[:3])}{more}" if found else ""
 
 
 def _default_operator(rows: int, columns: int, tangents: object, cotangents: object) -> str:

@@ -94,3 +94,10 @@ def test_finite_differences_do_not_answer_it():
     problem = api.ask(onnxfile.write(graph), {"x": X.astype(np.float32)}, straight_through=True)
     with pytest.raises(CannotError, match="another question"):
         api.derive(problem, "finite")
+
+
+def test_where_a_derivative_ends_is_said_by_default():
+    b = Builder(OPS)
+    graph = b.graph([b.op("Round", b.input("x", DType.FLOAT32, (4,)), name="y")])
+    problem = api.ask(onnxfile.write(graph), {"x": X.astype(np.float32)})
+    assert any("it ends at node 'y' (Round: a staircase" in note for note in problem.notes)
