@@ -50,6 +50,7 @@ def test_many_points_at_once_are_as_one_by_one(f, shape):
     [
         lambda b, x: b.op("Softmax", x, axis=0),
         lambda b, x: b.op("Softmax", x, axis=-2),
+        lambda b, x: b.op("BatchNormalization", x, *[b.constant(np.ones(2))] * 4, training_mode=1),
         lambda b, x: x + b.op("ReduceSum", x, b.ints([0])),
         lambda b, x: b.op("ReduceSum", x),
         lambda b, x: b.op("ReduceSum", x, b.ints([-1, 0])),

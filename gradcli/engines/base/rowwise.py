@@ -164,8 +164,12 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual"), _broadcast),
     **dict.fromkeys(("And", "Or", "Xor", "Not", "Where", "IsNaN", "IsInf"), _broadcast),
     **dict.fromkeys(("Floor", "Ceil", "Round", "Sign", "Cast"), _broadcast),
-    **dict.fromkeys(("Conv", "ConvTranspose", "BatchNormalization", "Dropout"), _only_first),
+    **dict.fromkeys(("Conv", "ConvTranspose", "Dropout"), _only_first),
     **dict.fromkeys(("AveragePool", "GlobalAveragePool", "GlobalMaxPool"), _only_first),
+    # In training its mean and variance are those of all samples.
+    "BatchNormalization": lambda node, rows, constants: (
+        _only_first(node, rows, constants) and not node.attrs["training_mode"]
+    ),
     # The places that MaxPool can give count through all samples.
     "MaxPool": lambda node, rows, constants: (
         _only_first(node, rows, constants) and len(list(node.makes())) == 1
