@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 from unittest import mock
 
@@ -440,6 +441,18 @@ def test_without_a_file_there_is_nothing_to_hold_the_primal_against():
         None, graph, asked.wrt, asked.of, "vjp", asked.point, {}, asked.cotangents, asked.dtype
     )
     assert measure(alone, ["symbolic"], runs=1).primal_reason == "there is no file"
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.1])
+def test_a_kernels_absolute_error_in_a_tail_is_no_other_function(scale: float):
+    """Of a Sigmoid of -8 onnxruntime has no more than four digits."""
+
+    def tail(b: Builder, x: Var) -> Var:
+        return b.op("Sigmoid", x * 0.1 - 8.5)
+
+    found = measure(pose(model(body=tail), {"x": np.full((1, 3), 0.5, np.float32)}), QUICK, runs=1)
+    given = {name: y * scale for name, y in found.file_primal.items()}
+    assert judge(replace(found, file_primal=given)).primal.matches == (scale == 1.0)
 
 
 # ---- what cannot be hurried ---------------------------------------------------------------------

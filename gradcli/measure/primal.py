@@ -7,6 +7,7 @@ import numpy as np
 from gradcli import runtime
 from gradcli.engines.base import Arrays, Times, shaken, spread
 from gradcli.errors import GradcliError
+from gradcli.graph import DType
 from gradcli.interpret import Evaluator
 from gradcli.measure.clock import Clock, timed
 from gradcli.problem import Problem
@@ -57,7 +58,8 @@ def primal_noise(problem: Problem, exact: Arrays, clock: Clock) -> dict[str, np.
     floats = (v.dtype for v in problem.graph.values() if v.dtype.is_float)
     # What rounds to 8 bits or fewer does so in the exact primal too.
     eps = max(dtype.eps for dtype in floats if dtype.np.itemsize > 1)
+    narrow = eps > DType.FLOAT64.eps
     rng = np.random.default_rng(problem.seed)
-    f = Evaluator(problem.exact, table=shaken(problem.table, rng, eps))
+    f = Evaluator(problem.exact, table=shaken(problem.table, rng, eps, kernels=narrow))
     runs = [f.run(problem.point) for _ in range(SHAKES)]
     return {name: spread((run[name] for run in runs), y) for name, y in exact.items()}
