@@ -266,7 +266,8 @@ class Emitted(Medium):
         return self.b.cast(at, self.dtype)
 
     def whole(self, x: Var) -> Var:
-        return self.b.op("Cast", x, to="int64")
+        # A cast cuts off: of an integer less a rounding error it would take the one below.
+        return self.b.op("Cast", self.b.op("Round", x), to="int64")
 
     def floor(self, x: Var) -> Var:
         return self.b.op("Floor", x)

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from gradcli.engines.base import shaken, spread
 from gradcli.graph import DType
 from gradcli.interpret import Evaluator
-from tests.engines.problems import problem
+from tests.engines.problems import estimate, problem
 
 
 def runs(asked, eps, count=20):
@@ -42,3 +45,21 @@ def test_the_spread_is_as_large_as_float32_errors_are():
     error = np.abs(narrow - exact)
     assert np.all(error <= 2 * wide)
     assert np.median(wide) < 30 * np.median(error)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_places_that_are_computed_are_not_moved_by_a_rounding_error(padding):
+    """Of an element's place, an integer, a cast would make the one before it."""
+
+    def f(b, v):
+        grid = b.constant(np.random.default_rng(4).uniform(-1.2, 1.2, (1, 3, 3, 2)))
+        image = b.op("Reshape", v, b.ints([1, 1, 4, 5]))
+        return b.op("GridSample", image, grid * b.op("ReduceSum", v * v, keepdims=0), padding_mode=padding)
+
+    v = np.random.default_rng(3).standard_normal(20)
+    asked = problem(f, v / np.linalg.norm(v))
+    exact = estimate("reverse", asked)
+    restless = replace(asked, table=shaken(asked.table, np.random.default_rng(0), 1e-9))
+    np.testing.assert_allclose(
+        estimate("reverse", restless).blocks["y", "x"], exact.blocks["y", "x"], atol=1e-6
+    )
