@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
+from gradcli import deadline
 from gradcli.errors import CannotError, GradcliError, OutOfTimeError, UnsupportedError
 from gradcli.graph import Graph, Node, Value
 from gradcli.numbers import Array, Numbers, real
@@ -22,27 +19,6 @@ Observe = Callable[[Node, Sequence[Array], Sequence[Array]], None]
 
 Adjust = Callable[[Node, tuple[Array, ...]], tuple[Array, ...]]
 """Given a node and its results, what to go on with instead."""
-
-_deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
-
-
-@contextmanager
-def until(deadline: float) -> Iterator[None]:
-    """Within it, evaluations stop between two nodes once a deadline has passed.
-
-    It surrounds whatever evaluates, however deep down. Of nested deadlines the earliest holds.
-
-    Args:
-        deadline: A reading of `time.perf_counter`.
-
-    Raises:
-        OutOfTimeError: Out of the evaluation that is stopped.
-    """
-    token = _deadline.set(min(deadline, _deadline.get()))
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
 
 
 class Evaluator:
@@ -86,9 +62,8 @@ class Evaluator:
             adjust: Replaces each node's results by others, to see what hangs on them.
 
         Raises:
-            OutOfTimeError: When the deadline of `until` passes.
+            OutOfTimeError: When a deadline passes.
         """
-        deadline = _deadline.get()
         env: dict[Value, Array] = dict(self._constants)
         if captured:
             env.update(captured)
@@ -99,8 +74,7 @@ class Evaluator:
         kept = {v.name: x for v, x in env.items() if v.name in wanted}
         with np.errstate(all="ignore"):
             for (node, impl), dying in zip(self._steps, self._dying, strict=True):
-                if time.perf_counter() > deadline:
-                    raise OutOfTimeError
+                deadline.check()
                 operands = [None if v is None else env[v] for v in node.inputs]
                 results = _apply(self.n, node, impl, operands)
                 if adjust is not None:
@@ -155,6 +129,8 @@ def _apply(
             None if value is None else x() if callable(x) else x
             for x, value in zip_longest(results, node.outputs[: len(results)])
         )
+    except OutOfTimeError:
+        raise
     except CannotError as error:
         raise CannotError(
             f"node {node.name!r} ({node.key}): {error.message}", error.hint

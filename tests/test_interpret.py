@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradcli.deadline import until
 from gradcli.errors import CannotError, OutOfTimeError, UnsupportedError
 from gradcli.graph import Builder, DType, Graph, Node, Value, Var
-from gradcli.interpret import Evaluator, evaluate, interpret, until
+from gradcli.interpret import Evaluator, evaluate, interpret
 from gradcli.numbers import complex_, real
 from gradcli.ops import OPS, Table
 

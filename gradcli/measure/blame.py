@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from gradcli.deadline import until
 from gradcli.engines import ENGINES
 from gradcli.engines.base import coarse_node, wrong_rule
 from gradcli.errors import OutOfTimeError
-from gradcli.interpret import until
 from gradcli.problem import Problem
 
 

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from gradcli.deadline import until
 from gradcli.engines import ENGINES
 from gradcli.engines.base import Evidence, Options, survey
 from gradcli.errors import UsageError
 from gradcli.graph import DType
-from gradcli.interpret import Evaluator, until
+from gradcli.interpret import Evaluator
 from gradcli.measure.clock import BUDGET, RUNS, WARMUP, Clock
 from gradcli.measure.method import is_dear, outcome
 from gradcli.measure.primal import primal_noise, timed_file_primal

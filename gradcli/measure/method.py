@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from gradcli.deadline import until
 from gradcli.engines.base import CHUNK, Engine, Options, Outcome, Probes, Program, Times
 from gradcli.errors import CannotError, GradcliError, OutOfTimeError, UnsupportedError
 from gradcli.graph import DType
-from gradcli.interpret import until
 from gradcli.measure.clock import Clock, timed
 from gradcli.measure.sample import SMALLEST, fewer, reached
 from gradcli.problem import Problem

@@ -8,11 +8,11 @@ from functools import partial
 
 import numpy as np
 
+from gradcli.deadline import until
 from gradcli.engines import ENGINES, Engine
 from gradcli.engines.base import Estimate, Options, Outcome, Probes, Program, shaken, spread
 from gradcli.errors import OutOfTimeError
 from gradcli.graph import DType
-from gradcli.interpret import until
 from gradcli.measure.clock import Clock
 from gradcli.measure.method import caught, computed
 from gradcli.problem import Problem

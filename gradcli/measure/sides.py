@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from gradcli.deadline import until
 from gradcli.engines import one_sided
 from gradcli.engines.base import Arrays, Estimate, Outcome, Probes, Sides
 from gradcli.errors import CannotError, OutOfTimeError
-from gradcli.interpret import until
 from gradcli.measure.clock import Clock
 from gradcli.problem import Key, Problem
 

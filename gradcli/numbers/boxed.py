@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcli import deadline
 from gradcli.errors import CannotError
 from gradcli.numbers.base import Array, Mask, Numbers, is_float
 from gradcli.numbers.floats import real
@@ -69,8 +70,10 @@ class Boxed(Numbers):
     def apply(self, function: Callable[..., Any], *operands: Any, **how: Any) -> Any:
         """A function of object arrays, on the plain arrays, in the system's own surroundings.
 
-        Floating-point flags are those of whatever the elements do inside, and mean nothing.
+        Floating-point flags are those of whatever the elements do inside, and mean nothing. Objects
+        are slow, so the deadline is looked at here too.
         """
+        deadline.check()
         with self.working(), np.errstate(all="ignore"):
             return function(*map(plain, operands), **how)
 
@@ -317,6 +320,7 @@ class Boxed(Numbers):
         out = np.empty((*batch, m * n), object)
         with self.working():
             for i in np.ndindex(*batch):
+                deadline.check()
                 out[i] = np.fromiter(self._product(a[i], b[i]), object, m * n)
         return out.reshape(*batch, m, n)
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradcli.deadline import until
 from gradcli.engines import ENGINES, Estimate, Program
 from gradcli.engines.base import Images, Options, Probes, chunk_width, program
 from gradcli.errors import CannotError, OutOfTimeError
 from gradcli.graph import Builder, DType, Var
-from gradcli.interpret import interpret, until
+from gradcli.interpret import interpret
 from gradcli.numbers import complex_
 from gradcli.ops import OPS
 from gradcli.problem import OPERATORS, Problem

@@ -220,10 +220,10 @@ class Program:
             cotangents: For a vjp: other cotangents.
             deadline: The reading of `time.perf_counter` after which no further directions are
                 taken, beyond the first; what was not reached stays unknown. Where a deadline of
-                `interpret.until` stops a method, it is the same: what was done before is kept.
+                `deadline.until` stops a method, it is the same: what was done before is kept.
 
         Raises:
-            OutOfTimeError: When a deadline of `interpret.until` passed before any direction.
+            OutOfTimeError: When a deadline of `deadline.until` passed before any direction.
         """
         p = self.problem
         self.evaluations = 0

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import sympy
 
+from gradcli import deadline
 from gradcli.engines.base import Arrays, Images
 from gradcli.engines.symbolic.code import on_floats
 from gradcli.engines.symbolic.local import partial
@@ -160,6 +161,7 @@ def _forward(lines: Lines, edges: Edges, xs: Sequence[Any], ys: Sequence[Any]) -
     """Rows of the Jacobian, by tangents: one pass for each input."""
     columns = []
     for x in xs:
+        deadline.check()
         dots = {x: sympy.S.One}
         for t, partials in edges:
             terms = [_product(d, dots[s]) for s, d in partials.items() if s in dots]
@@ -173,6 +175,7 @@ def _backward(lines: Lines, edges: Edges, xs: Sequence[Any], ys: Sequence[Any]) 
     """Rows of the Jacobian, by cotangents: one pass for each output."""
     rows = []
     for y in ys:
+        deadline.check()
         bars: dict[Any, list[Any]] = defaultdict(list)
         coefficient, symbol = y.as_coeff_Mul()
         bars[symbol].append(coefficient)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import sympy
 
+from gradcli import deadline
 from gradcli.engines.symbolic.code import on_arrays
 from gradcli.engines.symbolic.stable import stable
 from gradcli.numbers.symbol import Symbol
@@ -31,6 +32,7 @@ def derivative(expression: Any, symbol: Any) -> Any:
     primal takes its value. So Relu, `where(x < 0, 0, x)`, has derivative 1 at 0. Steps are
     constant.
     """
+    deadline.check()
     # SymPy leaves the derivative of a floor undone.
     steps = {step: sympy.Dummy(real=True) for step in expression.atoms(sympy.floor)}
     slope = sympy.diff(expression.xreplace(steps), symbol)
