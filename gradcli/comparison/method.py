@@ -17,7 +17,7 @@ from gradcli.comparison.facts import (
     Worst,
 )
 from gradcli.comparison.field import RTOL, Field, band_of, field_of, gap_of, largest
-from gradcli.comparison.truth import ROUNDING_FACTOR, active_on, sides_of
+from gradcli.comparison.truth import ROUNDING_FACTOR, active_on, settled_on, sides_of
 from gradcli.engines.base import Evidence, Outcome
 from gradcli.graph import DType
 from gradcli.problem import Key, Problem
@@ -92,7 +92,7 @@ def _elements(evidence: Evidence, own: Field, truth: Field, rtol: float, atol: f
     gap = gap_of(a, r)
     agree = (gap <= band) & (u <= band)
     # A method that does not know, or a truth that nobody knows, is contradicted by nothing.
-    disagree = ~(gap <= band + u) & np.isfinite(u) & ~np.isnan(r)
+    disagree = ~(gap <= band + u) & np.isfinite(u) & ~np.isnan(r) & settled_on(evidence)
     verdicts = np.where(disagree, 1, np.where(agree, 0, 3))
     sides = sides_of(evidence)
     if sides is not None:

@@ -121,6 +121,22 @@ def active_on(evidence: Evidence) -> np.ndarray:
     return active
 
 
+def settled_on(evidence: Evidence) -> np.ndarray:
+    """Elements that can be contradicted: all, unless the point lies on a kink.
+
+    There a convention may take one slope and another one the other, and which elements have two is
+    known only of those that a method without rules has looked at.
+    """
+    if evidence.witness.estimate is None:
+        return ~active_on(evidence) & (not evidence.survey.ties)
+    witness = field_of(evidence, evidence.witness.estimate)
+    if not evidence.survey.ties:
+        return np.ones(len(witness.value), bool)
+    settled = witness.known & ~np.isnan(witness.value) & np.isfinite(witness.u)
+    sides = sides_of(evidence)
+    return settled if sides is None else settled | np.isfinite(sides[0].value - sides[1].value)
+
+
 def kinks_of(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:
     """The kinks and edges near the point, those on it marked where they matter."""
     undecided = evidence.sides is None

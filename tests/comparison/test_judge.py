@@ -545,3 +545,17 @@ def test_one_disagreement_decides_over_everything_else():
 def test_when_nobody_is_sure_nothing_agrees():
     found = judge(evidence((1.0,), outcome("finite", said([1.0], 1.0))))
     assert (found.verdict, found.exit_code) == (INCONCLUSIVE, 0)
+
+
+def test_what_nobody_looked_at_on_a_kink_contradicts_no_convention():
+    tie = Near("relu", "Relu", (0,), 0.0, "kink")
+    some = outcome("complex-step", said([1.0, math.nan, 4.0], 1e-12, known=[True, False, True]))
+    facts = {"survey": Survey((tie,), (tie,)), "witness": some}
+    counts = judged([1.0, 3.0, 4.0], **facts).counts
+    assert (counts["AGREE"], counts["INCONCLUSIVE"]) == (2, 1)
+    # What was looked at is contradicted there too, and what agrees may well.
+    assert judged([1.5, 2.0, 4.0], **facts).counts["DISAGREE"] == 1
+    assert judged([1.0, 2.0, 4.0], **facts).verdict is AGREE
+    assert judged([1.0, 3.0, 4.0], **{**facts, "survey": Survey()}).verdict is DISAGREE
+    taken = Sides({X: np.array([1.0, 2, 4])}, {X: np.array([1.0, 2, 4])}, {X: np.zeros(3)})
+    assert judged([1.0, 3.0, 4.0], **facts, sides=taken).verdict is DISAGREE
