@@ -176,6 +176,13 @@ def _unsqueeze(n: Numbers, x: Array, axes: np.ndarray) -> Array:
     return n.reshape(x, shape)  # type: ignore[arg-type] # an array's dimensions are ints
 
 
+def _unsqueeze_in_x(s: Site, y_bar: Var) -> Var:
+    if s.ints(1) == ():
+        return y_bar
+    # Files may name a single axis by a scalar, which onnxruntime takes here but not in Squeeze.
+    return s.b.op("Squeeze", y_bar, s.b.reshape(s.x1, [-1]) if s.x1.shape == () else s.x1)
+
+
 def _along_shifted_axes(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
     return [s.again(s.x, shifted(s.b, s.x1))]
 
@@ -303,7 +310,7 @@ CARDS: tuple[Any, ...] = (
     linear(
         "Unsqueeze",
         _unsqueeze,
-        lambda s, y_bar: s.b.op("Squeeze", y_bar, s.x1) if s.ints(1) != () else y_bar,
+        _unsqueeze_in_x,
         inputs=("data", "axes"),
         infer=_unsqueeze_infer,
         batch=_along_shifted_axes,

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradcli.errors import InternalError
 from gradcli.graph import DType, Graph, Node, Value, Var, burst, is_static
-from gradcli.ops import OPS, Table
+from gradcli.ops import OPS, Table, spatial
 from gradcli.transform.rewrite import Rewriter
 from gradcli.transform.simplify import simplify
 
@@ -246,12 +246,17 @@ def _sent_back(t: _Tuner, x_bar: Value | None) -> _Sent | None:
 
 
 def _apart(pool: Node) -> bool:
-    """Whether a pool's windows have no element in common."""
+    """Whether a pool's windows have no element in common, and none reaches beyond the operand.
+
+    Such a last window, which ceil_mode may add, MaxUnpool takes for a part of its result.
+    """
     kernel = pool.attrs["kernel_shape"]
     strides = pool.attrs["strides"] or (1,) * len(kernel)
     dilated = any(d != 1 for d in pool.attrs["dilations"] or ())
     padded = any(pool.attrs["pads"] or ()) or pool.attrs["auto_pad"] != "NOTSET"
-    return not dilated and not padded and all(k <= s for k, s in zip(kernel, strides, strict=True))
+    if dilated or padded or pool.attrs["ceil_mode"]:
+        return False
+    return all(k <= s for k, s in zip(kernel, strides, strict=True))
 
 
 def _max_unpool(t: _Tuner, node: Node) -> Var | None:
@@ -404,6 +409,20 @@ def _pad_axes(t: _Tuner, node: Node) -> Var | None:
     return t.b.op("Pad", t.env[x], t.b.constant(whole), value, mode=node.attrs["mode"])
 
 
+def _idle_ceil_mode(t: _Tuner, node: Node) -> Var | None:
+    """AveragePool with a ceil_mode that adds no window: without it."""
+    x, a = node.inputs[0], node.attrs
+    if x is None or x.shape is None or not a["ceil_mode"] or a["auto_pad"] != "NOTSET":
+        return None
+    sizes, kernel, pads = x.shape[2:], a["kernel_shape"], a["pads"] or (0,) * 2 * len(x.shape[2:])
+    if not is_static(sizes):
+        return None
+    how = {name: a[name] for name in ("strides", "dilations", "ceil_mode")}
+    if spatial.pads(spatial.windows(sizes, kernel, pads=pads, **how)) != tuple(pads):
+        return None
+    return t.b.op("AveragePool", t.env[x], **{**a, "ceil_mode": 0})
+
+
 # ---- the table -----------------------------------------------------------------------------------
 
 ROWS: dict[str, Sequence[Row]] = {
@@ -462,6 +481,15 @@ ROWS: dict[str, Sequence[Row]] = {
             " then reads out of bounds",
             "nothing",
             _pad_axes,
+        ),
+    ),
+    "AveragePool": (
+        Row(
+            "no ceil_mode where it adds no window",
+            "none: onnxruntime 1.32, when it infers the shape, counts a window of padding alone,"
+            " which its kernel leaves out, and then refuses a Reshape of what it makes",
+            "nothing",
+            _idle_ceil_mode,
         ),
     ),
     "ConvTranspose": (

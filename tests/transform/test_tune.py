@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from gradcli import runtime
 from gradcli.graph import Builder, DType, Graph, Shape, Var
+from gradcli.interpret import interpret
 from gradcli.ops import OPS
-from gradcli.transform import jvp, simplify, tune, vjp
+from gradcli.transform import jvp, simplify, tune, vjp, vmap
 from gradcli.transform.tune import ROWS
 
 F32, F64 = DType.FLOAT32, DType.FLOAT64
@@ -121,6 +122,10 @@ FIRES: Mapping[str, tuple[Graph, float]] = {
         0.0,
     ),
     "padding given for all axes": (graph(pad), 0.0),
+    "no ceil_mode where it adds no window": (
+        graph(pool("AveragePool", ceil_mode=1, pads=(1, 1, 1, 1)), (2, 3, 5, 5)),
+        0.0,
+    ),
     "transposed convolution of stride 1 as a convolution": (
         derivative(conv(8, 8, pads=(1, 1, 1, 1)), IMAGE),
         1e-5,
@@ -150,7 +155,10 @@ def test_it_fires_and_computes_the_same(name: str):
     assert fired(fast)[0] <= {"padding given for all axes"}
 
 
-@pytest.mark.parametrize("name", set(NAMES) - {"padding given for all axes"})
+ANY_WIDTH = {"padding given for all axes", "no ceil_mode where it adds no window"}
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - ANY_WIDTH))
 def test_in_float64_nothing_is_tuned(name: str):
     """onnxruntime lacks the kernels there, and every digit is wanted."""
     makes: Mapping[str, tuple[Make, Shape]] = {
@@ -290,6 +298,8 @@ STAY: Mapping[str, Graph] = {
     "more padding than the kernel reaches": derivative(
         conv(8, 8, kernel=1, pads=(1, 1, 1, 1)), IMAGE
     ),
+    "windows that reach beyond": derivative(pool("MaxPool", ceil_mode=1), (2, 3, 5, 5)),
+    "a window that ceil_mode adds": graph(pool("AveragePool", ceil_mode=1), (2, 3, 5, 5)),
     "padding of all axes": graph(lambda b, x: b.op("Pad", x, b.ints([1, 0, 2, 1]))),
 }
 
@@ -322,6 +332,21 @@ def test_pads_over_some_axes_run_as_they_should_behind_a_transpose():
         how: Any = {"constant_values": 7.0} if mode == "constant" else {}
         got = ran(tune(g), {"x": x})["y"]
         np.testing.assert_array_equal(got, np.pad(x, [(0, 0), (1, 2)], mode=mode, **how))
+
+
+@pytest.mark.parametrize("mode", ["jvp", "vjp"])
+@pytest.mark.parametrize("op", ["AveragePool", "MaxPool"])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_ceil_mode_runs(op: str, padding: int, mode: str):
+    """Not so MaxUnpool for windows that reach beyond, nor a Reshape of more than there is."""
+    g = graph(pool(op, ceil_mode=1, pads=(padding,) * 4), (2, 3, 5, 5))
+    d = (jvp if mode == "jvp" else vjp)(g)
+    for one in (d.graph, vmap(d.graph, d.directions.values(), 3)):
+        plain = simplify(one)
+        feeds = random_feeds(plain)
+        want, got = interpret(plain, feeds), ran(tune(plain), feeds)
+        for name in d.results.values():
+            np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-6)
 
 
 @st.composite

@@ -61,12 +61,13 @@ def draw_squeeze(rng: np.random.Generator) -> Case:
 
 
 def draw_unsqueeze(rng: np.random.Generator) -> Case:
-    """Axes of the result, in any order."""
+    """Axes of the result, in any order; a single one may be a scalar, as torch writes it."""
     rank = int(rng.integers(0, 4))
     more = int(rng.integers(0, 3))
     axes = rng.permutation(rank + more)[:more]
     named = [int(a) if rng.random() < 0.5 else int(a) - rank - more for a in axes]
-    return Case((normal(rng, shape(rng, rank)), ints(*named)))
+    axes = ints(*named)
+    return Case((normal(rng, shape(rng, rank)), axes.reshape(()) if more == 1 else axes))
 
 
 def draw_transpose(rng: np.random.Generator) -> Case:
