@@ -54,7 +54,9 @@ def test_places_that_are_computed_are_not_moved_by_a_rounding_error(padding):
     def f(b, v):
         grid = b.constant(np.random.default_rng(4).uniform(-1.2, 1.2, (1, 3, 3, 2)))
         image = b.op("Reshape", v, b.ints([1, 1, 4, 5]))
-        return b.op("GridSample", image, grid * b.op("ReduceSum", v * v, keepdims=0), padding_mode=padding)
+        return b.op(
+            "GridSample", image, grid * b.op("ReduceSum", v * v, keepdims=0), padding_mode=padding
+        )
 
     v = np.random.default_rng(3).standard_normal(20)
     asked = problem(f, v / np.linalg.norm(v))

@@ -29,7 +29,7 @@ from gradcli.errors import CannotError
 from gradcli.graph import Builder, DType, Var
 from gradcli.ops import OPS, Table
 from gradcli.problem import Problem
-from tests.engines.problems import Function, problem, random_net
+from tests.engines.problems import Function, estimate, problem, random_net
 from tests.ops.checks import Applied, complex_step, draw
 from tests.ops.rows import TABLE
 from tests.ops.table import Row
@@ -264,6 +264,19 @@ def test_at_a_kink_the_piece_that_holds_there_counts(level: str, op: str, at_zer
         "factored": lambda: Factored(p, 1),
     }
     assert levels[level]().apply(p.point, {"x": np.ones((1, 1))}).values["y"] == at_zero
+
+
+@pytest.mark.parametrize("repeat", [1, 3])
+def test_what_a_choice_drops_has_no_say(repeat: int) -> None:
+    """Backwards and forwards: the root of a negative number is NaN, and so is its slope."""
+
+    def f(b: Builder, x: Var) -> Var:
+        y = b.where(x > 0.0, b.op("Exp", b.op("Sqrt", x)), x * x)
+        return b.op("Concat", *[y] * repeat, axis=0)
+
+    slope = np.exp(2.0) / 4.0
+    found = estimate("symbolic", problem(f, [4.0, -3.0])).blocks["y", "x"]
+    np.testing.assert_allclose(found, np.tile(np.diag([slope, -6.0]), (repeat, 1)), rtol=1e-14)
 
 
 def test_a_square_is_flat_at_zero() -> None:

@@ -25,6 +25,14 @@ def _float_sech(x: float) -> float:
     return 2.0 * e / (1.0 + e * e)
 
 
+class kept(sympy.Function):  # type: ignore[misc]  # noqa: N801 # as generated code calls it
+    """A product of two factors of which a zero wins against an infinity, and against a NaN."""
+
+
+def _float_kept(a: float, b: float) -> float:
+    return a * b if a and b else 0.0
+
+
 ON_FLOATS: Mapping[str, Any] = {
     "exp": math.exp,
     "log": math.log,
@@ -50,6 +58,7 @@ ON_FLOATS: Mapping[str, Any] = {
     "Abs": abs,
     "sign": lambda x: float((x > 0) - (x < 0)),
     "Max": max,
+    "kept": _float_kept,
     "pi": math.pi,
     "E": math.e,
     "inf": math.inf,
@@ -83,6 +92,7 @@ ON_ARRAYS: Mapping[str, Any] = {
     "sign": np.sign,
     "Max": lambda *terms: functools.reduce(np.maximum, terms),
     "where": np.where,
+    "kept": _float_kept,
     "pi": math.pi,
     "E": math.e,
     "inf": math.inf,

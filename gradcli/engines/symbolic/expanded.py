@@ -20,7 +20,7 @@ import sympy
 
 from gradcli import deadline
 from gradcli.engines.base import Arrays, Images
-from gradcli.engines.symbolic.code import on_floats
+from gradcli.engines.symbolic.code import kept, on_floats
 from gradcli.engines.symbolic.local import partial
 from gradcli.engines.symbolic.size import Size
 from gradcli.errors import CannotError
@@ -153,8 +153,9 @@ def _order(symbol: Any) -> tuple[str, int, str]:
     return name[:1], int(name.rpartition("_")[2] if "_" in name else name[1:]), name
 
 
-Edges = Sequence[tuple[Any, Mapping[Any, Any]]]
-"""For each assignment whose value depends on `wrt`: its symbol, and its partials by symbol."""
+Edges = Sequence[tuple[Any, Mapping[Any, Any], bool]]
+"""For each assignment whose value depends on `wrt`: its symbol, its partials by symbol, and whether
+it is a choice, which drops what it does not take: there 0 wins against an infinite factor."""
 
 
 def _forward(lines: Lines, edges: Edges, xs: Sequence[Any], ys: Sequence[Any]) -> list[list[Any]]:
@@ -163,8 +164,9 @@ def _forward(lines: Lines, edges: Edges, xs: Sequence[Any], ys: Sequence[Any]) -
     for x in xs:
         deadline.check()
         dots = {x: sympy.S.One}
-        for t, partials in edges:
-            terms = [_product(d, dots[s]) for s, d in partials.items() if s in dots]
+        for t, partials, chooses in edges:
+            times = _kept if chooses else _product
+            terms = [times(d, dots[s]) for s, d in partials.items() if s in dots]
             if terms:
                 dots[t] = lines.name(_sum(terms))
         columns.append([_outer(y, dots) for y in ys])
@@ -179,11 +181,16 @@ def _backward(lines: Lines, edges: Edges, xs: Sequence[Any], ys: Sequence[Any]) 
         bars: dict[Any, list[Any]] = defaultdict(list)
         coefficient, symbol = y.as_coeff_Mul()
         bars[symbol].append(coefficient)
-        for t, partials in reversed(edges):
+        taken = {symbol}
+        for t, partials, chooses in reversed(edges):
             if t in bars:
                 t_bar = lines.name(_sum(bars[t]))
+                # What only choices read may have been dropped, and all before it with it.
+                times = _kept if chooses or t not in taken else _product
                 for s, d in partials.items():
-                    bars[s].append(_product(d, t_bar))
+                    bars[s].append(times(d, t_bar))
+                    if times is _product:
+                        taken.add(s)
         rows.append([_sum(bars[x]) for x in xs])
     return rows
 
@@ -191,6 +198,11 @@ def _backward(lines: Lines, edges: Edges, xs: Sequence[Any], ys: Sequence[Any]) 
 def _sum(terms: Sequence[Any]) -> Any:
     """The sum of products as they stand: like terms are rare, and looking for them is slow."""
     return sympy.Add(*terms, evaluate=False) if len(terms) > 1 else sympy.Add(*terms)
+
+
+def _kept(a: Any, b: Any) -> Any:
+    """a * b, and 0 where one is 0 though the other is infinite: what a choice drops has no say."""
+    return _product(a, b) if a.is_Number or b.is_Number else kept(a, b)
 
 
 def _product(a: Any, b: Any) -> Any:
@@ -258,7 +270,8 @@ def _edges(n: Named, xs: Iterable[Any]) -> Edges:
             continue
         active.add(t)
         slopes = partials.of(expression, active)
-        edges.append((t, {s: n.lines.name(d) for s, d in slopes.items()}))
+        chooses = expression.has(sympy.Piecewise, sympy.Max)
+        edges.append((t, {s: n.lines.name(d) for s, d in slopes.items()}, chooses))
     return edges
 
 
