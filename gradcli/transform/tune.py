@@ -423,6 +423,26 @@ def _idle_ceil_mode(t: _Tuner, node: Node) -> Var | None:
     return t.b.op("AveragePool", t.env[x], **{**a, "ceil_mode": 0})
 
 
+def _scatter_of_halves(t: _Tuner, node: Node) -> Var | None:
+    """A scatter of float16 that reduces: in float32, rounded once."""
+    data, indices, updates = (None if v is None else t.env[v] for v in node.inputs)
+    if data is None or updates is None or data.dtype is not DType.FLOAT16:
+        return None
+    if node.attrs["reduction"] == "none":
+        return None
+    data, updates = (t.b.cast(v, DType.FLOAT32) for v in (data, updates))
+    y = t.b.op(node.key, data, indices, updates, **node.attrs)
+    return t.b.cast(y, DType.FLOAT16)
+
+
+_SCATTER_OF_HALVES = Row(
+    "float16 scattered in float32",
+    "none: onnxruntime 1.32 refuses the sum, when it runs",
+    "rounded once where indices repeat",
+    _scatter_of_halves,
+)
+
+
 # ---- the table -----------------------------------------------------------------------------------
 
 ROWS: dict[str, Sequence[Row]] = {
@@ -483,6 +503,8 @@ ROWS: dict[str, Sequence[Row]] = {
             _pad_axes,
         ),
     ),
+    "ScatterElements": (_SCATTER_OF_HALVES,),
+    "ScatterND": (_SCATTER_OF_HALVES,),
     "AveragePool": (
         Row(
             "no ceil_mode where it adds no window",

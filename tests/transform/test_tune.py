@@ -25,7 +25,7 @@ F32, F64 = DType.FLOAT32, DType.FLOAT64
 Arrays = Mapping[str, np.ndarray]
 Make = Callable[[Builder, Var], Var]
 
-NAMES = [row.name for rows in ROWS.values() for row in rows]
+NAMES = list(dict.fromkeys(row.name for rows in ROWS.values() for row in rows))
 
 
 def graph(make: Make, shape: Shape = (2, 3), dtype: DType = F32) -> Graph:
@@ -91,6 +91,11 @@ def pad(b: Builder, x: Var) -> Var:
     return b.op("Pad", x, b.ints([1, 0, 2, 1]), None, b.ints([-1, 0]))
 
 
+def scatter(b: Builder, x: Var) -> Var:
+    zeros = b.constant(np.zeros(4), x.dtype)
+    return b.op("ScatterElements", zeros, b.ints([0, 2, 0]), x, reduction="max")
+
+
 def clip(b: Builder, x: Var) -> Var:
     return b.op("Clip", x, b.constant(-0.5, F32), b.constant(0.5, F32))
 
@@ -122,6 +127,7 @@ FIRES: Mapping[str, tuple[Graph, float]] = {
         0.0,
     ),
     "padding given for all axes": (graph(pad), 0.0),
+    "float16 scattered in float32": (graph(scatter, (3,), DType.FLOAT16), 0.0),
     "no ceil_mode where it adds no window": (
         graph(pool("AveragePool", ceil_mode=1, pads=(1, 1, 1, 1)), (2, 3, 5, 5)),
         0.0,
@@ -166,6 +172,7 @@ def test_in_float64_nothing_is_tuned(name: str):
         "ReLU mask as a step": (lambda b, x: b.op("Relu", x), (2, 3)),
         "Clip's mask as steps": (lambda b, x: b.op("Clip", x, b.constant(0.0), None), (2, 3)),
         "mask as a product": (shrink, (2, 3)),
+        "float16 scattered in float32": (scatter, (3,)),
         "Gelu's slope without its left tail apart": (lambda b, x: b.op("Gelu", x), (2, 3)),
         "Tanh's slope from its result": (lambda b, x: b.op("Tanh", x), (2, 3)),
         "what a MaxPool sends back, where windows do not overlap": (pool("MaxPool"), IMAGE),
@@ -288,6 +295,19 @@ def test_a_network_s_own_sigmoids_stay_as_they_are():
         return b.op("Mul", product, b.op("Tanh", x))
 
     assert not fired(simplify(graph(make)))[0]
+
+
+@pytest.mark.parametrize("op", ["ScatterElements", "ScatterND"])
+def test_a_sum_scattered_in_float16_runs(op: str):
+    """onnxruntime makes a session of it, and refuses it when it runs."""
+
+    def make(b: Builder, x: Var) -> Var:
+        places = [3, 0, 3] if op == "ScatterElements" else [[3], [0], [3]]
+        ones = b.constant(np.ones(4), x.dtype)
+        return b.op(op, ones, b.constant(np.array(places)), x, reduction="add")
+
+    g = graph(make, (3,), DType.FLOAT16)
+    np.testing.assert_array_equal(ran(tune(g), {"x": np.array([1, 2, 4])})["y"], [3, 1, 1, 6])
 
 
 STAY: Mapping[str, Graph] = {
