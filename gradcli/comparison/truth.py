@@ -132,9 +132,11 @@ def settled_on(evidence: Evidence) -> np.ndarray:
     witness = field_of(evidence, evidence.witness.estimate)
     if not evidence.survey.ties:
         return np.ones(len(witness.value), bool)
-    settled = witness.known & ~np.isnan(witness.value) & np.isfinite(witness.u)
+    settled: np.ndarray = witness.known & ~np.isnan(witness.value) & np.isfinite(witness.u)
     sides = sides_of(evidence)
-    return settled if sides is None else settled | np.isfinite(sides[0].value - sides[1].value)
+    if sides is not None:
+        settled |= np.isfinite(sides[0].value) & np.isfinite(sides[1].value)
+    return settled
 
 
 def kinks_of(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:

@@ -3,7 +3,7 @@
 from gradcli.measure.blame import culprits
 from gradcli.measure.clock import BUDGET, RUNS, WARMUP, timed
 from gradcli.measure.gather import METHODS, Progress, measure
-from gradcli.measure.primal import file_primal
+from gradcli.measure.primal import file_primal, rounding
 from gradcli.measure.sample import ALONG, SAMPLE
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "culprits",
     "file_primal",
     "measure",
+    "rounding",
     "timed",
 ]

@@ -43,9 +43,14 @@ def file_primal(problem: Problem, session: runtime.Session | None = None) -> dic
     model = problem.model
     assert model is not None
     inner = {e.tensor for e in problem.elements} - {v.name for v in model.graph.outputs}
-    if session is None or inner:
+    quantised = any(node.op == "DequantizeLinear" for node in model.graph.nodes)
+    if session is None or inner or quantised:
         session = runtime.prepare(
-            model, threads=problem.threads, provider=problem.provider, extra_outputs=sorted(inner)
+            model,
+            threads=problem.threads,
+            provider=problem.provider,
+            extra_outputs=sorted(inner),
+            as_written=quantised,
         )
     out = session.run(problem.feeds)
     return {e.name: np.asarray(out[e.tensor])[e.index] for e in problem.elements}
@@ -53,8 +58,16 @@ def file_primal(problem: Problem, session: runtime.Session | None = None) -> dic
 
 def primal_noise(problem: Problem, exact: Arrays, clock: Clock) -> dict[str, np.ndarray] | None:
     """The rounding errors of the primal in the file's widths; None when there is no time for it."""
-    if SHAKES * clock.primal > clock.left() * 0.05:
-        return None
+    return None if SHAKES * clock.primal > clock.left() * 0.05 else rounding(problem, exact)
+
+
+def rounding(problem: Problem, exact: Arrays) -> dict[str, np.ndarray]:
+    """Three standard deviations of the primal's rounding errors, in the widths of the file.
+
+    Args:
+        problem: The question.
+        exact: Its primal in float64.
+    """
     floats = (v.dtype for v in problem.graph.values() if v.dtype.is_float)
     # What rounds to 8 bits or fewer does so in the exact primal too.
     eps = max(dtype.eps for dtype in floats if dtype.np.itemsize > 1)

@@ -14,6 +14,7 @@ from gradcli.ops import (
     ml,
     norm,
     pool,
+    qlinear,
     quantize,
     random,
     rearrange,
@@ -53,6 +54,7 @@ OPS = Table(
     random.CARDS,
     ml.CARDS,
     contrib.CARDS,
+    qlinear.CARDS,
 )
 
 __all__ = ["OPS", "REQUIRED", "Card", "Site", "Table"]

@@ -12,17 +12,27 @@ import numpy as np
 
 from gradcli.errors import UnsupportedError
 from gradcli.numbers import Array
-from gradcli.ops import activation, conv, elementwise, linalg, norm
+from gradcli.ops import activation, arrange, conv, elementwise, linalg, norm, pool, quantize, shape
 from gradcli.ops.card import REQUIRED, Card, Table
 from gradcli.ops.emit import Emit, emitted, rank, typed
 from gradcli.ops.kinds import composite
 
 DOMAIN = "com.microsoft::"
 
-_STANDARD = Table(activation.CARDS, elementwise.CARDS, linalg.CARDS, conv.CARDS, norm.CARDS)
+_STANDARD = Table(
+    activation.CARDS,
+    arrange.CARDS,
+    conv.CARDS,
+    elementwise.CARDS,
+    linalg.CARDS,
+    norm.CARDS,
+    pool.CARDS,
+    quantize.CARDS,
+    shape.CARDS,
+)
 
 
-def _apply(n: Any, op: str, *operands: Any, **attrs: Any) -> Any:
+def apply(n: Any, op: str, *operands: Any, **attrs: Any) -> Any:
     """A standard operator: computed in a number system, or emitted."""
     if isinstance(n, Emit):
         return n.b.op(op, *operands, **attrs)
@@ -32,7 +42,7 @@ def _apply(n: Any, op: str, *operands: Any, **attrs: Any) -> Any:
     return made[0] if isinstance(made, tuple) else made
 
 
-def _composed(
+def composed(
     op: str,
     impl: Callable[..., Any],
     inputs: tuple[str, ...],
@@ -42,6 +52,7 @@ def _composed(
     domain: str = DOMAIN,
     **facets: Any,
 ) -> Card:
+    """An operator that is standard ones put together."""
     expand = emitted(impl)
     return composite(
         domain + op,
@@ -72,7 +83,7 @@ def _turned(n: Any, x: Array, trans: int, batch: int) -> Array:
 def _fused_matmul(n: Any, a: Array, b: Array, **attrs: Any) -> Array:
     a = _turned(n, a, attrs["transA"], attrs["transBatchA"])
     b = _turned(n, b, attrs["transB"], attrs["transBatchB"])
-    y = _apply(n, "MatMul", a, b)
+    y = apply(n, "MatMul", a, b)
     return y if attrs["alpha"] == 1.0 else y * attrs["alpha"]
 
 
@@ -91,7 +102,7 @@ def _activated(n: Any, x: Array, how: str | None, parameters: Mapping[str, float
     if how not in _ACTIVATIONS:
         raise UnsupportedError(f"the activation {how}")
     given = {name: value for name, value in parameters.items() if value is not None}
-    return _apply(n, how, x, **given)
+    return apply(n, how, x, **given)
 
 
 _GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
@@ -100,7 +111,7 @@ _GEMM_ACTIVATION = tuple(f"activation_{name}" for name in _PARAMETERS)
 
 
 def _fused_gemm(n: Any, a: Array, b: Array, c: Array = None, **attrs: Any) -> Array:
-    y = _apply(n, "Gemm", a, b, c, **{name: attrs[name] for name in _GEMM})
+    y = apply(n, "Gemm", a, b, c, **{name: attrs[name] for name in _GEMM})
     return _activated(
         n, y, attrs["activation"], {name: attrs[f"activation_{name}"] for name in _PARAMETERS}
     )
@@ -117,28 +128,28 @@ def _fused_conv(
     activation_params: Any,
     **attrs: Any,
 ) -> Array:
-    y = _apply(n, "Conv", x, w, b, **attrs)
+    y = apply(n, "Conv", x, w, b, **attrs)
     y = y if z is None else y + z
     given = tuple(activation_params or ())
     if activation == "Clip":
-        return _apply(n, "Clip", y, n.full((), given[0]), n.full((), given[1]))
+        return apply(n, "Clip", y, n.full((), given[0]), n.full((), given[1]))
     return _activated(n, y, activation, dict(zip(_PARAMETERS, given, strict=False)))
 
 
 FUSED = (
-    _composed(
+    composed(
         "FusedMatMul",
         _fused_matmul,
         ("A", "B"),
         {"alpha": 1.0, "transA": 0, "transB": 0, "transBatchA": 0, "transBatchB": 0},
     ),
-    _composed(
+    composed(
         "FusedGemm",
         _fused_gemm,
         ("A", "B", "C?"),
         {**_GEMM, "activation": None, **dict.fromkeys(_GEMM_ACTIVATION)},
     ),
-    _composed(
+    composed(
         "FusedConv",
         _fused_conv,
         ("X", "W", "B?", "Z?"),
@@ -150,11 +161,11 @@ FUSED = (
 
 
 def _gelu(n: Any, x: Array, bias: Array = None) -> Array:
-    return _apply(n, "Gelu", x if bias is None else x + bias)
+    return apply(n, "Gelu", x if bias is None else x + bias)
 
 
 def _fast_gelu(n: Any, x: Array, bias: Array = None) -> Array:
-    return _apply(n, "Gelu", x if bias is None else x + bias, approximate="tanh")
+    return apply(n, "Gelu", x if bias is None else x + bias, approximate="tanh")
 
 
 def _quick_gelu(n: Any, x: Array, alpha: float) -> Array:
@@ -162,10 +173,10 @@ def _quick_gelu(n: Any, x: Array, alpha: float) -> Array:
 
 
 ACTIVATIONS = (
-    _composed("Gelu", _gelu, ("X",)),
-    _composed("BiasGelu", _gelu, ("A", "B"), outputs=("C",)),
-    _composed("FastGelu", _fast_gelu, ("X", "bias?")),
-    _composed("QuickGelu", _quick_gelu, ("X",), {"alpha": 1.702}),
+    composed("Gelu", _gelu, ("X",)),
+    composed("BiasGelu", _gelu, ("A", "B"), outputs=("C",)),
+    composed("FastGelu", _fast_gelu, ("X", "bias?")),
+    composed("QuickGelu", _quick_gelu, ("X",), {"alpha": 1.702}),
 )
 
 # ---- normalisations with a sum before them -------------------------------------------------------
@@ -181,7 +192,7 @@ def _normalised(
     n: Any, x: Array, gamma: Array, beta: Array | None, epsilon: float
 ) -> tuple[Array, Array, Array]:
     """A layer's normalisation over the last axis, its mean, and 1 / its deviation."""
-    y = _apply(n, "LayerNormalization", x, gamma, beta, axis=-1, epsilon=epsilon)
+    y = apply(n, "LayerNormalization", x, gamma, beta, axis=-1, epsilon=epsilon)
     mean = _mean(n, x, [-1])
     centred = x - mean
     return y, mean, 1.0 / n.sqrt(_mean(n, centred * centred, [-1]) + epsilon)
@@ -226,21 +237,21 @@ def _rms_norm(
 _SKIP = ("output", "mean", "inv_std_var", "input_skip_bias_sum")
 
 NORMS = (
-    _composed(
+    composed(
         "SkipLayerNormalization",
         _skip_layer_norm,
         ("input", "skip", "gamma", "beta?", "bias?"),
         {"epsilon": 1e-12},
         outputs=_SKIP,
     ),
-    _composed(
+    composed(
         "SkipSimplifiedLayerNormalization",
         _skip_rms_norm,
         ("input", "skip", "gamma", "bias?"),
         {"epsilon": 1e-12},
         outputs=_SKIP,
     ),
-    _composed(
+    composed(
         "SimplifiedLayerNormalization",
         _rms_norm,
         ("X", "scale"),
@@ -258,7 +269,8 @@ def _whole(n: Any, x: Array) -> Array:
     return n.lift(x if isinstance(n, Emit) else x.astype(np.float64))
 
 
-def _centred(n: Any, x: Array, zero: Array | None) -> Array:
+def centred(n: Any, x: Array, zero: Array | None) -> Array:
+    """Integers as numbers, less their zero point."""
     return _whole(n, x) if zero is None else _whole(n, x) - _whole(n, zero)
 
 
@@ -272,7 +284,7 @@ def _integer_to_float(
     b_zero: Array = None,
     bias: Array = None,
 ) -> Array:
-    y = _apply(n, "MatMul", _centred(n, a, a_zero), _centred(n, b, b_zero)) * (a_scale * b_scale)
+    y = apply(n, "MatMul", centred(n, a, a_zero), centred(n, b, b_zero)) * (a_scale * b_scale)
     return y if bias is None else y + bias
 
 
@@ -317,12 +329,12 @@ def _matmul_nbits(
     w = n.reshape(centred * n.reshape(scales, (rows, blocks, 1)), (rows, -1))
     if blocks * attrs["block_size"] != columns:
         w = n.take(w, np.arange(columns), 1)
-    y = _apply(n, "MatMul", a, n.transpose(w, (1, 0)))
+    y = apply(n, "MatMul", a, n.transpose(w, (1, 0)))
     return y if bias is None else y + bias
 
 
 QUANTISED = (
-    _composed(
+    composed(
         "MatMulIntegerToFloat",
         _integer_to_float,
         ("A", "B", "a_scale", "b_scale", "a_zero_point?", "b_zero_point?", "bias?"),
@@ -333,7 +345,7 @@ QUANTISED = (
             "b_zero_point": "an integer",
         },
     ),
-    _composed(
+    composed(
         "MatMulNBits",
         _matmul_nbits,
         ("A", "B", "scales", "zero_points?", "g_idx?", "bias?"),

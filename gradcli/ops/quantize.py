@@ -99,7 +99,7 @@ def _quantize(
     return _saturated(n, u, moved, dtype)
 
 
-def _quantize_jumps(
+def quantize_jumps(
     n: Numbers, x: Array, scale: Array, zero: Array | None = None, **attrs: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """The quanta jump half-way between whole numbers, up to where they saturate."""
@@ -201,7 +201,8 @@ def _range(n: Numbers, x: Array) -> tuple[Array, Array]:
     return n.where(n.less(n.zero, width), width / LEVELS, n.full((), 1.0)), low
 
 
-def _dynamic(n: Numbers, x: Array) -> tuple[Array, ...]:
+def dynamic_quantize(n: Numbers, x: Array) -> tuple[Array, ...]:
+    """The quanta, their size, and the zero point."""
     n.lower(x)  # as there: a range of free symbols is a question that SymPy takes ages over
     scale, low = _range(n, x)
     zero = _saturated(n, -low / scale, 0.0, DYNAMIC)
@@ -218,13 +219,13 @@ def _dynamic_written_out(s: Site) -> Sequence[Var]:
     return [b.op("QuantizeLinear", x, scale, zero), scale, zero]
 
 
-def _dynamic_jumps(n: Numbers, x: Array) -> tuple[np.ndarray, np.ndarray]:
+def dynamic_jumps(n: Numbers, x: Array) -> tuple[np.ndarray, np.ndarray]:
     """Jumps of the quanta and of the zero point, and kinks of the extrema that set the scale."""
-    y, scale, zero = _dynamic(n, x)
+    y, scale, zero = dynamic_quantize(n, x)
     attrs: dict[str, Any] = {"axis": 1, "block_size": 0, "output_dtype": None, "saturate": 1}
-    margin, _ = _quantize_jumps(n, x, scale, zero, **attrs)
+    margin, _ = quantize_jumps(n, x, scale, zero, **attrs)
     turn = np.asarray(-np.minimum(np.min(x, initial=0.0), 0.0))
-    shift, _ = _quantize_jumps(n, turn, scale, None, **attrs)
+    shift, _ = quantize_jumps(n, turn, scale, None, **attrs)
     flat_x = np.sort(np.append(np.reshape(x, -1), 0.0))
     ends = flat_x[-1] - flat_x[-2], flat_x[1] - flat_x[0]
     alone = min((end for end in ends), default=np.inf)
@@ -341,7 +342,7 @@ CARDS: tuple[Card, ...] = (
         outputs=("y",),
         infer=lambda s: [(_quantized_type(s), s.x.shape)],
         attrs={"axis": 1, "block_size": 0, "output_dtype": None, "saturate": 1},
-        kinks=_quantize_jumps,
+        kinks=quantize_jumps,
     ),
     linear(
         "DequantizeLinear",
@@ -359,12 +360,12 @@ CARDS: tuple[Card, ...] = (
     ),
     composite(
         "DynamicQuantizeLinear",
-        _dynamic,
+        dynamic_quantize,
         _dynamic_written_out,
         inputs=("x",),
         outputs=("y", "y_scale", "y_zero_point"),
         infer=lambda s: [(DYNAMIC, s.x.shape), (s.x.dtype, ()), (DYNAMIC, ())],
-        kinks=_dynamic_jumps,
+        kinks=dynamic_jumps,
         jumps=True,
         convention="of the scale, what ReduceMax and ReduceMin say where elements tie",
     ),

@@ -47,8 +47,10 @@ LABELS = {"ai.onnx.ml::LinearClassifier", "ai.onnx.ml::SVMClassifier"}
 NO_EXPRESSION = {"MaxPool", "TopK", "DynamicQuantizeLinear"} | LABELS
 """Operators whose other results are whole numbers: indices of the greatest elements, quanta."""
 
-BY_VALUE = {"GridSample", "RoiAlign", "DeformConv"}
-"""Operators that read elements at places which operands without a value would have to tell."""
+BY_VALUE = {"GridSample", "RoiAlign", "DeformConv"} | {
+    *("com.microsoft::DynamicQuantizeMatMul", "com.microsoft::DynamicQuantizeLSTM"),
+}
+"""Operators with places or quanta inside, which operands without a value would have to tell."""
 
 ROWS = [
     row

@@ -25,7 +25,8 @@ REFUSED = {"ArgMax", "ArgMin", "BitCast", "Cast", "Hardmax", "NonZero", "Range",
     "ai.onnx.ml::TreeEnsemble",
     "ai.onnx.ml::TreeEnsembleClassifier",
     "ai.onnx.ml::TreeEnsembleRegressor",
-    *("QuantizeLinear", "DynamicQuantizeLinear"),
+    *("QuantizeLinear", "DynamicQuantizeLinear", "com.microsoft::QuantizeLinear"),
+    *("com.microsoft::DynamicQuantizeMatMul", "com.microsoft::DynamicQuantizeLSTM"),
 }
 
 CASES = [

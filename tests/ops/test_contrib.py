@@ -33,8 +33,8 @@ def test_a_card_has_the_form_that_onnxruntime_gives_the_operator(op: str):
     card, schema = OPS[op], SCHEMAS[op]
 
     def mark(parameter: Any) -> str:
-        optional = str(parameter.option).endswith("Optional")
-        return f"{parameter.name}{'?' if optional else ''}"
+        option = str(parameter.option).rpartition(".")[2]
+        return parameter.name + {"Optional": "?", "Variadic": "*"}.get(option, "")
 
     assert card.inputs == tuple(map(mark, schema.inputs))
     assert card.outputs == tuple(p.name for p in schema.outputs)

@@ -14,6 +14,7 @@ from tests.ops.rows import (
     ml,
     norm,
     pool,
+    qlinear,
     quantize,
     random,
     rearrange,
@@ -53,6 +54,7 @@ ROWS: tuple[Row, ...] = (
     *random.ROWS,
     *ml.ROWS,
     *contrib.ROWS,
+    *qlinear.ROWS,
 )
 
 TABLE = {row.op: row for row in ROWS}
