@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,10 +53,6 @@ class Medium(ABC):
     @abstractmethod
     def constant(self, array: np.ndarray) -> Term:
         """Known numbers."""
-
-    @abstractmethod
-    def greater(self, x: Term, y: Term) -> Term:
-        """The greater of two terms."""
 
     @abstractmethod
     def as_numbers(self, at: Whole) -> Term:
@@ -135,6 +130,18 @@ class Medium(ABC):
     def apart(self, x: Term, axes: Sequence[int]) -> Term:
         """x with axes of size 1 at these places of the result."""
 
+    @abstractmethod
+    def apart_whole(self, x: Whole, axes: Sequence[int]) -> Whole:
+        """The same of whole numbers."""
+
+    @abstractmethod
+    def unstack(self, x: Term, count: int, axis: int) -> Sequence[Term]:
+        """All slices of x along an axis of this size, without it."""
+
+    @abstractmethod
+    def stack(self, parts: Sequence[Term]) -> Term:
+        """Terms of one shape along a new first axis."""
+
 
 class Computed(Medium):
     """Arrays of a number system."""
@@ -156,9 +163,6 @@ class Computed(Medium):
 
     def constant(self, array: np.ndarray) -> Array:
         return self.n.lift(np.asarray(array, np.float64))
-
-    def greater(self, x: Array, y: Array) -> Array:
-        return self.n.maximum(x, y)
 
     def as_numbers(self, at: np.ndarray) -> Array:
         return self.n.lift(np.asarray(at, np.float64))
@@ -204,6 +208,15 @@ class Computed(Medium):
         kept = iter(x.shape)
         shape = [1 if a in axes else next(kept) for a in range(x.ndim + len(axes))]
         return self.n.reshape(x, shape)
+
+    def apart_whole(self, x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+        return np.expand_dims(x, tuple(axes))
+
+    def unstack(self, x: Array, count: int, axis: int) -> Sequence[Array]:
+        return [self.n.take(x, np.asarray(k), axis) for k in range(count)]
+
+    def stack(self, parts: Sequence[Array]) -> Array:
+        return self.n.concat([self.apart(x, [0]) for x in parts], 0)
 
     def reshape(self, x: Array, sizes: Sequence[Size]) -> Array:
         return self.n.reshape(x, sizes)
@@ -257,9 +270,6 @@ class Emitted(Medium):
     def constant(self, array: np.ndarray) -> Var:
         return self.b.constant(array, self.dtype)
 
-    def greater(self, x: Var, y: Var) -> Var:
-        return self.b.op("Max", x, y)
-
     def as_numbers(self, at: Var) -> Var:
         if at.const is not None:
             return self.b.constant(at.const, self.dtype)
@@ -299,6 +309,17 @@ class Emitted(Medium):
     def apart(self, x: Var, axes: Sequence[int]) -> Var:
         return self.b.unsqueeze(x, axes)
 
+    def apart_whole(self, x: Var, axes: Sequence[int]) -> Var:
+        return self.b.unsqueeze(x, axes)
+
+    def unstack(self, x: Var, count: int, axis: int) -> Sequence[Var]:
+        # Not by Gather: the transpose of Split is one Concat, and not a sum by places for each.
+        parts = self.b.ops("Split", x, None, outputs=count, axis=axis, num_outputs=count)
+        return [self.b.op("Squeeze", part, self.b.ints([axis])) for part in parts]
+
+    def stack(self, parts: Sequence[Var]) -> Var:
+        return self.b.op("Concat", *(self.apart(x, [0]) for x in parts), axis=0)
+
     def reshape(self, x: Var, sizes: Sequence[Size]) -> Var:
         parts = [d if isinstance(d, Var) else [d] for d in sizes]
         shape = dims(self.b, *parts)
@@ -314,6 +335,8 @@ class Emitted(Medium):
         return self.b.op("Gather", x, places, axis=axis)
 
     def sum(self, x: Var, axes: Sequence[int]) -> Var:
+        if x.shape is not None and all(x.shape[a] == 1 for a in axes):
+            return self.b.op("Squeeze", x, self.b.ints(axes))
         return self.b.sum(x, axes, keepdims=False)
 
     def max(self, x: Var, axes: Sequence[int]) -> Var:
@@ -363,7 +386,7 @@ def reflect(m: Medium, x: Term, size: Size, corners: bool) -> Term:
 
 def taps(
     m: Medium, x: Term, size: Size, mode: str, padding: str, corners: bool = False
-) -> list[tuple[Whole, Term | None]]:
+) -> tuple[Whole, Term | None]:
     """Which elements of one axis a sample at x is made of, and their weights.
 
     Args:
@@ -375,33 +398,36 @@ def taps(
         corners: Where it is reflected, see `reflect`.
 
     Returns:
-        Places within the axis, and weights; None for 1.
+        Places within the axis, and weights, both [taps, ...]; None for weights of 1.
     """
     # Elements are padded, not x: where x is outside, that comes to the same.
     last = m.number(size) - 1.0
-    out = []
-    for at, weight in _weights(m, x, mode):
-        place, factor = at, weight
-        if padding == "zeros":
-            factor = m.only(m.between(at, -0.5, last + 0.5), weight)
-        elif padding == "reflection":
-            place = reflect(m, at, size, corners)
-        elif padding != "border":
-            raise UnsupportedError(f"padding {padding!r}")
-        out.append((m.whole(m.least(m.most(place, 0.0), last)), factor))
-    return out
+    at, weights = _weights(m, x, mode)
+    place = at
+    if padding == "zeros":
+        weights = m.only(m.between(at, -0.5, last + 0.5), weights)
+    elif padding == "reflection":
+        place = reflect(m, at, size, corners)
+    elif padding != "border":
+        raise UnsupportedError(f"padding {padding!r}")
+    return m.whole(m.least(m.most(place, 0.0), last)), weights
 
 
-def _weights(m: Medium, x: Term, mode: str) -> list[tuple[Term, Term | None]]:
+def _weights(m: Medium, x: Term, mode: str) -> tuple[Term, Term | None]:
+    """The elements around x as numbers, and their weights: [taps, ...]."""
     if mode == "nearest":
-        return [(m.round(x), None)]
+        return m.apart(m.round(x), [0]), None
+
+    def column(*numbers: float) -> Term:
+        return m.constant(np.reshape(numbers, (-1, *[1] * m.rank(x))))
+
     below = m.floor(x)
-    r = x - below
+    r, around = x - below, m.apart(below, [0])
     if mode == "linear":
-        return [(below, 1.0 - r), (below + 1.0, r)]
+        return around + column(0.0, 1.0), m.apart(r, [0]) * column(-1.0, 1.0) + column(1.0, 0.0)
     if mode == "cubic":
         weights = (_far(r + 1.0), _near(r), _near(1.0 - r), _far(2.0 - r))
-        return [(below + float(k), w) for k, w in enumerate(weights, -1)]
+        return around + column(-1.0, 0.0, 1.0, 2.0), m.stack(weights)
     raise UnsupportedError(f"interpolation {mode!r}")
 
 
@@ -418,9 +444,11 @@ def terms(
     rows: Term,
     first: Whole,
     sizes: Sequence[Size],
-    axes: Sequence[Sequence[tuple[Whole, Term | None]]],
-) -> Iterator[Term]:
-    """The weighted elements whose sum is a sample: arrays [..., C].
+    axes: Sequence[tuple[Whole, Term | None]],
+) -> Term:
+    """The weighted elements whose sum over the leading axes is a sample: [taps1..tapsk, ..., C].
+
+    All of them are gathered at once, and so its transpose is a single sum by places.
 
     Args:
         m: The medium.
@@ -429,12 +457,15 @@ def terms(
         sizes: The image's spatial dimensions.
         axes: For each of them, what `taps` says.
     """
-    for corner in product(*axes):
-        place: Whole = None
-        weight: Term | None = None
-        for size, (at, factor) in zip(sizes, corner, strict=True):
-            place = at if place is None else place * size + at
-            if factor is not None:
-                weight = factor if weight is None else weight * factor
-        picked = m.take(rows, place + first, 0)
-        yield picked if weight is None else picked * m.apart(weight, [m.rank(weight)])
+    k = len(axes)
+    place: Whole = None
+    weight: Term | None = None
+    for axis, (size, (at, factor)) in enumerate(zip(sizes, axes, strict=True)):
+        others = [a for a in range(k) if a != axis]
+        own = m.apart_whole(at, others)
+        place = own if place is None else place * size + own
+        if factor is not None:
+            share = m.apart(factor, others)
+            weight = share if weight is None else weight * share
+    picked = m.take(rows, place + first, 0)
+    return picked if weight is None else picked * m.apart(weight, [m.rank(weight)])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from gradcli.errors import InternalError
-from gradcli.graph import Graph, Node
+from gradcli.graph import Builder, Graph, Node, Value, Var
 from gradcli.ops import OPS, Card, Table
 from gradcli.transform.rewrite import Rewriter, site
 
@@ -32,6 +32,37 @@ def expand(
     return graph
 
 
+def shadowed(graph: Graph, table: Table = OPS) -> tuple[Graph, Mapping[Value, Value]]:
+    """The graph with composites expanded, those that stay having their expansion beside them.
+
+    An expansion gathers, weighs and sums what the operator's own kernel does in a pass; so where
+    its rules are all that is wanted of it, its result is left for `simplify` to drop.
+
+    Returns:
+        The graph, and for each result of an operator that stays the value, earlier in the graph,
+        whose derivative is its own.
+    """
+
+    def stays(node: Node) -> bool:
+        card = table.get(node.key)
+        return (
+            card is not None and card.keeps is not None and card.keeps(site(Builder(table), node))
+        )
+
+    graph = expand(graph, lambda node, card: card.kind == "composite" and not stays(node), table)
+    twins: dict[Value, Value] = {}
+    if not any(map(stays, graph.nodes)):
+        return graph, twins
+    r = Rewriter(graph, table)
+    r.adopt_inputs()
+    for node in graph.nodes:
+        made = _expansion(r, node) if stays(node) else ()
+        r.copy(node)
+        results = (y if y is None else r.env[y].value for y in node.outputs)
+        twins |= {y: twin.value for y, twin in zip(results, made, strict=False) if y and twin}
+    return r.finish(), twins
+
+
 def _once(graph: Graph, chosen: Callable[[Node], bool], table: Table) -> Graph:
     r = Rewriter(graph, table)
     r.adopt_inputs()
@@ -39,11 +70,16 @@ def _once(graph: Graph, chosen: Callable[[Node], bool], table: Table) -> Graph:
         if not chosen(node):
             r.copy(node)
             continue
-        rule = table[node.key].expand
-        if rule is None:
-            raise InternalError(f"{node.key} has no expansion")
-        old = site(r.b, node)
-        old.inputs = tuple(r.operands(node))
-        with r.b.serving(node.origin or node.name):
-            r.become(node, rule(old))
+        r.become(node, _expansion(r, node))
     return r.finish()
+
+
+def _expansion(r: Rewriter, node: Node) -> Sequence[Var | None]:
+    """A node of the old graph written out in the new one."""
+    rule = r.table[node.key].expand
+    if rule is None:
+        raise InternalError(f"{node.key} has no expansion")
+    old = site(r.b, node)
+    old.inputs = tuple(r.operands(node))
+    with r.b.serving(node.origin or node.name):
+        return rule(old)

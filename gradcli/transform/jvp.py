@@ -8,7 +8,7 @@ from gradcli.errors import InternalError
 from gradcli.graph import Builder, Graph, Value, Var, burst
 from gradcli.ops import OPS, Table
 from gradcli.transform.derivative import Derivative, pick, rule_card
-from gradcli.transform.expand import expand
+from gradcli.transform.expand import shadowed
 from gradcli.transform.rewrite import active_values, site
 
 
@@ -32,7 +32,7 @@ def jvp(
     Raises:
         UnsupportedError: When an operator on the way has no rule; it names the node.
     """
-    graph = expand(graph, table=table)
+    graph, twins = shadowed(graph, table)
     b = Builder(table, start=graph)
     inputs = pick(graph.inputs, wrt, "inputs")
     outputs = pick(graph.outputs, of, "outputs")
@@ -44,6 +44,9 @@ def jvp(
     active = active_values(graph, inputs, table)
 
     for node in graph.nodes:
+        if found := [y for y in node.makes() if y in twins]:
+            dots.update((y, dots[twins[y]]) for y in found if twins[y] in dots)
+            continue
         if not any(v in active for v in node.makes()) or not any(v in dots for v in node.reads()):
             continue
         card = rule_card(node, table)

@@ -31,14 +31,15 @@ BLOCKED_CHANNELS = 8
 
 
 @burst()
-def tune(graph: Graph, table: Table = OPS) -> Graph:
+def tune(graph: Graph, table: Table = OPS, *, one_thread: bool = False) -> Graph:
     """The same function in faster operators, for onnxruntime only; never differentiated again.
 
     Args:
         graph: A simplified graph.
         table: Cards.
+        one_thread: Whether it will run on the CPU on one thread, and on no more.
     """
-    t = _Tuner(graph, table)
+    t = _Tuner(graph, table, one_thread)
     for node in graph.nodes:
         for row in ROWS.get(node.key, ()):
             made = row.rewrite(t, node)
@@ -53,8 +54,9 @@ def tune(graph: Graph, table: Table = OPS) -> Graph:
 class _Tuner(Rewriter):
     """A Rewriter that also looks at what made a value, and at what else was made of it."""
 
-    def __init__(self, graph: Graph, table: Table) -> None:
+    def __init__(self, graph: Graph, table: Table, one_thread: bool) -> None:
         super().__init__(graph, table)
+        self.one_thread = one_thread
         self.adopt_inputs()
         self.producers = graph.producers()
         self.relus = {n.inputs[0]: n.outputs[0] for n in graph.nodes if n.key == "Relu"}
@@ -265,6 +267,34 @@ def _max_unpool(t: _Tuner, node: Node) -> Var | None:
     if sent is None or not _apart(sent.pool):
         return None
     return sent.spread(t, t.env[sent.y_bar])
+
+
+# ---- rows that are summed by places --------------------------------------------------------------
+
+
+def _rows_added(t: _Tuner, node: Node) -> Var | None:
+    """Rows added at places that are spread over their elements: ScatterND, of the rows themselves.
+
+    On one thread only: on several it loses updates, see `gradcli/ops/places.py`.
+    """
+    data, indices, updates = node.inputs
+    spread = t.made_by(indices, "Expand") if t.one_thread else None
+    if spread is None or data is None or data.shape is None or len(data.shape) < 2:
+        return None
+    if data.dtype is not DType.FLOAT32:
+        return None
+    at, rank = spread.inputs[0], len(data.shape)
+    if node.attrs["reduction"] != "add" or node.attrs["axis"] % rank:
+        return None
+    if at is None or at.shape is None or updates is None or updates.shape is None:
+        return None
+    # The rules spread a place for each row; of a network's own places, shapes must say so.
+    ours = t.serves(node) not in ("", "ScatterElements")
+    whole = at.shape[:1] == updates.shape[:1] and updates.shape[1:] == data.shape[1:]
+    if not (ours or whole) or at.shape[1:] != (1,) * (rank - 1):
+        return None
+    column = t.b.reshape(t.env[at], [-1, 1])
+    return t.b.op("ScatterND", t.env[data], column, t.env[updates], reduction="add")
 
 
 # ---- slopes of smooth functions ------------------------------------------------------------------
@@ -503,7 +533,15 @@ ROWS: dict[str, Sequence[Row]] = {
             _pad_axes,
         ),
     ),
-    "ScatterElements": (_SCATTER_OF_HALVES,),
+    "ScatterElements": (
+        _SCATTER_OF_HALVES,
+        Row(
+            "rows added by ScatterND",
+            "0.11 ms against 1.9, and no places spread (16384 rows of 16 into 4096)",
+            "nothing",
+            _rows_added,
+        ),
+    ),
     "ScatterND": (_SCATTER_OF_HALVES,),
     "AveragePool": (
         Row(

@@ -9,7 +9,7 @@ from gradcli.errors import InternalError
 from gradcli.graph import Builder, Graph, Value, Var, burst
 from gradcli.ops import OPS, Table
 from gradcli.transform.derivative import Derivative, pick, rule_card
-from gradcli.transform.expand import expand
+from gradcli.transform.expand import shadowed
 from gradcli.transform.rewrite import active_values, site
 
 
@@ -33,7 +33,7 @@ def vjp(
     Raises:
         UnsupportedError: When an operator on the way has no rule; it names the node.
     """
-    graph = expand(graph, table=table)
+    graph, twins = shadowed(graph, table)
     b = Builder(table, start=graph)
     inputs = pick(graph.inputs, wrt, "inputs")
     outputs = pick(graph.outputs, of, "outputs")
@@ -48,6 +48,11 @@ def vjp(
         drops.setdefault(y, []).append(None)
 
     for node in reversed(graph.nodes):
+        if found := [y for y in node.makes() if y in twins]:
+            for y in found:
+                bars.setdefault(twins[y], []).extend(bars.pop(y, ()))
+                drops.setdefault(twins[y], []).extend(drops.pop(y, ()))
+            continue
         cotangents = [None if y is None else _collect(b, bars, y) for y in node.outputs]
         wanted = [v is not None and v in active for v in node.inputs]
         if not any(x is not None for x in cotangents) or not any(y in active for y in node.makes()):

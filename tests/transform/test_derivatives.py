@@ -405,3 +405,34 @@ def test_a_long_chain_takes_no_stack_and_no_more_than_linear_work():
     assert sizes[1] <= 2 * sizes[0]
     sizes = [len(vmap(jvp(chain(n)).graph, ["x_dot"], 2).nodes) for n in (1000, 2000)]
     assert sizes[1] <= 2 * sizes[0]
+
+
+def sampled(op: str, **attrs: Any) -> Graph:
+    """An operator over an image, at places of its own."""
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT64, (1, 2, 4, 5))
+    places = b.input("places", DType.FLOAT64, {"GridSample": (1, 3, 3, 2)}.get(op, (3, 4)))
+    rest = () if op == "GridSample" else (b.ints([0, 0, 0]),)
+    return b.graph([b.op(op, x, places, *rest, name="y", **attrs)])
+
+
+@pytest.mark.parametrize("mode", ["jvp", "vjp"])
+@pytest.mark.parametrize("op", ["GridSample", "RoiAlign"])
+def test_an_operator_with_a_kernel_of_its_own_stays_among_derivatives(op: str, mode: str):
+    """Its expansion only serves the rules, and gives what it gives where it does not stay."""
+    g = sampled(op)
+    rule = jvp if mode == "jvp" else vjp
+    kept, written = (simplify(rule(graph).graph) for graph in (g, expand(g)))
+    assert [n.op for n in kept.nodes].count(op) == 1
+    assert op not in [n.op for n in written.nodes]
+    rng = np.random.default_rng(0)
+    feeds = {v.name: rng.uniform(0.1, 0.9, [int(d) for d in v.shape or ()]) for v in kept.inputs}
+    got, want = interpret(kept, feeds), interpret(written, feeds)
+    assert got.keys() == want.keys()
+    for name, value in want.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "cubic"])
+def test_an_operator_whose_kernel_is_slow_is_written_out(mode: str):
+    assert "GridSample" not in [n.op for n in vjp(sampled("GridSample", mode=mode)).graph.nodes]

@@ -56,7 +56,7 @@ def fired(g: Graph) -> tuple[set[str], Graph]:
     before = dict(ROWS)
     try:
         ROWS.update({op: tuple(map(watched, rows)) for op, rows in before.items()})
-        fast = tune(g)
+        fast = tune(g, one_thread=True)
     finally:
         ROWS.update(before)
     return names, fast
@@ -112,6 +112,12 @@ def clipped(low: float | None, high: float | None) -> Make:
     return body
 
 
+def lookup(b: Builder, x: Var) -> Var:
+    """Rows, some of them twice and some counted from the end."""
+    at = b.op("ArgMax", x, axis=1, keepdims=0) - b.ints([1])
+    return b.op("Gather", x, at, axis=0)
+
+
 IMAGE = (2, 8, 6, 6)
 
 FIRES: Mapping[str, tuple[Graph, float]] = {
@@ -137,6 +143,7 @@ FIRES: Mapping[str, tuple[Graph, float]] = {
         1e-5,
     ),
     "unpooling by repetition": (derivative(pool("AveragePool"), IMAGE), 0.0),
+    "rows added by ScatterND": (derivative(lookup, (5, 3)), 0.0),
 }
 
 
@@ -177,6 +184,7 @@ def test_in_float64_nothing_is_tuned(name: str):
         "Tanh's slope from its result": (lambda b, x: b.op("Tanh", x), (2, 3)),
         "what a MaxPool sends back, where windows do not overlap": (pool("MaxPool"), IMAGE),
         "unpooling by repetition": (pool("AveragePool"), IMAGE),
+        "rows added by ScatterND": (lookup, (5, 3)),
     }
     if name == "transposed convolution of stride 1 as a convolution":
         w = np.ones((8, 8, 3, 3))
@@ -266,6 +274,25 @@ def test_moved_values_are_the_same_whatever_they_are():
         assert np.all(same(got, want))
 
 
+def test_rows_are_added_by_places_known_only_at_run_time():
+    def looked_up(b: Builder, x: Var) -> Var:
+        at = b.op("NonZero", b.op("Greater", x, b.constant(0.0, F32)))
+        return b.op("Gather", x, b.op("Gather", at, b.ints([0]), axis=0), axis=0)
+
+    plain = derivative(looked_up, ("N", 3))
+    assert fired(plain)[0] == {"rows added by ScatterND"}
+    feeds = {"x": np.array([[1.0, -1.0, 2.0], [1.0, 1.0, 1.0]])}
+    feeds["y_bar"] = np.random.default_rng(0).standard_normal((1, 5, 3))
+    want, got = (ran(g, feeds)["x_bar"] for g in (plain, fired(plain)[1]))
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_on_several_threads_rows_are_not_added_by_scatternd():
+    """There it loses updates."""
+    plain = derivative(lookup, (5, 3))
+    assert [n.op for n in tune(plain).nodes] == [n.op for n in plain.nodes]
+
+
 # ---- conditions ---------------------------------------------------------------------------------
 
 
@@ -310,6 +337,20 @@ def test_a_sum_scattered_in_float16_runs(op: str):
     np.testing.assert_array_equal(ran(tune(g), {"x": np.array([1, 2, 4])})["y"], [3, 1, 1, 6])
 
 
+def added(b: Builder, x: Var, at: list[int], updates: tuple[int, int]) -> Var:
+    indices = b.op("Expand", b.op("Abs", b.constant(np.array(at)[:, None])), b.ints(updates))
+    more = b.constant(np.ones(updates), F32)
+    return b.op("ScatterElements", x, indices, more, reduction="add")
+
+
+def one_place(b: Builder, x: Var) -> Var:
+    return added(b, x, [1], (2, 3))
+
+
+def short_rows(b: Builder, x: Var) -> Var:
+    return added(b, x, [1, 1], (2, 2))
+
+
 STAY: Mapping[str, Graph] = {
     "a mask of other numbers": derivative(lambda b, x: b.where(x > 0.0, x, 1.0)),
     "overlapping windows": derivative(pool("AveragePool", strides=(1, 1)), (2, 3, 6, 6)),
@@ -320,6 +361,8 @@ STAY: Mapping[str, Graph] = {
     ),
     "windows that reach beyond": derivative(pool("MaxPool", ceil_mode=1), (2, 3, 5, 5)),
     "a window that ceil_mode adds": graph(pool("AveragePool", ceil_mode=1), (2, 3, 5, 5)),
+    "one place spread over several rows": graph(one_place, (4, 3)),
+    "rows cut short": graph(short_rows, (4, 3)),
     "padding of all axes": graph(lambda b, x: b.op("Pad", x, b.ints([1, 0, 2, 1]))),
 }
 

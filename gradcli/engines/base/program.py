@@ -513,8 +513,11 @@ def compile_graph(problem: Problem, graph: Graph) -> Run:
     if problem.dtype is DType.FLOAT64:
         return Evaluator(graph, table=problem.table).run
     try:
+        alone = problem.threads == 1 and problem.provider == "CPUExecutionProvider"
         session = runtime.prepare(
-            tune(graph, problem.table), threads=problem.threads, provider=problem.provider
+            tune(graph, problem.table, one_thread=alone),
+            threads=problem.threads,
+            provider=problem.provider,
         )
     except ModelError as error:
         raise CannotError(
