@@ -95,6 +95,15 @@ def test_narrow_floats_go_in_and_out(number, dtype):
         assert session.run({"x": x[:0]})["y"].shape == (0,)
 
 
+def test_a_name_that_onnxruntime_gives_to_a_cast_of_its_own_may_be_taken():
+    """Files of float16 that it has optimised are full of them."""
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT16, (2,))
+    inner = b.rename(b.op("Exp", x), "InsertedPrecisionFreeCast_y")
+    session = runtime.prepare(b.graph([b.rename(b.op("Sin", inner - 1.0), "y")]))
+    np.testing.assert_array_equal(session.run({"x": np.zeros(2, np.float16)})["y"], [0, 0])
+
+
 def test_strings_go_in_and_out():
     proto = model([node("Identity", ["x"], ["y"])], [info("x", [2], TensorProto.STRING)])
     found = runtime.prepare(read(proto)).run({"x": np.array(["a", "ü"], object)})

@@ -26,6 +26,8 @@ IR_VERSION = 10
 
 _IR_BY_OPSET = {22: 10, 23: 11, 24: 12, 25: 13, 26: 13, 27: 14, 28: 14}
 _LEAST_MAPPED = 1024
+_INSERTED = "InsertedPrecisionFreeCast_"
+"""What onnxruntime puts before a name where it casts float16, taken or not."""
 _FLOOR_MOD = 28
 
 
@@ -57,7 +59,8 @@ def write(
     """The graph as a model file.
 
     Args:
-        graph: What to write; its values keep their names.
+        graph: What to write; its values keep their names, but for inner ones that onnxruntime would
+            take for its own.
         opset: The operator set to declare, 21 or later; a later one is declared where an operator
             or attribute was born later.
         embed: Which constants lie inside the file; `left_out` says which become inputs instead.
@@ -182,8 +185,12 @@ class _Writer:
         """Fill in the message; `outer` names the values of the graphs around a body."""
         taken = set(outer.values())
         names: dict[Value, str] = dict(outer)
+        outward = {*graph.inputs, *graph.outputs, *outside}
         for value in graph.values():
             name, k = value.name, 1
+            if name.startswith(_INSERTED) and value not in outward:
+                # Of a file that onnxruntime has optimised, and will optimise again.
+                name = f"value_{name}"
             # A body may have a name that is taken around it, which a file cannot.
             while name in taken or not name:
                 k += 1
