@@ -54,7 +54,9 @@ class Numbers(ABC):
     def is_number(self, x: Array) -> bool:
         """Whether x holds numbers of this system, not indices, masks or strings."""
         # Not isinstance: NumPy's arithmetic makes scalars of arrays without dimensions.
-        return getattr(x, "dtype", None) == self.dtype
+        dtype = getattr(x, "dtype", None)
+        # Of None NumPy says that it is the dtype float64.
+        return dtype is not None and bool(dtype == self.dtype)
 
     def is_mask(self, x: Array) -> bool:
         """Whether x holds truth values: this system's own, or a plain boolean tensor.

@@ -27,7 +27,7 @@ OPERATIONS = {
     "full": lambda n: (n.full((2, 2), 0.1), n.full((), -3.0)),
     "is_number": lambda n: [
         n.is_number(x)
-        for x in (n.lift(X), n.zero, n.zero * n.zero, WHOLE, TRUE, n.less(n.zero, n.zero))
+        for x in (n.lift(X), n.zero, n.zero * n.zero, WHOLE, TRUE, n.less(n.zero, n.zero), None)
     ],
     "is_mask": lambda n: [n.is_mask(x) for x in (n.less(n.lift(X), n.zero), TRUE, n.zero, WHOLE)],
     "to_integer": lambda n: n.to_integer(n.lift(X * 10), np.dtype(np.int32)),
