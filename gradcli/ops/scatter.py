@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,8 @@ def _nd_kinks(
 # ---- reductions `none` and `add` are linear ------------------------------------------------------
 #
 # With `none` an index must not repeat (ONNX leaves the result open where one does), so every
-# element of the result comes from one place.
+# element of the result comes from one place. Files repeat one all the same, exporters' among them:
+# then the last update stands, as in onnxruntime, and of a constant index that is known beforehand.
 
 
 def _linear_jvp(s: Site, dots: Vars) -> Vars:
@@ -132,7 +134,12 @@ def _linear_jvp(s: Site, dots: Vars) -> Vars:
     return [s.again(data or s.b.zeros_like(s.x), s.x1, updates or s.b.zeros_like(s.input(2)))]
 
 
-def _linear_vjp(s: Site, y_bar: Var, gather: Callable[[Site, Var], Var]) -> Vars:
+def _linear_vjp(
+    s: Site,
+    y_bar: Var,
+    gather: Callable[[Site, Var], Var],
+    places: Callable[[np.ndarray], Places],
+) -> Vars:
     """What was overwritten gets nothing, and what was written gets what stands there."""
     data_bar, updates_bar = None, None
     if s.wants(0):
@@ -140,7 +147,29 @@ def _linear_vjp(s: Site, y_bar: Var, gather: Callable[[Site, Var], Var]) -> Vars
         data_bar = y_bar if kept else s.again(y_bar, s.x1, s.b.zeros_like(s.input(2)))
     if s.wants(2):
         updates_bar = gather(s, y_bar)
+        stands = _stands(s, places)
+        if stands is not None and s["reduction"] == "none":
+            lasting = np.reshape(stands, (*stands.shape, *[1] * (updates_bar.rank - stands.ndim)))
+            updates_bar = s.b.where(s.b.constant(lasting), updates_bar, 0.0)
     return [data_bar, None, updates_bar]
+
+
+def _stands(s: Site, places: Callable[[np.ndarray], Places]) -> np.ndarray | None:
+    """Which updates no later one overwrites; None where all stand, or that is not known here."""
+    indices, shape = s.x1.const, s.x.shape
+    if indices is None or shape is None:
+        return None
+    at = places(indices)
+    lead = tuple(d for d in shape[: len(at)] if isinstance(d, int))
+    if len(lead) < len(at):
+        return None
+    flat = ravel(at, lead).reshape(-1)
+    _, last = np.unique(flat[::-1], return_index=True)
+    if last.size == flat.size:
+        return None
+    stands = np.zeros(flat.size, bool)
+    stands[flat.size - 1 - last] = True
+    return stands.reshape(at[0].shape)
 
 
 # ---- ScatterElements -----------------------------------------------------------------------------
@@ -208,7 +237,8 @@ def _elements_vjp(s: Site, bars: Vars) -> Vars:
     b, (y_bar,) = s.b, bars
     assert y_bar is not None
     if s["reduction"] in LINEAR:
-        return _linear_vjp(s, y_bar, _gathered)
+        places = partial(_element_places, rank=s.x.rank, axis=s["axis"])
+        return _linear_vjp(s, y_bar, _gathered, places)
     if s["reduction"] == "mul":
         data = y_bar * _product(s, s.input(2)) if s.wants(0) else None
         updates = _gathered(s, y_bar * s.x) * _others(s) if s.wants(2) else None
@@ -253,7 +283,7 @@ def _nd_vjp(s: Site, bars: Vars) -> Vars:
     (y_bar,) = bars
     assert y_bar is not None
     if s["reduction"] in LINEAR:
-        return _linear_vjp(s, y_bar, lambda s, x: s.b.op("GatherND", x, s.x1))
+        return _linear_vjp(s, y_bar, lambda s, x: s.b.op("GatherND", x, s.x1), _nd_places)
     out = _elements_vjp(_as_elements(s), [as_rows(y_bar, addressed(s.x1))])
     return [
         None if x_bar is None or x is None else s.b.reshape_like(x_bar, x)

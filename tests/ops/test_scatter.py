@@ -10,6 +10,7 @@ from gradcli.interpret import interpret
 from gradcli.numbers import real
 from gradcli.ops import OPS
 from gradcli.transform import jvp, vjp
+from tests.engines.problems import estimate, problem
 from tests.ops.checks import applied
 from tests.ops.rows import TABLE
 from tests.ops.table import Case
@@ -34,6 +35,26 @@ def test_a_product_with_zeros_has_its_exact_derivative(op, at):
     dots = {ahead.directions["x0"]: np.ones(4), ahead.directions["x2"]: np.ones(5)}
     out = interpret(ahead.graph, {**a.feeds, **dots})
     assert np.sum(out[ahead.results[y]]) == np.sum(IN_X) + np.sum(IN_UPDATES)
+
+
+@pytest.mark.parametrize("op", ["ScatterElements", "ScatterND"])
+def test_of_updates_at_one_place_the_last_stands(op):
+    """The standard leaves it open; files have it, and onnxruntime does this."""
+
+    def f(b, v):
+        at = np.array([0, 2, -4, 2, 1])[:, None]
+        at = np.tile(at, (1, 2)) if op == "ScatterElements" else at
+        rows = b.op("Reshape", v, b.ints([5, 2]))
+        return b.op(op, b.constant(np.ones((4, 2))), b.constant(at), rows)
+
+    asked = problem(f, np.arange(10.0))
+    back, ahead, witness = (
+        estimate(engine, asked).blocks["y", "x"]
+        for engine in ("reverse", "forward", "complex-step")
+    )
+    assert np.sum(witness) == 6.0
+    np.testing.assert_array_equal(back, witness)
+    np.testing.assert_array_equal(ahead, witness)
 
 
 @pytest.mark.parametrize("op", ["ScatterElements", "ScatterND"])
