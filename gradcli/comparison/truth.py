@@ -125,7 +125,8 @@ def settled_on(evidence: Evidence) -> np.ndarray:
     """Elements that can be contradicted: all, unless the point lies on a kink.
 
     There a convention may take one slope and another one the other, and which elements have two is
-    known only of those that a method without rules has looked at.
+    known only of those that a method without rules has looked at: the witness, whose uncertainty
+    counts, or whoever is certain of both sides.
     """
     if evidence.witness.estimate is None:
         return ~active_on(evidence) & (not evidence.survey.ties)
@@ -134,9 +135,13 @@ def settled_on(evidence: Evidence) -> np.ndarray:
         return np.ones(len(witness.value), bool)
     settled: np.ndarray = witness.known & ~np.isnan(witness.value) & np.isfinite(witness.u)
     sides = sides_of(evidence)
-    if sides is not None:
-        settled |= np.isfinite(sides[0].value) & np.isfinite(sides[1].value)
-    return settled
+    if sides is None:
+        return settled
+    left, right = sides
+    doubt = left.u + right.u
+    sure = doubt <= band_of(evidence, left.value, right, RESOLVED, 0.0)
+    settled |= np.isfinite(left.value - right.value) & sure
+    return settled | active_on(evidence)
 
 
 def kinks_of(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:

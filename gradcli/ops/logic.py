@@ -140,11 +140,12 @@ CHOICE = (
 
 def rounded(n: Numbers, x: Array) -> Array:
     """To the nearest integer, halves to the even one."""
-    below = n.floor(x)
-    part = x - below  # exact: both are multiples of x's last bit
+    # Of a ball around an integer, too, this floor is decided. The sum may round up to the next one.
+    near = n.floor(x + 0.5)
+    ahead = near - x
     half = n.full((), 0.5)
-    even = n.floor((below + 1.0) / 2.0) * 2.0
-    return n.where(n.less(part, half), below, n.where(n.less(half, part), below + 1.0, even))
+    even = n.floor(near / 2.0) * 2.0
+    return n.where(n.less(ahead, half), near, n.where(n.less(half, ahead), near - 1.0, even))
 
 
 def _step(op: str, impl: Callable[..., Array], shift: float) -> Card:

@@ -8,7 +8,6 @@ Each is written once, over numbers or over a graph, in the standard operators th
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,15 @@ from gradcli.ops.card import REQUIRED, Card, Site
 from gradcli.ops.contrib import DOMAIN, apply, centred, composed
 from gradcli.ops.emit import Emit, emitted, rank, typed
 from gradcli.ops.kinds import flat
-from gradcli.ops.quantize import STAIRS, WHOLE, dynamic_jumps, dynamic_quantize, quantize_jumps
+from gradcli.ops.quantize import (
+    DYNAMIC_CONVENTION,
+    STAIRS,
+    WHOLE,
+    dynamic_jumps,
+    dynamic_quantize,
+    quantize_jumps,
+    together,
+)
 
 
 def _flat(
@@ -318,24 +325,15 @@ def _dynamic_matmul(
     return y if bias is None else y + bias
 
 
-def whole(*jumps: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Margins and branches of all elements together, as every one of the results has them."""
-    margin = min(float(np.min(margin, initial=np.inf)) for margin, _ in jumps)
-    branch = zlib.crc32(b"".join(np.ascontiguousarray(branch).tobytes() for _, branch in jumps))
-    return np.asarray(margin), np.asarray(branch)
-
-
-MOVING = "the steps count as constant, and their size as what ReduceMax and ReduceMin say of it"
-
 DYNAMICAL = (
     composed(
         "DynamicQuantizeMatMul",
         _dynamic_matmul,
         ("A", "B", "b_scale", "b_zero_point?", "bias?"),
         flat={"B": WHOLE, "b_zero_point": WHOLE},
-        kinks=lambda n, a, *_: whole(dynamic_jumps(n, a)),
+        kinks=lambda n, a, *_: together([dynamic_jumps(n, a)]),
         jumps=True,
-        convention=MOVING,
+        convention=DYNAMIC_CONVENTION,
     ),
 )
 

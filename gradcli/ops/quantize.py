@@ -9,6 +9,7 @@ slices. What is computed in integers is constant until it jumps, whatever feeds 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -190,6 +191,7 @@ def _dequantize_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
 
 DYNAMIC = DType.UINT8
 LEVELS = 255.0
+DYNAMIC_CONVENTION = "of the scale, what ReduceMax and ReduceMin say where elements tie"
 
 
 def _range(n: Numbers, x: Array) -> tuple[Array, Array]:
@@ -224,14 +226,25 @@ def dynamic_jumps(n: Numbers, x: Array) -> tuple[np.ndarray, np.ndarray]:
     y, scale, zero = dynamic_quantize(n, x)
     attrs: dict[str, Any] = {"axis": 1, "block_size": 0, "output_dtype": None, "saturate": 1}
     margin, _ = quantize_jumps(n, x, scale, zero, **attrs)
-    turn = np.asarray(-np.minimum(np.min(x, initial=0.0), 0.0))
-    shift, _ = quantize_jumps(n, turn, scale, None, **attrs)
     flat_x = np.sort(np.append(np.reshape(x, -1), 0.0))
-    ends = flat_x[-1] - flat_x[-2], flat_x[1] - flat_x[0]
-    alone = min((end for end in ends), default=np.inf)
-    extreme = (x == flat_x[-1]) + 2 * (x == flat_x[0])
+    low, high = flat_x[0], flat_x[-1]
+    # Where 0 is one end, the zero point is the first or the last quantum whatever the other end.
+    shift = np.inf
+    if low < 0.0 < high:
+        shift = float(quantize_jumps(n, np.asarray(-low), scale, None, **attrs)[0])
+    # The extrema themselves jump with the zero point only: they carry the steps along.
+    margin = np.where((x == low) | (x == high), np.inf, margin)
+    alone = min(high - flat_x[-2], flat_x[1] - low) if flat_x.size > 1 else np.inf
+    extreme = (x == high) + 2 * (x == low)
     branch = y.astype(np.int64) + 256 * (zero.astype(np.int64) + 256 * extreme)
-    return np.minimum(margin, min(float(shift), float(alone))), branch
+    return np.minimum(margin, min(shift, float(alone))), branch
+
+
+def together(jumps: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """One margin and one branch of all elements, for results that each hang on all of them."""
+    margin = min((float(np.min(m, initial=np.inf)) for m, _ in jumps), default=np.inf)
+    branch = zlib.crc32(b"".join(np.ascontiguousarray(b).tobytes() for _, b in jumps))
+    return np.asarray(margin), np.asarray(branch)
 
 
 # ---- integer products ----------------------------------------------------------------------------
@@ -367,7 +380,7 @@ CARDS: tuple[Card, ...] = (
         infer=lambda s: [(DYNAMIC, s.x.shape), (s.x.dtype, ()), (DYNAMIC, ())],
         kinks=dynamic_jumps,
         jumps=True,
-        convention="of the scale, what ReduceMax and ReduceMin say where elements tie",
+        convention=DYNAMIC_CONVENTION,
     ),
     flat(
         "MatMulInteger",

@@ -1,0 +1,129 @@
+"""Files that onnxruntime's quantiser wrote: the sample models in its three forms.
+
+Whatever they are compared by, no method may be said to be wrong, and none is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    quantize_dynamic,
+    quantize_static,
+)
+
+from gradcli import api
+
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_models"
+NAMES = sorted(p.stem for p in SAMPLES.glob("*.onnx"))
+FORMATS = {"qdq": QuantFormat.QDQ, "qoperator": QuantFormat.QOperator}
+FORMS = ("dynamic", *FORMATS)
+
+
+class Points(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no types
+    """The stored point, and others around it."""
+
+    def __init__(self, feeds: dict[str, np.ndarray], count: int = 4) -> None:
+        rng = np.random.default_rng(0)
+        self.points: Iterator[dict[str, np.ndarray]] = iter(
+            {
+                name: (x + 0.3 * k * rng.standard_normal(x.shape)).astype(x.dtype)
+                for name, x in feeds.items()
+            }
+            for k in range(count)
+        )
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """What the calibration asks for, until there is no more."""
+        return next(self.points, None)
+
+
+def stored(name: str) -> dict[str, np.ndarray]:
+    with np.load(SAMPLES / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Makes a sample model's quantised form, once."""
+    folder = tmp_path_factory.mktemp("quantised")
+
+    def make(name: str, form: str) -> Path:
+        path = folder / f"{name}_{form}.onnx"
+        if not path.exists():
+            logging.disable(logging.WARNING)
+            try:
+                source = SAMPLES / f"{name}.onnx"
+                if form == "dynamic":
+                    quantize_dynamic(source, path)
+                else:
+                    points = Points(stored(name))
+                    quantize_static(source, path, points, quant_format=FORMATS[form])
+            finally:
+                logging.disable(logging.NOTSET)
+        return path
+
+    return make
+
+
+def one_output(model: Path, feeds: dict[str, np.ndarray], **how: Any) -> Any:
+    """A comparison of few methods, of what a vjp says of all outputs."""
+    problem = api.ask(model, feeds, operator="vjp", **how)
+    methods = ["forward", "reverse", "symbolic", "finite-central", "complex-step"]
+    return api.judged(problem, methods=methods, runs=1, warmup=0, budget=2.0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_no_method_is_wrong_on_a_quantised_model(name, form, quantised):
+    found = one_output(quantised(name, form), stored(name))
+    assert found.primal.matches, found.primal.reason
+    assert found.exit_code == 0
+    for method in found.methods:
+        assert method.counts.get("DISAGREE", 0) == 0, (method.method, method.detail)
+        assert method.status == "computed" or "out of time" in method.reason, method.reason
+    if form != "dynamic":
+        reverse = next(m for m in found.methods if m.method == "reverse")
+        assert reverse.verdict == "AGREE"
+        assert reverse.max_abs_error == 0.0
+
+
+@pytest.mark.parametrize("budget", [0.5, 2.0])
+def test_ties_that_nobody_had_time_for_are_not_held_against_a_method(budget, quantised):
+    """Many pixels are equal to the greatest, which sets the scale: each method takes another."""
+    model, feeds = quantised("digits", "dynamic"), stored("digits")
+    found = api.compare(
+        model, feeds, methods=["reverse", "symbolic"], dtype="float64", budget=budget
+    )
+    assert [m.verdict for m in found.methods] == ["INCONCLUSIVE"] * 2
+    assert any(kink.op == "DynamicQuantizeLinear" for kink in found.kinks if kink.margin == 0)
+
+
+def test_a_derivative_alone_is_held_against_the_file_as_it_is_written(quantised):
+    """onnxruntime's own fusions make another function of this one, a quantum off."""
+    model, feeds = quantised("attention", "qdq"), stored("attention")
+    problem = api.ask(model, feeds, operator="vjp", dtype="float64")
+    for block in api.derive(problem, "reverse").blocks.values():
+        np.testing.assert_array_equal(block, 0.0)
+
+
+def test_the_forms_hold_what_they_are_said_to(quantised):
+    used = {
+        f"{node.domain}::{node.op_type}"
+        for name in NAMES
+        for form in FORMS
+        for node in onnx.load(quantised(name, form)).graph.node
+    }
+    assert used >= {
+        *("com.microsoft::QGemm", "com.microsoft::QLinearAdd", "com.microsoft::QLinearMul"),
+        *("com.microsoft::QLinearSoftmax", "com.microsoft::QLinearConcat"),
+        *("com.microsoft::DynamicQuantizeLSTM", "::QLinearConv", "::DequantizeLinear"),
+    }
