@@ -6,6 +6,7 @@ Each is nothing but standard operators put together, and is differentiated as th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -95,14 +96,43 @@ _ACTIVATIONS = frozenset(
 )
 
 
-def _activated(n: Any, x: Array, how: str | None, parameters: Mapping[str, float | None]) -> Array:
-    """An activation by its name, with its parameters."""
-    if not how:
-        return x
-    if how not in _ACTIVATIONS:
-        raise UnsupportedError(f"the activation {how}")
-    given = {name: value for name, value in parameters.items() if value is not None}
-    return apply(n, how, x, **given)
+@dataclass(frozen=True)
+class _Activation:
+    """An activation as a fused operator names it.
+
+    Attributes:
+        op: Its operator; empty for none.
+        operands: What it takes beside the value.
+        attrs: Its attributes.
+    """
+
+    op: str
+    operands: tuple[float, ...] = ()
+    attrs: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def named(cls, op: str | None, parameters: Mapping[str, float | None]) -> _Activation:
+        """By its name and its parameters, those that are given."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        if op == "Clip":
+            return cls(op, tuple(given.values()))
+        if op and op not in _ACTIVATIONS:
+            raise UnsupportedError(f"the activation {op}")
+        return cls(op or "", (), given)
+
+    def of(self, n: Any, x: Array) -> Array:
+        """Its value."""
+        if not self.op:
+            return x
+        return apply(n, self.op, x, *(n.full((), v) for v in self.operands), **self.attrs)
+
+    def kinks(self, n: Any, x: Array) -> tuple[np.ndarray, np.ndarray]:
+        """How far each element is from where its derivative jumps, and which piece it is on."""
+        kinks = _STANDARD[self.op].kinks if self.op else None
+        if kinks is None:
+            return np.full(np.shape(x), np.inf), np.zeros(np.shape(x), np.int64)
+        attrs = _STANDARD.attributes(self.op, self.attrs)
+        return kinks(n, x, *(n.full((), v) for v in self.operands), **attrs)
 
 
 _GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
@@ -110,11 +140,12 @@ _PARAMETERS = ("alpha", "beta", "gamma")
 _GEMM_ACTIVATION = tuple(f"activation_{name}" for name in _PARAMETERS)
 
 
-def _fused_gemm(n: Any, a: Array, b: Array, c: Array = None, **attrs: Any) -> Array:
+def _fused_gemm(
+    n: Any, a: Array, b: Array, c: Array = None, **attrs: Any
+) -> tuple[Array, _Activation]:
     y = apply(n, "Gemm", a, b, c, **{name: attrs[name] for name in _GEMM})
-    return _activated(
-        n, y, attrs["activation"], {name: attrs[f"activation_{name}"] for name in _PARAMETERS}
-    )
+    parameters = {name: attrs[f"activation_{name}"] for name in _PARAMETERS}
+    return y, _Activation.named(attrs["activation"], parameters)
 
 
 def _fused_conv(
@@ -127,13 +158,24 @@ def _fused_conv(
     activation: str | None,
     activation_params: Any,
     **attrs: Any,
-) -> Array:
+) -> tuple[Array, _Activation]:
     y = apply(n, "Conv", x, w, b, **attrs)
-    y = y if z is None else y + z
-    given = tuple(activation_params or ())
-    if activation == "Clip":
-        return apply(n, "Clip", y, n.full((), given[0]), n.full((), given[1]))
-    return _activated(n, y, activation, dict(zip(_PARAMETERS, given, strict=False)))
+    parameters = dict(zip(_PARAMETERS, activation_params or (), strict=False))
+    return (y if z is None else y + z), _Activation.named(activation, parameters)
+
+
+def _fused(op: str, before: Callable[..., tuple[Array, _Activation]], *how: Any) -> Card:
+    """An operator with an activation behind it: its kinks are the activation's."""
+
+    def impl(n: Any, *operands: Array, **attrs: Any) -> Array:
+        y, activation = before(n, *operands, **attrs)
+        return activation.of(n, y)
+
+    def kinks(n: Any, *operands: Array, **attrs: Any) -> tuple[np.ndarray, np.ndarray]:
+        y, activation = before(n, *operands, **attrs)
+        return activation.kinks(n, y)
+
+    return composed(op, impl, *how, kinks=kinks, convention="that of its activation")
 
 
 FUSED = (
@@ -143,13 +185,13 @@ FUSED = (
         ("A", "B"),
         {"alpha": 1.0, "transA": 0, "transB": 0, "transBatchA": 0, "transBatchB": 0},
     ),
-    composed(
+    _fused(
         "FusedGemm",
         _fused_gemm,
         ("A", "B", "C?"),
         {**_GEMM, "activation": None, **dict.fromkeys(_GEMM_ACTIVATION)},
     ),
-    composed(
+    _fused(
         "FusedConv",
         _fused_conv,
         ("X", "W", "B?", "Z?"),

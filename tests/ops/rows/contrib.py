@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.ops.rows.conv import draw_conv
-from tests.ops.table import Case, Row, normal, shape
+from tests.ops.table import Case, Kink, Row, normal, shape
 
 MS = "com.microsoft::"
 
@@ -70,6 +70,20 @@ def draw_fused_conv(rng: np.random.Generator) -> Case:
         w = w * 0.02
         b = None if b is None else np.clip(b, -1.0, 1.0)
     return Case((x, w, b), attrs)
+
+
+FUSED_GEMM_AT_0 = Kink(
+    Case((np.array([[1.0, -1.0], [1.0, 1.0]]), np.ones((2, 1))), {"activation": "Relu"}),
+    0,
+    np.array([[0.0, 0.0], [1.0, 1.0]]),
+)
+"""The first row's sum is 0, where Relu's convention is 0."""
+
+FUSED_CONV_AT_0 = Kink(
+    Case((np.array([[[0.0, 2.0, -1.0]]]), np.ones((1, 1, 1))), {"activation": "Relu"}),
+    0,
+    np.array([[[0.0, 1.0, 0.0]]]),
+)
 
 
 def draw_unary(rng: np.random.Generator) -> Case:
@@ -146,8 +160,8 @@ def draw_matmul_nbits(rng: np.random.Generator) -> Case:
 
 ROWS = (
     Row(MS + "FusedMatMul", draw_fused_matmul, dynamic="all"),
-    Row(MS + "FusedGemm", draw_fused_gemm),
-    Row(MS + "FusedConv", draw_fused_conv),
+    Row(MS + "FusedGemm", draw_fused_gemm, (FUSED_GEMM_AT_0,)),
+    Row(MS + "FusedConv", draw_fused_conv, (FUSED_CONV_AT_0,)),
     Row(MS + "Gelu", draw_unary, dynamic="all"),
     Row(MS + "BiasGelu", draw_bias_gelu, dynamic="all"),
     # Its kernel for float64 has constants of float32.
