@@ -736,9 +736,28 @@ def _roi_align_kinks(
     return np.broadcast_arrays(margin, branch)[0], np.broadcast_arrays(margin, branch)[1]
 
 
-def _max_roi_pool(
+def _max_roi_pool(m: Medium, x: Any, rois: Any, **how: Any) -> Any:
+    elements, filled = _in_bins(m, x, rois, **how)
+    return m.transpose(m.choose(filled, m.max(elements, [3, 4]), 0.0), (0, 3, 1, 2))
+
+
+def _max_roi_pool_kinks(
+    n: Numbers, x: Array, rois: Array, **how: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far the greatest element of each bin is ahead of the next."""
+    elements, _ = _in_bins(Computed(n), x, rois, **how)
+    bins = np.transpose(np.real(elements), (0, 5, 1, 2, 3, 4))
+    flat = bins.reshape(*bins.shape[:-2], -1)
+    if flat.shape[-1] < 2:
+        return np.full(flat.shape[:-1], np.inf), np.zeros(flat.shape[:-1], np.int64)
+    top = np.partition(flat, -2, axis=-1)
+    return top[..., -1] - top[..., -2], np.argmax(flat, axis=-1)
+
+
+def _in_bins(
     m: Medium, x: Any, rois: Any, *, pooled_shape: Sequence[int], spatial_scale: float
-) -> Any:
+) -> tuple[Any, Any]:
+    """The elements of every bin over axes 3 and 4, LEAST behind them, and which bins have any."""
     sizes = m.sizes(x)
     corner = [m.floor(m.take(rois, k, 1) * spatial_scale + 0.5) for k in range(1, 5)]
     places, alive, filled = [], [], []
@@ -760,8 +779,7 @@ def _max_roi_pool(
     rows = sampling.table(m, x)
     first = m.apart(m.whole(m.take(rois, 0, 1)) * sampling.times(sizes[2:]), [1, 2, 3, 4])
     elements = sampling.terms(m, rows, first, sizes[2:], places)
-    best = m.max(m.choose(m.both(*alive), m.sum(elements, [0, 1]), LEAST), [3, 4])
-    return m.transpose(m.choose(m.both(*filled), best, 0.0), (0, 3, 1, 2))
+    return m.choose(m.both(*alive), m.sum(elements, [0, 1]), LEAST), m.both(*filled)
 
 
 # ---- DeformConv ----------------------------------------------------------------------------------
@@ -906,6 +924,8 @@ CARDS: tuple[Card, ...] = (
         infer=_roi_types,
         attrs={"pooled_shape": REQUIRED, "spatial_scale": 1.0},
         flat={"rois": "a region is rounded to whole elements"},
+        kinks=_max_roi_pool_kinks,
+        convention="elements that tie share evenly, as in ReduceMax",
         rounds=False,
     ),
     composite(

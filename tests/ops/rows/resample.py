@@ -125,6 +125,17 @@ def draw_max_roi_pool(rng: np.random.Generator) -> Case:
     return Case((x, rois.astype(np.float32)), {"pooled_shape": pooled, "spatial_scale": scale})
 
 
+TIED_REGION = Kink(
+    Case(
+        (np.array([[[[3.0, 1.0], [3.0, 2.0]]]]), np.array([[0, 0, 0, 1, 1]], np.float32)),
+        {"pooled_shape": (1, 1)},
+        fixed=(1,),
+    ),
+    0,
+    np.array([[[[0.5, 0.0], [0.5, 0.0]]]]),
+)
+
+
 def draw_deform_conv(rng: np.random.Generator) -> Case:
     """Groups of channels and of offsets, with and without bias and mask."""
     group, inner, made, og = (int(rng.integers(1, 3)) for _ in range(4))
@@ -185,7 +196,7 @@ ROWS: tuple[Row, ...] = (
             ),
         ),
     ),
-    Row("MaxRoiPool", draw_max_roi_pool),
+    Row("MaxRoiPool", draw_max_roi_pool, (TIED_REGION,)),
     Row(
         "DeformConv",
         draw_deform_conv,
