@@ -751,7 +751,8 @@ def _max_roi_pool_kinks(
     if flat.shape[-1] < 2:
         return np.full(flat.shape[:-1], np.inf), np.zeros(flat.shape[:-1], np.int64)
     top = np.partition(flat, -2, axis=-1)
-    return top[..., -1] - top[..., -2], np.argmax(flat, axis=-1)
+    empty = top[..., -1] == LEAST
+    return np.where(empty, np.inf, top[..., -1] - top[..., -2]), np.argmax(flat, axis=-1)
 
 
 def _in_bins(
