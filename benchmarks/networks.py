@@ -173,6 +173,8 @@ class OnnxKit(Kit):
 class TorchKit(Kit):
     """Computes with torch."""
 
+    _lstm: list[Any] | None = None
+
     def take(self, array: np.ndarray) -> Any:
         import torch
 
@@ -232,11 +234,10 @@ class TorchKit(Kit):
         import torch
 
         w, r, b = self.weight(1, 4 * n, m), self.weight(1, 4 * n, n), self.weight(1, 8 * n)
-        if "lstm" not in self.__dict__:
+        if self._lstm is None:
             # ONNX orders the gates input, output, forget, cell; torch input, forget, cell, output.
             order = torch.cat([torch.arange(n) + k * n for k in (0, 2, 3, 1)])
             self._lstm = [w[0][order], r[0][order], b[0, : 4 * n][order], b[0, 4 * n :][order]]
-            self.__dict__["lstm"] = True
         zero = x.new_zeros(1, x.shape[1], n)
         return torch.lstm(x, (zero, zero), self._lstm, True, 1, 0.0, False, False, False)[0]
 
