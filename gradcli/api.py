@@ -215,6 +215,7 @@ def gradient(
     of: str | Sequence[str] | None = None,
     dtype: str | None = None,
     threads: int = 1,
+    straight_through: bool = False,
 ) -> dict[str, np.ndarray]:
     """The gradient of one output element: an array for each of `wrt`, of its shape.
 
@@ -224,7 +225,7 @@ def gradient(
         UsageError: When `of` is more than one number.
         CannotError: When the method is out of its depth, or the model's own output does not match.
     """
-    return _once("gradient", model, inputs, method, wrt, of, dtype, threads)
+    return _once("gradient", model, inputs, method, wrt, of, dtype, threads, straight_through)
 
 
 def jacobian(
@@ -236,12 +237,13 @@ def jacobian(
     of: str | Sequence[str] | None = None,
     dtype: str | None = None,
     threads: int = 1,
+    straight_through: bool = False,
 ) -> dict[str, np.ndarray]:
     """The Jacobian: under each name `of/wrt` an array of the shape of `of`, then that of `wrt`.
 
     See `gradient`.
     """
-    return _once("jacobian", model, inputs, method, wrt, of, dtype, threads)
+    return _once("jacobian", model, inputs, method, wrt, of, dtype, threads, straight_through)
 
 
 def jvp(
@@ -254,12 +256,15 @@ def jvp(
     of: str | Sequence[str] | None = None,
     dtype: str | None = None,
     threads: int = 1,
+    straight_through: bool = False,
 ) -> dict[str, np.ndarray]:
     """The derivative along a tangent of the inputs: an array for each of `of`, of its shape.
 
     See `gradient`.
     """
-    return _once("jvp", model, inputs, method, wrt, of, dtype, threads, tangent=tangent)
+    return _once(
+        "jvp", model, inputs, method, wrt, of, dtype, threads, straight_through, tangent=tangent
+    )
 
 
 def vjp(
@@ -272,12 +277,15 @@ def vjp(
     of: str | Sequence[str] | None = None,
     dtype: str | None = None,
     threads: int = 1,
+    straight_through: bool = False,
 ) -> dict[str, np.ndarray]:
     """The derivative summed with a cotangent of the outputs: an array for each of `wrt`.
 
     See `gradient`.
     """
-    return _once("vjp", model, inputs, method, wrt, of, dtype, threads, cotangent=cotangent)
+    return _once(
+        "vjp", model, inputs, method, wrt, of, dtype, threads, straight_through, cotangent=cotangent
+    )
 
 
 def _once(
@@ -289,10 +297,18 @@ def _once(
     of: str | Sequence[str] | None,
     dtype: str | None,
     threads: int,
+    straight_through: bool,
     **directions: Given,
 ) -> dict[str, np.ndarray]:
     program = prepare(
-        model, operator=operator, method=method, wrt=wrt, of=of, dtype=dtype, threads=threads
+        model,
+        operator=operator,
+        method=method,
+        wrt=wrt,
+        of=of,
+        dtype=dtype,
+        threads=threads,
+        straight_through=straight_through,
     )
     return program.run(inputs, **directions)
 

@@ -141,7 +141,7 @@ def settled_on(evidence: Evidence) -> np.ndarray:
     doubt = left.u + right.u
     sure = doubt <= band_of(evidence, left.value, right, RESOLVED, 0.0)
     settled |= np.isfinite(left.value - right.value) & sure
-    return settled | active_on(evidence)
+    return np.asarray(settled | active_on(evidence))
 
 
 def kinks_of(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:

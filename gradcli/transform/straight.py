@@ -9,7 +9,7 @@ exchanges the rules of what rounds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,10 +29,31 @@ CONVENTION = "straight-through: the identity, 0 where it saturates"
 ALMOST = 0.4999
 """How far beyond the ends of its range a number may lie to be rounded into it."""
 
-MOVED = frozenset(
-    ("Identity", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Expand")
-)
-"""Operators that only move the elements of their first operand."""
+ENDS = 1.0
+"""Up to which size a Sign passes: beyond it the estimator counts it as saturated."""
+
+_FIRST = (0,)
+_ALL: tuple[int, ...] = ()
+
+ALIKE: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(
+        ("Identity", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"), _FIRST
+    ),
+    **dict.fromkeys(("Slice", "Expand", "Gather", "GatherElements", "GatherND", "Tile"), _FIRST),
+    **dict.fromkeys(("Split", "DepthToSpace", "SpaceToDepth", "MaxPool", "Relu", "Neg"), _FIRST),
+    **dict.fromkeys(("ReduceMax", "ReduceMin"), _FIRST),
+    **dict.fromkeys(("Concat", "Max", "Min", "Clip"), _ALL),
+    "Pad": (0, 2),
+    "Where": (1, 2),
+}
+"""Operators that give the same whole numbers when these operands (none: all) hold them as floats.
+"""
+
+SUMS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("Add", "Sub", "Mul"), _ALL),
+    "ReduceSum": _FIRST,
+}
+"""Likewise unless they wrap around, as they do in 8 or 16 bits; sums of quanta fit into more."""
 
 # ---- rules ---------------------------------------------------------------------------------------
 
@@ -43,7 +64,7 @@ def straight(table: Table = OPS) -> Table:
     In the complex step what is rounded keeps its imaginary part, so that it witnesses the same
     convention without any rule.
     """
-    rounding = [_rounding(table[op]) for op in ("Round", "Floor", "Ceil")]
+    rounding = [_rounding(table[op]) for op in ("Round", "Floor", "Ceil", "Sign")]
     cast = table["Cast"]
     cast = replace(
         cast, impl=_kept(cast), jvp=_cast_jvp, vjp=_cast_vjp, kinks=None, convention=CONVENTION
@@ -52,7 +73,12 @@ def straight(table: Table = OPS) -> Table:
 
 
 def _rounding(card: Card) -> Card:
-    return elementwise(card.op, _kept(card), 1.0, inputs=card.inputs, convention=CONVENTION)
+    partial = _within if card.op == "Sign" else 1.0
+    return elementwise(card.op, _kept(card), partial, inputs=card.inputs, convention=CONVENTION)
+
+
+def _within(s: Site) -> Var:
+    return s.b.op("LessOrEqual", s.b.op("Abs", s.x), s.b.like(ENDS, s.x))
 
 
 def _kept(card: Card) -> Callable[..., Any]:
@@ -65,7 +91,7 @@ def _kept(card: Card) -> Callable[..., Any]:
         if n.name != complex_.name or not (n.is_number(x) and n.is_number(y)):
             return y
         passes = np.ones(np.shape(x), bool)
-        if "to" in attrs and (most := _most(attrs)):
+        if most := _most(attrs) if "to" in attrs else ENDS if card.op == "Sign" else 0.0:
             passes = np.abs(np.real(x)) <= most
         return np.real(y) + 1j * np.where(passes, np.imag(x), 0.0)
 
@@ -117,8 +143,14 @@ def straighten(graph: Graph, table: Table = OPS) -> Graph:
         graph: A primal graph. Integers that are made of integers, such as indices, stay integers.
         table: Cards.
     """
-    graph = expand(graph, lambda node, _: node.key == "DynamicQuantizeLinear", table)
+    graph = expand(graph, _quantises, table)
     return _Straightener(graph, table).run()
+
+
+def _quantises(node: Node, card: Card) -> bool:
+    """Whether an operator that is others put together may round in between, or begins as quanta."""
+    whole = any(v is not None and v.dtype.is_integer for v in node.inputs)
+    return card.is_flat or card.jumps or (card.kind == "composite" and whole)
 
 
 class _Straightener:
@@ -132,19 +164,13 @@ class _Straightener:
         for node in self.r.old.nodes:
             rule = RULES.get(node.key)
             with self.r.b.serving(node.origin or node.name):
-                made = None if rule is None else rule(self, node)
-                if made is None and node.key in MOVED and node.inputs[0] in self.whole:
-                    made = self._moved(node)
-            if made is None:
-                self.r.copy(node)
-                continue
-            y = node.outputs[0]
-            assert y is not None
-            if y.dtype.is_float:
-                self.r.become(node, [made])
-            else:
-                self.whole[y] = made
-                self.r.become(node, [self.r.b.cast(made, y.dtype)])
+                made = self._alike(node) if rule is None else rule(self, node)
+                if made is None:
+                    self.r.copy(node)
+                    continue
+                values = [made] if isinstance(made, Var) else made
+                pairs = zip(node.outputs, values, strict=False)
+                self.r.become(node, [self._named(y, v) for y, v in pairs])
         return self.r.finish()
 
     def site(self, node: Node) -> Site:
@@ -167,11 +193,30 @@ class _Straightener:
         dtype = like.dtype if like is not None else DType.FLOAT32
         return self.r.b.cast(self.whole.get(value, self.r.env[value]), dtype)
 
-    def _moved(self, node: Node) -> Var:
-        value = node.inputs[0]
-        assert value is not None
-        operands = self.r.operands(node)[1:]
-        return self.r.b.op(node.key, self.whole[value], *operands, **node.attrs)
+    def _named(self, y: Value | None, made: Var) -> Var:
+        """What stands for a result: floats, or integers whose floats are kept beside."""
+        if y is None or y.dtype.is_float:
+            return made
+        self.whole[y] = made
+        return self.r.b.cast(made, y.dtype)
+
+    def _alike(self, node: Node) -> Sequence[Var] | None:
+        """The same operator on floats, where an operand is carried as floats."""
+        y = node.outputs[0]
+        places = ALIKE.get(node.key)
+        if y is not None and y.dtype.is_integer and y.dtype.np.itemsize >= 4:
+            places = SUMS.get(node.key, places)
+        if places is None or (node.key == "MaxPool" and len(node.outputs) > 1):
+            return None
+        places = places or tuple(range(len(node.inputs)))
+        carried = [self.whole[v] for k in places if (v := _input(node, k)) in self.whole]
+        if not carried:
+            return None
+        operands = [
+            x if x is None or k not in places else self.number(node, k, carried[0])
+            for k, x in enumerate(self.r.operands(node))
+        ]
+        return self.r.b.ops(node.key, *operands, outputs=len(node.outputs), **node.attrs)
 
 
 def _saturated(t: _Straightener, u: Var, zero: Var | None, dtype: DType) -> Var:
@@ -184,8 +229,12 @@ def _saturated(t: _Straightener, u: Var, zero: Var | None, dtype: DType) -> Var:
     return q if zero is None else q + zero
 
 
+def _input(node: Node, k: int) -> Value | None:
+    return node.inputs[k] if k < len(node.inputs) else None
+
+
 def _has(node: Node, k: int) -> bool:
-    return k < len(node.inputs) and node.inputs[k] is not None
+    return _input(node, k) is not None
 
 
 def _quantize(t: _Straightener, node: Node) -> Var | None:

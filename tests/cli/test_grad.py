@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from gradcli import api
 from tests.cli.support import (
@@ -13,6 +14,7 @@ from tests.cli.support import (
     cli,
     process,
     refused,
+    save_model,
 )
 
 DIGITS = str(SAMPLES / "digits.onnx")
@@ -167,3 +169,24 @@ def test_no_derivative_of_a_primal_that_does_not_match(method, monkeypatch, tmp_
     result = cli("grad", PHYSICS, "-i", POINT, "--method", method, "-o", str(path))
     refused(result, "does not match", "of u", "0.5 relative", code=3)
     assert not path.exists()
+
+
+def test_straight_through_is_asked_for_by_a_flag(tmp_path):
+    path, point = tmp_path / "rounds.onnx", tmp_path / "x.npy"
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["square"]),
+        helper.make_node("Round", ["square"], ["y"]),
+    ]
+    save_model(path, nodes, {"x": (TensorProto.FLOAT, [1])}, {"y": (TensorProto.FLOAT, [1])})
+    np.save(point, np.array([1.5], np.float32))
+    asked = ("grad", str(path), "-i", str(point))
+    exact = arrays(cli(*asked).stdout_bytes)
+    straight = arrays(cli(*asked, "--straight-through").stdout_bytes)
+    np.testing.assert_array_equal(exact["x"] if isinstance(exact, dict) else exact, [0.0])
+    np.testing.assert_array_equal(straight["x"] if isinstance(straight, dict) else straight, [3.0])
+    result = cli("compare", str(path), "-i", str(point), "--straight-through", "--runs", "1")
+    assert result.exit_code == 0
+    assert "straight-through estimator: a convention, and not the derivative" in " ".join(
+        result.stdout.split()
+    )
+    refused(cli(*asked, "--straight-through", "--method", "finite"), "another question", code=3)
