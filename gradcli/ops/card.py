@@ -140,9 +140,9 @@ class Card:
         vjp: Cotangents of the operands from cotangents of the results.
         batch: How it applies when marked operands carry a leading axis of directions.
         expand: For a composite, and as a custom card's oracle: the same in other operators.
-        keeps: Where a composite stays as it is among derivatives: its result is its own kernel's,
-            and its expansion, into operators that are no composites, only serves the rules. None
-            for nowhere.
+        keeps: Where the operator stays as it is among derivatives although they are those of its
+            expansion, into operators that are no composites: the result is its own kernel's, and
+            the expansion only serves the rules. None for nowhere.
         flat: For operands through which no derivative flows: why.
         reason: For a flat or opaque card: why.
         kinks: `kinks(n, *inputs, **attrs) -> (margin, branch)`: how far each element is from the

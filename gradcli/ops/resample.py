@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradcli.errors import UnsupportedError
-from gradcli.graph import Builder, Dim, DType, Type, Var
+from gradcli.graph import Builder, Dim, DType, Type, Var, is_static
 from gradcli.numbers import Array, Numbers, real
 from gradcli.ops import sampling
 from gradcli.ops.axes import INDEX, SHAPE, axes_of, dims, length, shape_part
@@ -43,6 +43,7 @@ class _Line:
         scale: By how much it grows: as given, else the quotient of the sizes.
         start: Where the region starts, 0 being the first element and 1 the last.
         end: Where it ends.
+        place: Which it is of all axes that may be resized.
     """
 
     axis: int
@@ -51,6 +52,7 @@ class _Line:
     scale: float
     start: float
     end: float
+    place: int = 0
 
 
 def _lines(
@@ -76,9 +78,9 @@ def _lines(
         region = [float(v) for v in roi.reshape(-1)]
     ends = zip(region[: len(places)], region[len(places) :], strict=True)
     lines = [
-        _Line(axis, size, output, factor, *end)
-        for axis, size, output, factor, end in zip(
-            places, given, outputs, factors, ends, strict=True
+        _Line(axis, size, output, factor, *end, place)
+        for place, (axis, size, output, factor, end) in enumerate(
+            zip(places, given, outputs, factors, ends, strict=True)
         )
     ]
     moving = [a for a in lines if not _stays(a)]
@@ -204,13 +206,18 @@ def _resize(
     **how: Any,
 ) -> Array:
     region, factors = (None if v is None else np.real(n.lower(v)) for v in (roi, scales))
+    count = len(_places(axes, x.ndim))
     for line in _lines(x.shape, axes, region, factors, sizes, how):
+        weights: Array
         places, weights, inside = _taps(line, how)
+        if _is_smooth_in_region(how):
+            ends = n.take(roi, np.array([line.place, line.place + count]), 0)
+            weights = _weights_in_region(n, line, ends, how)
         column = [-1 if a == line.axis else 1 for a in range(x.ndim)]
         total: Array = None
         for at, weight in zip(places, weights, strict=True):
             term = n.take(x, at, line.axis)
-            if not np.all(weight == 1.0):
+            if how["mode"] != "nearest":
                 term = term * n.reshape(n.lift(weight), column)
             total = term if total is None else total + term
         if not inside.all():
@@ -218,6 +225,115 @@ def _resize(
             total = n.where(inside.reshape(column), total, outside)
         x = total
     return x
+
+
+# ---- where the region moves ----------------------------------------------------------------------
+
+
+def _is_smooth_in_region(how: Mapping[str, Any]) -> bool:
+    crops = how["coordinate_transformation_mode"] == "tf_crop_and_resize"
+    return crops and how["mode"] != "nearest" and not how["antialias"]
+
+
+def _crop_at(m: Medium, ends: Any, size: int, output: int) -> Any:
+    """Where each element of the result stands among the operand's, in the region's ends [2]."""
+    along = np.arange(output) / (output - 1) if output > 1 else np.full(1, 0.5)
+    start, end = m.unstack(ends, 2, 0)
+    last = size - 1
+    return start * m.constant(last * (1.0 - along)) + end * m.constant(last * along)
+
+
+def _crop_weights(m: Medium, r: Any, inside: Any, counted: Any, how: Mapping[str, Any]) -> Any:
+    """The weights of the elements around, an element's distance r from the one before it.
+
+    Args:
+        m: The medium.
+        r: Distances [output], from 0 to 1.
+        inside: Which elements of the result do not lie outside the operand [output].
+        counted: Which of the elements around are not outside [taps, output].
+        how: Attributes.
+    """
+    if how["mode"] == "linear":
+        weights = m.stack([1.0 - r, r])
+    else:
+        a = how["cubic_coeff_a"]
+        outer = [sampling.far(r + 1.0, a), sampling.far(2.0 - r, a)]
+        inner = [sampling.near(r, a), sampling.near(1.0 - r, a)]
+        weights = m.stack([outer[0], *inner, outer[1]])
+    if how["exclude_outside"]:
+        weights = m.only(counted, weights)
+        weights = weights / m.apart(m.choose(inside, m.sum(weights, [0]), 1.0), [0])
+    return weights
+
+
+def _around(mode: str) -> np.ndarray:
+    """The elements of which one between two is made, counted from the first of the two."""
+    return np.array([[0], [1]] if mode == "linear" else [[-1], [0], [1], [2]])
+
+
+def _weights_in_region(n: Numbers, line: _Line, ends: Array, how: Mapping[str, Any]) -> Array:
+    """The weights of `_taps`, as what the region makes of them; pieces are decided as there."""
+    m = Computed(n)
+    _, _, inside = _taps(line, dict(how))
+    below = np.floor(_coordinates(line, how["coordinate_transformation_mode"], np.float64))
+    r = _crop_at(m, ends, line.size, line.output) - m.as_numbers(below)
+    at = below + _around(how["mode"])
+    weights = _crop_weights(m, r, inside, (at >= 0) & (at < line.size), how)
+    return [n.take(weights, np.asarray(k), 0) for k in range(len(at))]
+
+
+def _resize_nodes(s: Site) -> Sequence[Var]:
+    """Products with a matrix for each axis, [size, output]."""
+    b, y, masks = s.b, s.x, []
+    lines = _site_lines(s)
+    for line in lines or ():
+        _, _, inside = _taps(line, dict(s.attrs))
+        y = _through(b, y, line.axis, b.constant(_matrix(line, s).T, s.x.dtype))
+        masks.append((line.axis, b.constant(inside), bool(inside.all())))
+    if lines is None:
+        places = _places(s["axes"], s.x.rank)
+        roi = b.cast(s.x1, s.x.dtype)
+        for k, axis in enumerate(places):
+            ends = b.op("Gather", roi, b.ints([k, k + len(places)]), axis=0)
+            matrix, mask = _cropping(s, ends, *_sides_of(s, axis))
+            y = _through(b, y, axis, matrix)
+            masks.append((axis, mask, False))
+    for axis, mask, idle in masks:
+        if not idle:
+            column = b.unsqueeze(mask, range(1, y.rank - axis))
+            y = b.where(column, y, float(s["extrapolation_value"]))
+    return [y]
+
+
+def _sides_of(s: Site, axis: int) -> tuple[int, int]:
+    sizes = [None if x.shape is None else x.shape[axis] for x in (s.x, s.y)]
+    if not all(isinstance(d, int) for d in sizes):
+        raise UnsupportedError(
+            "Resize to a region computed at run time, over sizes known only then",
+            "give the input's shape, so that the graph can be specialised to it",
+        )
+    return sizes[0], sizes[1]  # type: ignore[return-value] # both are ints
+
+
+def _cropping(s: Site, ends: Var, size: int, output: int) -> tuple[Var, Var]:
+    """What an axis is multiplied by [size, output], and what lies inside [output]."""
+    b, m = s.b, Emitted(s.x)
+    at = _crop_at(m, ends, size, output)
+    inside = b.op("Not", b.op("Or", at < 0.0, at > float(size - 1)))
+    below = m.floor(at)
+    near = m.apart(below, [0]) + m.constant(_around(s["mode"]))
+    weights = _crop_weights(m, at - below, inside, m.between(near, -0.5, size - 0.5), dict(s.attrs))
+    places = m.whole(m.least(m.most(near, 0.0), float(size - 1)))
+    rows = b.constant(np.arange(size)[:, None])
+    hits = b.cast(b.op("Equal", b.unsqueeze(places, [1]), rows), s.x.dtype)
+    return m.sum(hits * m.apart(weights, [1]), [0]), inside
+
+
+def _follows_region(s: Site) -> bool:
+    """Whether the region is computed, and the result smooth in it."""
+    known = all(is_static(x.shape) for x in (s.x, s.y))
+    computed = _given(s, 1) is not None and s.x1.const is None
+    return _is_smooth_in_region(s.attrs) and computed and known and s.x.dtype.is_float
 
 
 def _resize_types(s: Site) -> Sequence[Type]:
@@ -288,16 +404,26 @@ def _traced(s: Site, count: int) -> Sequence[Dim | None]:
 def _resize_jvp(s: Site, dots: Vars) -> Vars:
     """Resize itself, what lies outside the operand being 0 then."""
     x_dot, roi_dot = (*dots, None)[:2]
-    if roi_dot is not None and s["coordinate_transformation_mode"] == "tf_crop_and_resize":
-        raise UnsupportedError("gradcli has no derivative of Resize in its region of interest")
+    if roi_dot is not None:
+        _refuse_region(s)
     return [None if x_dot is None else s.again(x_dot, *s.inputs[1:], extrapolation_value=0.0)]
+
+
+def _refuse_region(s: Site) -> None:
+    """By `nearest` a region takes whole elements, and by another coordinate mode it is not read."""
+    crops = s["coordinate_transformation_mode"] == "tf_crop_and_resize"
+    if crops and s["mode"] != "nearest":
+        raise UnsupportedError(
+            "gradcli has no derivative of Resize in its region of interest with antialias, or where"
+            " sizes are known only at run time",
+        )
 
 
 def _resize_vjp(s: Site, bars: Vars) -> Vars:
     (y_bar,) = bars
     assert y_bar is not None
-    if s.wants(1) and s["coordinate_transformation_mode"] == "tf_crop_and_resize":
-        raise UnsupportedError("gradcli has no derivative of Resize in its region of interest")
+    if s.wants(1):
+        _refuse_region(s)
     if not s.wants(0):
         return [None]
     factors = _repeats(s)
@@ -870,6 +996,8 @@ CARDS: tuple[Card, ...] = (
         jvp=_resize_jvp,
         vjp=_resize_vjp,
         batch=_resize_batch,
+        expand=_resize_nodes,
+        keeps=_follows_region,
         flat={
             "scales": "it decides the size of the result, which is a whole number",
             "sizes": SHAPE,

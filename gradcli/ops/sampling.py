@@ -426,17 +426,19 @@ def _weights(m: Medium, x: Term, mode: str) -> tuple[Term, Term | None]:
     if mode == "linear":
         return around + column(0.0, 1.0), m.apart(r, [0]) * column(-1.0, 1.0) + column(1.0, 0.0)
     if mode == "cubic":
-        weights = (_far(r + 1.0), _near(r), _near(1.0 - r), _far(2.0 - r))
+        weights = (far(r + 1.0), near(r), near(1.0 - r), far(2.0 - r))
         return around + column(-1.0, 0.0, 1.0, 2.0), m.stack(weights)
     raise UnsupportedError(f"interpolation {mode!r}")
 
 
-def _near(x: Term) -> Term:
-    return (x * (KEYS + 2) - (KEYS + 3)) * x * x + 1.0
+def near(x: Term, slope: float = KEYS) -> Term:
+    """Keys' weight of an element at a distance of at most 1."""
+    return (x * (slope + 2) - (slope + 3)) * x * x + 1.0
 
 
-def _far(x: Term) -> Term:
-    return ((x * KEYS - 5 * KEYS) * x + 8 * KEYS) * x - 4 * KEYS
+def far(x: Term, slope: float = KEYS) -> Term:
+    """Keys' weight of an element at a distance between 1 and 2."""
+    return ((x * slope - 5 * slope) * x + 8 * slope) * x - 4 * slope
 
 
 def terms(

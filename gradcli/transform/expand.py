@@ -45,9 +45,11 @@ def shadowed(graph: Graph, table: Table = OPS) -> tuple[Graph, Mapping[Value, Va
 
     def stays(node: Node) -> bool:
         card = table.get(node.key)
-        return (
-            card is not None and card.keeps is not None and card.keeps(site(Builder(table), node))
-        )
+        if card is None or card.keeps is None:
+            return False
+        b = Builder(table)
+        b.constants.update(graph.constants)
+        return card.keeps(site(b, node))
 
     graph = expand(graph, lambda node, card: card.kind == "composite" and not stays(node), table)
     twins: dict[Value, Value] = {}

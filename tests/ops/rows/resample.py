@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,25 @@ def draw_resize(rng: np.random.Generator) -> Case:
         scales = None if scales is None else scales[at]
         sizes = None if sizes is None else sizes[at]
         roi = None if roi is None else roi[np.concatenate([at, at + 4])]
+        if roi is not None and not attrs.get("antialias") and mode != "nearest":
+            each = [x.shape[a] for a in attrs["axes"]]
+            given = np.array(each, np.float32) * scales if scales is not None else sizes
+            return Case((x, _region(rng, each, np.array(given, int)), scales, sizes), attrs)
     return Case((x, roi, scales, sizes), attrs)
+
+
+def _region(rng: np.random.Generator, each: Sequence[int], many: np.ndarray) -> np.ndarray:
+    """The ends of a region that reads between the elements, so that it may move."""
+    while True:
+        ends = rng.uniform([0, 0, 0.6, 0.6], [0.3, 0.3, 0.9, 1.3])
+        places = [
+            np.linspace(ends[k] * (d - 1), ends[k + 2] * (d - 1), int(n))
+            if n > 1
+            else np.array([(ends[k] + ends[k + 2]) * (d - 1) / 2])
+            for k, (d, n) in enumerate(zip(each, many, strict=True))
+        ]
+        if all(np.all(np.abs(at - np.round(at)) > 0.02) for at in places):
+            return ends
 
 
 def _sides(rng: np.random.Generator) -> tuple[int, int]:
