@@ -18,6 +18,7 @@ from gradcli.problem.names import asked_parts, check_index, float_tensors
 from gradcli.problem.question import Problem, conditions_at, static
 from gradcli.transform import Element, cast, depends, expose
 from gradcli.transform.expose import needed_values
+from gradcli.transform.norms import join_norms
 from gradcli.transform.rewrite import active_values, felt_values
 from gradcli.transform.specialise import specialise
 from gradcli.transform.straight import straight, straighten
@@ -114,6 +115,7 @@ def pose(
     for element in elements:
         check_index(whole, element)
     part = expose(whole, wrt_names, elements, {name: point[name] for name in late}, table)
+    part = join_norms(part)
     names_of = tuple(v.name for v in part.outputs)
     sizes = {v.name: int(np.prod(static(v))) for v in (*part.inputs, *part.outputs)}
     fork = (
