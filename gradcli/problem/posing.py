@@ -98,7 +98,7 @@ def pose(
         v.name: feeds[v.name] for v in graph.inputs if not v.dtype.is_float and v.name in feeds
     }
     tensors = {e.tensor for e in elements}
-    branches = _branches(graph, shapes, fixed, feeds, set(wrt_names), tensors, table)
+    branches = taken_branches(graph, shapes, fixed, feeds, set(wrt_names), tensors, table)
 
     def specialised() -> Graph:
         return specialise(graph, shapes, fixed, table, keep=wrt_names, conditions=branches)
@@ -249,7 +249,7 @@ def _why(key: str, table: Table) -> str:
     return "" if card is None else f": {card.reason}"
 
 
-def _branches(
+def taken_branches(
     graph: Graph,
     shapes: Mapping[str, tuple[int, ...]],
     fixed: Mapping[str, np.ndarray],

@@ -19,12 +19,13 @@ from gradcli import api, onnxfile, runtime
 from gradcli.engines import ENGINES, Program
 from gradcli.engines.base import survey
 from gradcli.errors import CannotError, GradcliError, InputError, ModelError, UsageError
-from gradcli.graph import DType
+from gradcli.graph import DType, Graph
 from gradcli.interpret import interpret
 from gradcli.onnxfile import Model
 from gradcli.ops import OPS
 from gradcli.problem import Problem, declared
-from gradcli.transform import cast
+from gradcli.problem.posing import taken_branches
+from gradcli.transform import cast, specialise
 
 KINDS = ("node", "simple", "pytorch-operator", "pytorch-converted")
 
@@ -118,8 +119,8 @@ def operators(proto: onnx.ModelProto) -> set[str]:
 RENAMED = {"Scatter": "ScatterElements", "Upsample": "Resize"}
 """Operators that the reader gives another name."""
 
-READ = frozenset(("Constant", "ai.onnx.preview::FlexAttention"))
-"""Operators that the reader itself takes up."""
+READ = frozenset(("Constant", "If", "ai.onnx.preview::FlexAttention"))
+"""Operators that the reader itself takes up, or that are decided at the point."""
 
 
 def without_card(proto: onnx.ModelProto) -> set[str]:
@@ -254,7 +255,7 @@ class Subject:
         """The interpreter in float64 gives what the standard says."""
         graph = self.model.graph
         given = {v: np.asarray(self.feeds[v.name]) for v in graph.constants if v.name in self.feeds}
-        graph = replace(graph, constants={**graph.constants, **given})
+        graph = decided(replace(graph, constants={**graph.constants, **given}), self.feeds)
         out = interpret(cast(graph, DType.FLOAT64), self.feeds)
         for value, (name, y) in zip(graph.outputs, expected.items(), strict=True):
             rtol, atol = RTOL, ATOL
@@ -389,6 +390,17 @@ class Subject:
         """Inputs that are floats but decide sizes: a little less, and a dimension is gone."""
         scales = [n.inputs[2] for n in self.model.graph.nodes if n.key == "Resize" and n.inputs[2:]]
         return {value.name for value in scales if value is not None}
+
+
+def decided(graph: Graph, feeds: Mapping[str, np.ndarray]) -> Graph:
+    """The graph with every If as the branch that it takes at the point; itself if it has none."""
+    if not any(node.key == "If" for node in graph.nodes):
+        return graph
+    shapes = {name: np.shape(x) for name, x in feeds.items()}
+    fixed = {v.name: feeds[v.name] for v in graph.inputs if not v.dtype.is_float}
+    of = {v.name for v in graph.outputs}
+    ways = taken_branches(graph, shapes, fixed, feeds, set(), of, OPS)
+    return specialise(graph, shapes, fixed, OPS, conditions=ways)
 
 
 def epsilon(dtype: DType) -> float:
