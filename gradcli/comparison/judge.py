@@ -40,6 +40,7 @@ from gradcli.graph import DType
 from gradcli.problem import Problem
 
 
+@np.errstate(all="ignore")
 def judge(evidence: Evidence, rtol: float | None = None, atol: float = 0.0) -> Comparison:
     """Hold every method against the best reference there is.
 

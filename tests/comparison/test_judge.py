@@ -94,6 +94,13 @@ def judged(values: Any, u: Any = 0.0, truth: Any = (1.0, 2.0, 4.0), **changes: A
 # ---- bands --------------------------------------------------------------------------------------
 
 
+def test_enormous_uncertainties_are_no_arithmetic_errors():
+    """Finite differences just before an overflow: NumPy would warn, on the user's screen."""
+    huge = said([1.0], 1.7e308)
+    made = evidence((1.0,), outcome("finite", huge), witness=outcome("finite", huge))
+    assert judge(made).methods[0].verdict is Verdict.INCONCLUSIVE
+
+
 @pytest.mark.parametrize(
     ("off", "u", "expected"),
     [
