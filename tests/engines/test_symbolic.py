@@ -244,6 +244,14 @@ def test_what_overflows_in_python_floats_is_infinite() -> None:
     np.testing.assert_allclose(np.diag(found.blocks["y", "x"]), [np.inf, np.e])
 
 
+def test_a_quotient_by_a_zero_that_was_chosen_is_infinite() -> None:
+    x, t = sympy.symbols("x t", real=True)
+    chosen = sympy.Piecewise((x, x > 0), (0, True))
+    found = on_floats([x], [(t, chosen)], [1 / t, t])
+    np.testing.assert_array_equal(found(-1.0), [np.inf, 0.0])
+    np.testing.assert_array_equal(found(4.0), [0.25, 4.0])
+
+
 def test_a_softmax_of_large_numbers_is_shifted() -> None:
     x = np.array([[1000.0, 1001.0, -1000.0]])
     p = problem(lambda b, x: b.op("Softmax", x), x)

@@ -92,6 +92,7 @@ ON_ARRAYS: Mapping[str, Any] = {
     "sign": np.sign,
     "Max": lambda *terms: functools.reduce(np.maximum, terms),
     "where": np.where,
+    "wide": np.float64,
     "kept": _float_kept,
     "pi": math.pi,
     "E": math.e,
@@ -194,7 +195,7 @@ def on_floats(arguments: Sequence[Any], steps: Steps, results: Sequence[Any]) ->
     printer = _FloatPrinter(_AS_IT_STANDS)
     source = _source(printer, arguments, steps, f"[{', '.join(map(printer.doprint, results))}]")
     fast = _compiled(source, ON_FLOATS)
-    careful = _compiled(source, ON_ARRAYS)
+    careful = _compiled(_widened(source), ON_ARRAYS)
 
     def run(*values: float) -> np.ndarray:
         try:
@@ -220,6 +221,13 @@ def on_arrays(arguments: Sequence[Any], expression: Any) -> Callable[..., np.nda
 def _source(printer: _Printer, arguments: Sequence[Any], steps: Steps, result: str) -> str:
     lines = [f"    {name} = {printer.doprint(e)}" for name, e in steps]
     return "\n".join([f"def f({', '.join(map(str, arguments))}):", *lines, f"    return {result}"])
+
+
+def _widened(source: str) -> str:
+    """The same lines with every assigned number one of NumPy's: Python's 1 / 0 raises."""
+    head, *steps, last = source.split("\n")
+    sides = (line.split(" = ", 1) for line in steps)
+    return "\n".join([head, *(f"{name} = wide({value})" for name, value in sides), last])
 
 
 def _compiled(source: str, names: Mapping[str, Any]) -> Callable[..., Any]:
