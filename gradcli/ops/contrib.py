@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from gradcli.errors import UnsupportedError
+from gradcli.graph import DType
 from gradcli.numbers import Array
 from gradcli.ops import activation, arrange, conv, elementwise, linalg, norm, pool, quantize, shape
+from gradcli.ops.axes import shape_part
 from gradcli.ops.card import REQUIRED, Card, Table
 from gradcli.ops.emit import Emit, emitted, rank, typed
 from gradcli.ops.kinds import composite
@@ -276,6 +278,49 @@ def _rms_norm(
     return _rms(n, x, scale, list(range(start - rank(x), 0)), epsilon)
 
 
+def _embed_layer_norm(
+    n: Any,
+    ids: Array,
+    segments: Array | None,
+    words: Array,
+    places: Array,
+    kinds: Array | None,
+    gamma: Array,
+    beta: Array,
+    mask: Array = None,
+    at: Array = None,
+    *,
+    epsilon: float,
+    mask_index_type: int | None,
+) -> tuple[Array, Array, Array]:
+    """The sum of what words, places and kinds of segments are embedded as, normalised."""
+    total = n.take(words, ids, 0) + (
+        _first(n, places, ids) if at is None else n.take(places, at, 0)
+    )
+    if segments is not None and kinds is not None:
+        total = total + n.take(kinds, segments, 0)
+    y = apply(n, "LayerNormalization", total, gamma, beta, axis=-1, epsilon=epsilon)
+    return y, _lengths(n, ids, mask), total
+
+
+def _first(n: Any, places: Array, ids: Array) -> Array:
+    """As many rows as a sentence is long."""
+    if not isinstance(n, Emit):
+        return n.slice(places, [slice(0, ids.shape[1])])
+    zero = n.b.ints([0])
+    return n.b.op("Slice", places, zero, shape_part(n.b, ids, 1, 2), zero)
+
+
+def _lengths(n: Any, ids: Array, mask: Array | None) -> Array:
+    """How many words of each sentence count; 0 where nobody says."""
+    if not isinstance(n, Emit):
+        counted = np.zeros(ids.shape, bool) if mask is None else mask == 1
+        return np.sum(counted, axis=1, dtype=np.int32)
+    one = n.b.constant(np.array(1, np.int32))
+    counted = n.b.op("Sub", ids, ids) if mask is None else n.b.op("Equal", mask, one)
+    return n.b.sum(n.b.cast(counted, DType.INT32), axes=[1], keepdims=False)
+
+
 _SKIP = ("output", "mean", "inv_std_var", "input_skip_bias_sum")
 
 NORMS = (
@@ -292,6 +337,20 @@ NORMS = (
         ("input", "skip", "gamma", "bias?"),
         {"epsilon": 1e-12},
         outputs=_SKIP,
+    ),
+    composed(
+        "EmbedLayerNormalization",
+        _embed_layer_norm,
+        (
+            *("input_ids", "segment_ids?", "word_embedding", "position_embedding"),
+            *("segment_embedding?", "gamma", "beta", "mask?", "position_ids?"),
+        ),
+        {"epsilon": 1e-12, "mask_index_type": None},
+        outputs=("output", "mask_index", "embedding_sum"),
+        flat={
+            **dict.fromkeys(("input_ids", "segment_ids", "position_ids"), "indices"),
+            "mask": "integers",
+        },
     ),
     composed(
         "SimplifiedLayerNormalization",

@@ -119,6 +119,26 @@ def draw_skip_norm(rng: np.random.Generator, shifts: bool = True) -> Case:
     return Case(xs, {"epsilon": float(rng.choice([1e-3, 0.25]))})
 
 
+def draw_embed_norm(rng: np.random.Generator) -> Case:
+    """Segments, a mask and places, or none."""
+    batch, length = shape(rng, rank=2)
+    wide = int(rng.integers(2, 5))
+
+    def indices(below: int) -> np.ndarray:
+        return rng.integers(0, below, (batch, length)).astype(np.int32)
+
+    def maybe(x: np.ndarray) -> np.ndarray | None:
+        return x if rng.random() < 0.5 else None
+
+    segments = maybe(indices(2))
+    inputs = (
+        *(indices(5), segments, normal(rng, (5, wide)), normal(rng, (length + 1, wide))),
+        None if segments is None else normal(rng, (2, wide)),
+        *(normal(rng, (wide,)), normal(rng, (wide,)), maybe(indices(2)), maybe(indices(length))),
+    )
+    return Case(inputs, {"epsilon": 0.25}, outputs=3)
+
+
 def draw_rms_norm(rng: np.random.Generator) -> Case:
     """Over the last axis or more."""
     dims = shape(rng, rank=int(rng.integers(2, 4)), low=2)
@@ -169,6 +189,7 @@ ROWS = (
     Row(MS + "QuickGelu", draw_quick_gelu, dynamic="all"),
     Row(MS + "SkipLayerNormalization", draw_skip_norm),
     Row(MS + "SkipSimplifiedLayerNormalization", lambda rng: draw_skip_norm(rng, shifts=False)),
+    Row(MS + "EmbedLayerNormalization", draw_embed_norm),
     Row("SimplifiedLayerNormalization", draw_rms_norm, tolerance=1e-5),
     Row(MS + "MatMulIntegerToFloat", draw_integer_to_float),
     Row(MS + "MatMulNBits", draw_matmul_nbits),
