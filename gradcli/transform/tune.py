@@ -319,6 +319,26 @@ def _tanh_slope(t: _Tuner, node: Node) -> Var | None:
     return 1.0 - t.env[y] * t.env[y]
 
 
+def _hard_swish_slope(t: _Tuner, node: Node) -> Var | None:
+    """Where(abs(x) < 3, x / 3 + 1/2, x > 0): the slope of x cut off, less the jumps at the ends."""
+    mask, middle, _ = node.inputs
+    less = t.made_by(mask, "Less") if t.serves(node) == "HardSwish" else None
+    size = None if less is None else t.made_by(less.inputs[0], "Abs")
+    if less is None or size is None or not t.is_number(less.inputs[1], 3.0):
+        return None
+    x = size.inputs[0]
+    if x is None or x.dtype is not DType.FLOAT32 or t.made_by(middle, "Add") is None:
+        return None
+    ends = [t.b.constant(end, x.dtype) for end in (-3.0, 3.0)]
+    line = t.b.op("Clip", t.env[x], *ends) * (1 / 3) + 0.5
+    # x > -3 and x < 3 as steps, see `_step`.
+    steps = [
+        t.b.op("HardSigmoid", t.env[x], alpha=sign * BOUND_SLOPE, beta=3.0 * BOUND_SLOPE)
+        for sign in (1.0, -1.0)
+    ]
+    return line + (steps[1] - steps[0]) * 0.5
+
+
 def _gelu_tail(t: _Tuner, node: Node) -> Var | None:
     """Where(x < -1, Gelu(x) / x, Phi(x)): Phi(x), which float32's own Gelu has no better there."""
     mask, quotient, cumulative = node.inputs
@@ -494,6 +514,12 @@ ROWS: dict[str, Sequence[Row]] = {
             "1.1 ms against 5.1 for two comparisons, And, Cast and Mul (96x112x112)",
             "0 * infinity and NaN, also in x, give NaN; 0 may be -0; a subnormal x passes in part",
             _clip_mask,
+        ),
+        Row(
+            "HardSwish's slope as a line and steps",
+            "8.7 ms against 21 for two Wheres (96x112x112, forward and slope)",
+            "NaN in x gives NaN; up to 2e-7 of the slope at 0, from the product with a third",
+            _hard_swish_slope,
         ),
         Row(
             "mask as a product",

@@ -127,6 +127,10 @@ FIRES: Mapping[str, tuple[Graph, float]] = {
     "Clip's mask as steps": (derivative(clip), 0.0),
     "mask as a product": (derivative(shrink), 0.0),
     "Gelu's slope without its left tail apart": (derivative(lambda b, x: b.op("Gelu", x)), 1e-6),
+    "HardSwish's slope as a line and steps": (
+        derivative(lambda b, x: b.op("HardSwish", x)),
+        1e-6,
+    ),
     "Tanh's slope from its result": (derivative(lambda b, x: b.op("Tanh", x)), 1e-6),
     "what a MaxPool sends back, where windows do not overlap": (
         derivative(pool("MaxPool"), IMAGE),
@@ -181,6 +185,7 @@ def test_in_float64_nothing_is_tuned(name: str):
         "mask as a product": (shrink, (2, 3)),
         "float16 scattered in float32": (scatter, (3,)),
         "Gelu's slope without its left tail apart": (lambda b, x: b.op("Gelu", x), (2, 3)),
+        "HardSwish's slope as a line and steps": (lambda b, x: b.op("HardSwish", x), (2, 3)),
         "Tanh's slope from its result": (lambda b, x: b.op("Tanh", x), (2, 3)),
         "what a MaxPool sends back, where windows do not overlap": (pool("MaxPool"), IMAGE),
         "unpooling by repetition": (pool("AveragePool"), IMAGE),
@@ -259,6 +264,28 @@ def test_slopes_differ_by_no_more_than_the_row_says(op: str, mode: str):
     finite = np.isfinite(x)
     np.testing.assert_allclose(got[finite], want[finite], rtol=0.0, atol=5e-7)
     np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+
+
+@pytest.mark.parametrize("mode", ["jvp", "vjp"])
+def test_hard_swish_s_slope_is_the_same_from_end_to_end(mode: str):
+    """At its ends and beyond them, infinities too, exactly."""
+    plain = derivative(lambda b, x: b.op("HardSwish", x), ("N",), mode=mode)
+    names, fast = fired(plain)
+    assert names == {"HardSwish's slope as a line and steps"}
+    ends = np.array([-3.0, 3.0], np.float32)
+    near = [
+        *ends,
+        *np.nextafter(ends, np.float32(np.inf)),
+        *np.nextafter(ends, -np.float32(np.inf)),
+    ]
+    x, d = grid([*EVERYTHING, *map(float, near), *np.linspace(-4.0, 4.0, 401)], [1.0, -1.0, 0.0])
+    feeds, name = {"x": x, "y_bar": d, "x_dot": d}, plain.outputs[-1].name
+    want, got = (ran(g, feeds)[name] for g in (plain, fast))
+    known = ~np.isnan(x)
+    np.testing.assert_allclose(got[known], want[known], rtol=0.0, atol=2e-7)
+    beyond = np.abs(x) >= 3.0
+    np.testing.assert_array_equal(got[beyond], want[beyond])
+    assert np.all(np.isnan(got[~known]))
 
 
 def test_moved_values_are_the_same_whatever_they_are():
