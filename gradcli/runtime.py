@@ -201,7 +201,6 @@ def prepare(
     optimisation: Optimisation = "all",
     embed: bool | int | None = None,
     extra_outputs: Iterable[str] = (),
-    as_written: bool = False,
 ) -> Session:
     """Make a graph, or a model file as it was read, ready to run in onnxruntime.
 
@@ -213,8 +212,6 @@ def prepare(
         embed: For a Graph, which constants lie in the file (`onnxfile.write`); None embeds all
             unless they are very large together.
         extra_outputs: For a Model, names of intermediate values to give back as well.
-        as_written: Whether floats between a DequantizeLinear and a QuantizeLinear are computed as
-            floats. Else kernels of integers may stand in for all three, a quantum off.
 
     Raises:
         ModelError: When onnxruntime refuses the model.
@@ -223,8 +220,6 @@ def prepare(
     ort = _onnxruntime()
     chosen = _provider(provider, ort.get_available_providers())
     options = _options(ort, threads, optimisation)
-    if as_written:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
     fixed: dict[str, np.ndarray] = {}
     optional: dict[str, str] = {}
     outputs: list[Value | str]

@@ -43,6 +43,7 @@ def file_primal(problem: Problem, session: runtime.Session | None = None) -> dic
     model = problem.model
     assert model is not None
     inner = {e.tensor for e in problem.elements} - {v.name for v in model.graph.outputs}
+    # What is rewritten between a DequantizeLinear and a QuantizeLinear may come out a quantum off.
     quantised = any(node.op == "DequantizeLinear" for node in model.graph.nodes)
     if session is None or inner or quantised:
         session = runtime.prepare(
@@ -50,7 +51,7 @@ def file_primal(problem: Problem, session: runtime.Session | None = None) -> dic
             threads=problem.threads,
             provider=problem.provider,
             extra_outputs=sorted(inner),
-            as_written=quantised,
+            optimisation="off" if quantised else "all",
         )
     out = session.run(problem.feeds)
     return {e.name: np.asarray(out[e.tensor])[e.index] for e in problem.elements}
