@@ -392,8 +392,6 @@ def test_a_reverse_rule_that_breaks_leaves_the_witness_as_the_reference():
 
 
 def replace_vjp(op: str, vjp: Any) -> Any:
-    from dataclasses import replace
-
     return replace(OPS[op], vjp=vjp)
 
 
@@ -498,3 +496,34 @@ def test_a_budget_below_one_evaluation_says_so(clock):
     with slow_nodes(clock, 1.0), pytest.raises(CannotError, match="out of time") as said:
         measure(problem(), budget=0.5)
     assert "--budget" in said.value.hint
+
+
+def wide(size: int = 3, **how: Any) -> Problem:
+    def body(b: Builder, x: Var) -> Var:
+        return b.op("Tanh", b.op("Expand", x, b.ints([100, size])))
+
+    x = np.random.default_rng(1).standard_normal((1, size)).astype(np.float32)
+    return pose(model(size, body), {"x": x}, operator="jvp", **how)
+
+
+def test_the_reference_of_a_jvp_of_many_outputs_is_one_forward_pass():
+    found = measure(wide(), ["forward", "reverse"], runs=1)
+    assert (found.reference.method, found.reference.sampled) == ("forward", False)
+    said = judge(found)
+    assert said.reference.kind == "float64-forward"
+    assert said.reference.confirmed == 300
+    assert {m.verdict for m in said.methods} == {Verdict.AGREE}
+
+
+def test_where_its_rule_is_wrong_that_reference_is_withdrawn_and_forward_blamed():
+    rule = OPS["Tanh"].jvp
+    assert rule is not None
+    wrong = replace(OPS["Tanh"], jvp=lambda *how: [v and v * 1.01 for v in rule(*how)])
+    said = api.judged(wide(table=OPS.replace(wrong)), methods=["forward", "reverse"], runs=1)
+    assert said.reference.kind == "complex-step"
+    assert [(m.method, m.verdict) for m in said.methods] == [
+        ("forward", Verdict.DISAGREE),
+        ("reverse", Verdict.AGREE),
+    ]
+    assert said.methods[0].cause is not None
+    assert said.methods[0].cause.value == "rule"

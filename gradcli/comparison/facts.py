@@ -93,8 +93,8 @@ class Reference:
     """What the methods were held against.
 
     Attributes:
-        kind: `float64-reverse`, or the witness's name where reverse was withdrawn or unavailable,
-            or `none`.
+        kind: `float64-reverse`, for a jvp of many outputs `float64-forward`; or the witness's name
+            where that was withdrawn or unavailable, or `none`.
         witness: The rule-free method that confirmed it.
         confirmed: Elements that the witness looked at.
         elements: Elements of the whole answer.

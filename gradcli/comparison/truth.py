@@ -24,7 +24,7 @@ from gradcli.engines.base import Estimate, Evidence
 from gradcli.graph import DType
 
 CONFIRM = 1e-7
-"""How close a witness must come to the float64 reverse graph, relative, by the same band."""
+"""How close a witness must come to the float64 graph, relative, by the same band."""
 
 ROUNDING_FACTOR = 4.0
 """How far rounding errors may exceed three standard deviations of their model."""
@@ -38,7 +38,8 @@ EPS = 2.0**-52
 def truth_of(evidence: Evidence) -> tuple[Field | None, Reference]:
     """The reference's elements with their uncertainties, and what to say of it."""
     elements = sum(int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys)
-    reverse, witness = evidence.reference, evidence.witness
+    reference, witness = evidence.reference, evidence.witness
+    graph = f"float64 {reference.method} graph"
     if witness.estimate is None:
         return None, Reference("none", witness.method, 0, elements, witness.reason)
     seen = field_of(evidence, witness.estimate)
@@ -47,16 +48,16 @@ def truth_of(evidence: Evidence) -> tuple[Field | None, Reference]:
     active = active_on(evidence)
     sure = seen.known & ((seen.u <= band_of(evidence, seen.value, seen, RESOLVED, 0.0)) | active)
     withdrawn = Reference(witness.method, witness.method, int(np.sum(sure)), elements)
-    if reverse.estimate is None:
-        return seen, _because(withdrawn, f"there is no float64 reverse graph: {reverse.reason}")
-    exact = field_of(evidence, reverse.estimate)
+    if reference.estimate is None:
+        return seen, _because(withdrawn, f"there is no {graph}: {reference.reason}")
+    exact = field_of(evidence, reference.estimate)
     smooth = seen.known & exact.known & ~active
     gap = gap_of(seen.value, exact.value)
     off = smooth & ~(gap <= band_of(evidence, seen.value, exact, CONFIRM, 0.0) + seen.u)
     if np.any(off):
         return seen, _because(
             withdrawn,
-            f"the float64 reverse graph and {witness.method} differ in {int(off.sum())} of "
+            f"the {graph} and {witness.method} differ in {int(off.sum())} of "
             f"{int(smooth.sum())} elements",
         )
     if not np.any(sure & exact.known) and exact.value.size:
@@ -65,7 +66,12 @@ def truth_of(evidence: Evidence) -> tuple[Field | None, Reference]:
     unsure = seen.known & ~sure
     return (
         replace(exact, u=np.where(unsure, np.fmax(rounding, seen.u), rounding)),
-        Reference("float64-reverse", witness.method, int(np.sum(sure & exact.known)), elements),
+        Reference(
+            f"float64-{reference.method}",
+            witness.method,
+            int(np.sum(sure & exact.known)),
+            elements,
+        ),
     )
 
 
@@ -76,7 +82,7 @@ def _because(reference: Reference, reason: str) -> Reference:
 
 
 def _rounding(evidence: Evidence, exact: Field) -> np.ndarray:
-    """The uncertainty of the float64 reverse graph: its rounding errors."""
+    """The uncertainty of the float64 graph: its rounding errors."""
     own: np.ndarray = 8 * EPS * _finite(exact.value)
     estimate = evidence.reference.estimate
     if estimate is None or not estimate.uncertainty:

@@ -1,4 +1,4 @@
-"""The float64 reverse graph with its rounding errors, and the rule-free witness beside it."""
+"""A float64 derivative graph with its rounding errors, and the rule-free witness beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcli.deadline import until
 from gradcli.engines import ENGINES, Engine
-from gradcli.engines.base import Estimate, Options, Outcome, Probes, Program, shaken, spread
+from gradcli.engines.base import CHUNK, Estimate, Options, Outcome, Probes, Program, shaken, spread
 from gradcli.errors import OutOfTimeError
 from gradcli.graph import DType
 from gradcli.measure.clock import Clock
@@ -39,8 +39,12 @@ WITNESSES = ("complex-step", "finite")
 def refer(
     in_double: Problem, narrow: bool, sample: Probes, clock: Clock
 ) -> tuple[Outcome, Estimate | None]:
-    """The float64 reverse graph with its rounding errors, and those that float32 would make."""
-    engine = ENGINES["reverse"]
+    """A float64 derivative graph with its rounding errors, and those that float32 would make.
+
+    The reverse one; for a jvp of many outputs, each of which would be a pass of its own, forward.
+    """
+    many = in_double.operator == "jvp" and in_double.rows > CHUNK
+    engine = ENGINES["forward" if many else "reverse"]
     coarse: list[Estimate] = []
 
     def make() -> Outcome:
@@ -114,7 +118,7 @@ def twin(
     """
     if made.estimate is None:
         return None
-    if engine.name == "reverse" and not reference.sampled:
+    if engine.name == reference.method and not reference.sampled:
         return reference.estimate
     share = min(clock.budget * REFERENCE_SHARE, 0.5 * clock.left())
     return caught(engine.name, partial(once, engine, in_double, sample, share, clock)).estimate

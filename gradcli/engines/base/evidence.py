@@ -39,8 +39,9 @@ class Evidence:
         exact_primal: `of` by the float64 interpreter.
         forward: Times of onnxruntime's forward pass on the original bytes.
         primal_reason: Why there is no `file_primal`.
-        reference: The float64 reverse graph; its uncertainty is three standard deviations of its
-            results under random relative errors of one float64 epsilon in every node.
+        reference: The float64 reverse graph, for a jvp of many outputs the forward one; its
+            uncertainty is three standard deviations of its results under random relative errors of
+            one float64 epsilon in every node.
         witness: The rule-free method that is to confirm it.
         rounding: Three standard deviations of the reverse graph's results under random relative
             errors of one float32 epsilon in every node: how large such rounding errors are here.
