@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcli.errors import InternalError
-from gradcli.graph import DType, Graph, Node, Value, Var, burst, is_static
+from gradcli.graph import DType, Graph, Node, Value, Var, burst, is_static, size
 from gradcli.ops import OPS, Table, spatial
 from gradcli.transform.rewrite import Rewriter
 from gradcli.transform.simplify import simplify
@@ -275,10 +275,11 @@ def _max_unpool(t: _Tuner, node: Node) -> Var | None:
 def _rows_added(t: _Tuner, node: Node) -> Var | None:
     """Rows added at places that are spread over their elements: ScatterND, of the rows themselves.
 
-    On one thread only: on several it loses updates, see `gradcli/ops/places.py`.
+    On one thread only: on several it loses updates, see `gradcli/ops/places.py`. There they are
+    added as elements of a flat tensor; a place counted from the end stays one.
     """
     data, indices, updates = node.inputs
-    spread = t.made_by(indices, "Expand") if t.one_thread else None
+    spread = t.made_by(indices, "Expand")
     if spread is None or data is None or data.shape is None or len(data.shape) < 2:
         return None
     if data.dtype is not DType.FLOAT32:
@@ -293,8 +294,16 @@ def _rows_added(t: _Tuner, node: Node) -> Var | None:
     whole = at.shape[:1] == updates.shape[:1] and updates.shape[1:] == data.shape[1:]
     if not (ours or whole) or at.shape[1:] != (1,) * (rank - 1):
         return None
-    column = t.b.reshape(t.env[at], [-1, 1])
-    return t.b.op("ScatterND", t.env[data], column, t.env[updates], reduction="add")
+    column = t.b.reshape(t.b.cast(t.env[at], DType.INT64), [-1, 1])
+    if t.one_thread:
+        return t.b.op("ScatterND", t.env[data], column, t.env[updates], reduction="add")
+    if not is_static(data.shape[1:]):
+        return None
+    width = size(data.shape[1:])
+    places = column * t.b.ints([width]) + t.b.ints(range(width))
+    flat = [t.b.reshape(x, [-1]) for x in (t.env[data], places, t.env[updates])]
+    added = t.b.op("ScatterElements", *flat, axis=0, reduction="add")
+    return t.b.reshape_like(added, t.env[data])
 
 
 # ---- slopes of smooth functions ------------------------------------------------------------------
@@ -562,8 +571,8 @@ ROWS: dict[str, Sequence[Row]] = {
     "ScatterElements": (
         _SCATTER_OF_HALVES,
         Row(
-            "rows added by ScatterND",
-            "0.11 ms against 1.9, and no places spread (16384 rows of 16 into 4096)",
+            "rows added as rows, or as elements of a flat tensor",
+            "0.11 ms by ScatterND, 0.77 flat, against 1.9 (16384 rows of 16 into 4096)",
             "nothing",
             _rows_added,
         ),

@@ -147,7 +147,7 @@ FIRES: Mapping[str, tuple[Graph, float]] = {
         1e-5,
     ),
     "unpooling by repetition": (derivative(pool("AveragePool"), IMAGE), 0.0),
-    "rows added by ScatterND": (derivative(lookup, (5, 3)), 0.0),
+    "rows added as rows, or as elements of a flat tensor": (derivative(lookup, (5, 3)), 0.0),
 }
 
 
@@ -189,7 +189,7 @@ def test_in_float64_nothing_is_tuned(name: str):
         "Tanh's slope from its result": (lambda b, x: b.op("Tanh", x), (2, 3)),
         "what a MaxPool sends back, where windows do not overlap": (pool("MaxPool"), IMAGE),
         "unpooling by repetition": (pool("AveragePool"), IMAGE),
-        "rows added by ScatterND": (lookup, (5, 3)),
+        "rows added as rows, or as elements of a flat tensor": (lookup, (5, 3)),
     }
     if name == "transposed convolution of stride 1 as a convolution":
         w = np.ones((8, 8, 3, 3))
@@ -307,17 +307,36 @@ def test_rows_are_added_by_places_known_only_at_run_time():
         return b.op("Gather", x, b.op("Gather", at, b.ints([0]), axis=0), axis=0)
 
     plain = derivative(looked_up, ("N", 3))
-    assert fired(plain)[0] == {"rows added by ScatterND"}
+    assert fired(plain)[0] == {"rows added as rows, or as elements of a flat tensor"}
     feeds = {"x": np.array([[1.0, -1.0, 2.0], [1.0, 1.0, 1.0]])}
     feeds["y_bar"] = np.random.default_rng(0).standard_normal((1, 5, 3))
     want, got = (ran(g, feeds)["x_bar"] for g in (plain, fired(plain)[1]))
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+@pytest.mark.parametrize("one_thread", [True, False])
+def test_places_of_rows_may_be_int32(one_thread: bool):
+    plain = derivative(
+        lambda b, x: b.op("Gather", x, b.cast(b.op("ArgMax", x, axis=1, keepdims=0), DType.INT32)),
+        (5, 3),
+    )
+    fast = tune(plain, one_thread=one_thread)
+    assert "Expand" not in {n.op for n in fast.nodes}
+    feeds = random_feeds(plain)
+    want, got = (ran(g, feeds)["x_bar"] for g in (plain, fast))
+    np.testing.assert_array_equal(got, want)
+
+
 def test_on_several_threads_rows_are_not_added_by_scatternd():
-    """There it loses updates."""
+    """There it loses updates: their elements are added one by one."""
     plain = derivative(lookup, (5, 3))
-    assert [n.op for n in tune(plain).nodes] == [n.op for n in plain.nodes]
+    fast = tune(plain)
+    ops = [n.op for n in fast.nodes]
+    assert "ScatterElements" in ops
+    assert not {"ScatterND", "Expand"} & set(ops)
+    feeds = random_feeds(plain)
+    want, got = (ran(g, feeds)["x_bar"] for g in (plain, fast))
+    np.testing.assert_array_equal(got, want)
 
 
 # ---- conditions ---------------------------------------------------------------------------------
