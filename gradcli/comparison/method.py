@@ -104,13 +104,20 @@ def _elements(evidence: Evidence, own: Field, truth: Field, rtol: float, atol: f
             np.fmax(left.value, right.value) + slack,
         )
         taken = ~np.isnan(low)
-        between = np.where((a >= low) & (a <= high), 2, 1)
+        # At the edge of a domain a slope may be infinite on one side, which no difference reaches.
+        outside = np.where(~np.isfinite(a) & _on_edge(evidence), 3, 1)
+        between = np.where((a >= low) & (a <= high), 2, outside)
         verdicts = np.where(active, np.where(taken, between, 3), verdicts)
         known = known | (active & own.known)
     # Whatever a difference across a jump comes to, it is the jump over the step: no derivative.
     leaps = (own.jumps > band) | ((own.jumps > 0) & (verdicts != 0))
     verdicts = np.where(leaps, 4, verdicts)
     return np.where(known, verdicts, _UNKNOWN)
+
+
+def _on_edge(evidence: Evidence) -> bool:
+    """Whether the point lies exactly on the edge of some operator's domain."""
+    return any(near.kind == "edge" and near.margin == 0 for near in evidence.survey.nearest)
 
 
 def _summary(

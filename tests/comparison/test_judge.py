@@ -414,7 +414,9 @@ def test_why_a_wide_method_is_wrong(name, cause):
 TIE = Near("relu", "Relu", (1,), 0.0, "kink", "0 at 0")
 
 
-def on_kink(value: float, left: float, right: float, u: float = 0.0) -> Comparison:
+def on_kink(
+    value: float, left: float, right: float, u: float = 0.0, near: tuple[Near, ...] = ()
+) -> Comparison:
     """The middle element lies between two one-sided derivatives."""
     truth = (1.0, 0.0, 4.0)
     nobody = np.nan
@@ -429,7 +431,7 @@ def on_kink(value: float, left: float, right: float, u: float = 0.0) -> Comparis
             truth,
             outcome("symbolic", said([1.0, value, 4.0], u)),
             witness=vague,
-            survey=Survey((TIE,), (TIE,)),
+            survey=Survey((TIE, *near), (TIE,)),
             sides=sides,
         )
     )
@@ -452,6 +454,16 @@ def test_outside_the_sides_a_value_disagrees(value):
     found = on_kink(value, 0.0, 1.0)
     assert only(found).verdict is DISAGREE
     assert found.exit_code == 1
+
+
+def test_at_the_edge_of_a_domain_an_infinite_slope_contradicts_nothing():
+    """The root of what is 0 at a kink: no difference reaches the infinite slope on one side."""
+    edge = Near("root", "Sqrt", (0,), 0.0, "edge", what="the square root of 0")
+    found = on_kink(np.inf, 0.0, 7.0)
+    assert verdict(found.methods[0])[0] is DISAGREE
+    at = on_kink(np.inf, 0.0, 7.0, near=(edge,))
+    assert verdict(at.methods[0])[0] is INCONCLUSIVE
+    assert verdict(on_kink(9.0, 0.0, 7.0, near=(edge,)).methods[0])[0] is DISAGREE
 
 
 def test_an_inactive_tie_is_smooth():
