@@ -60,13 +60,17 @@ class _Tuner(Rewriter):
         self.adopt_inputs()
         self.producers = graph.producers()
         self.relus = {n.inputs[0]: n.outputs[0] for n in graph.nodes if n.key == "Relu"}
-        self.clips = {n.inputs[0]: n.outputs[0] for n in graph.nodes if n.key == "Clip"}
         self.tanhs = {n.inputs[0]: n.outputs[0] for n in graph.nodes if n.key == "Tanh"}
-        self._primal = {n.name: n.key for n in graph.nodes if not n.origin}
+        self._primal = {n.name: n for n in graph.nodes if not n.origin}
+
+    def served(self, node: Node) -> Node | None:
+        """The primal node that a derived node serves; None where it is unknown."""
+        return self._primal.get(node.origin) if node.origin else None
 
     def serves(self, node: Node) -> str:
         """The operator of the primal node that a derived node serves; empty where it is unknown."""
-        return self._primal.get(node.origin, "") if node.origin else ""
+        primal = self.served(node)
+        return primal.key if primal else ""
 
     def may_multiply(self, node: Node) -> bool:
         """Whether a mask may be a product: 0 * infinity is NaN, and the mask may be there for that.
@@ -155,11 +159,12 @@ def _clip_mask(t: _Tuner, node: Node) -> Var | None:
     sides = [t.producers.get(v) for v in (both.inputs if both else (mask,)) if v is not None]
     if not all(side is not None and side.key in ("Greater", "Less") for side in sides):
         return None
-    x = sides[0].inputs[0] if sides[0] else None
-    y = t.clips.get(x)
-    if y is None or y not in t.env or out is None or y.shape != out.shape:
+    # Its own Clip, since others of the same x have other bounds.
+    clip = t.served(node)
+    if clip is None or clip.key != "Clip" or not t.is_number(zero, 0.0):
         return None
-    if not t.is_number(zero, 0.0) or t.serves(node) != "Clip":
+    x, y = clip.inputs[0], clip.outputs[0]
+    if y is None or y not in t.env or out is None or y.shape != out.shape:
         return None
     made = t.env[d]
     for side in sides:

@@ -252,6 +252,21 @@ def test_masks_differ_only_where_the_row_says(op: str, mode: str):
         assert np.all(np.abs(got[between]) <= np.abs(want[between]))
 
 
+@pytest.mark.parametrize("mode", ["jvp", "vjp"])
+def test_each_of_two_clips_of_one_x_has_its_own_mask(mode: str):
+    def both(b: Builder, x: Var) -> Var:
+        return clip(b, x) * 2.0 + clipped(0.0, 6.0)(b, x)
+
+    plain = derivative(both, ("N",), mode=mode)
+    names, fast = fired(plain)
+    assert "Clip's mask as steps" in names
+    x = np.array([-9.0, -0.25, 0.25, 1.0, 9.0], np.float32)
+    feeds, name = dict.fromkeys(("y_bar", "x_dot"), np.ones(5, np.float32)), plain.outputs[-1].name
+    for graph in (plain, fast):
+        got = ran(graph, {"x": x, **feeds})[name]
+        np.testing.assert_array_equal(got, [0.0, 2.0, 3.0, 1.0, 0.0])
+
+
 @pytest.mark.parametrize(("op", "mode"), [(o, m) for o in ("Tanh", "Gelu") for m in ("jvp", "vjp")])
 def test_slopes_differ_by_no_more_than_the_row_says(op: str, mode: str):
     plain = derivative(lambda b, x: b.op(op, x), ("N",), mode=mode)
