@@ -268,10 +268,14 @@ class Reader:
         newer = not domain and self.opsets.get("", 0) > schemas.newest()
         newer |= not domain and op in schemas.ONNXRUNTIME
         if domain in schemas.STANDARD and not (newer and op in self.table):
+            later = min(schemas.versions(op, domain), default=None)
             raise ModelError(
                 f"{where} is no operator that this opset has",
-                "The exporter wrote an invalid file; if the operator is newer than the installed"
-                " onnx, upgrade that.",
+                f"The operator came with opset {later}: export the model again with that or a newer"
+                " one."
+                if later
+                else "The exporter wrote an invalid file; if the operator is newer than the"
+                " installed onnx, upgrade that.",
             )
 
     def _read(self, name: Name, frame: Frame, where: str) -> Var | None:

@@ -234,6 +234,10 @@ def test_a_malformed_graph_is_refused_in_one_sentence(proto, said):
     assert error.message.startswith("<bytes>: ")
 
 
+def test_of_an_operator_that_came_later_the_hint_says_when():
+    assert "opset 20" in refusal(MALFORMED["too young"][0]).hint
+
+
 def test_a_size_of_minus_one_is_a_size_that_is_not_known():
     (x,) = read(model([RELU], [info("x", [-1, 3])])).graph.inputs
     assert x.shape is not None

@@ -403,6 +403,69 @@ def test_autograd_agrees_on_operators(family: str, *, dynamo: bool, opset: int) 
     check(data, module, inputs, exact.__getitem__)
 
 
+class Carried(nn.Module):  # type: ignore[misc] # torch has no types here
+    """A recurrent network with its first state given: what torch makes itself is no opset 7."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Any, *state: Any) -> Any:
+        y, last = self.network(x, state if len(state) > 1 else state[0])
+        return (y, *last) if isinstance(last, tuple) else (y, last)
+
+
+def convolutional() -> Any:
+    before = [nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.PReLU(4), nn.MaxPool2d(2)]
+    pool = nn.AvgPool2d(2, 2, padding=1, count_include_pad=False)
+    return nn.Sequential(*before, nn.ConvTranspose2d(4, 3, 3, 2, 1, 1), nn.Dropout(), pool)
+
+
+OLD = {
+    "convolutional": Part(convolutional, ((2, 2, 6, 6),), 7, exact=False),
+    "LSTM": Part(
+        lambda: Carried(nn.LSTM(3, 4, bidirectional=True)), ((5, 2, 3), (2, 2, 4), (2, 2, 4)), 7
+    ),
+    "GRU": Part(lambda: Carried(nn.GRU(3, 4)), ((5, 2, 3), (1, 2, 4)), 7),
+    "RNN": Part(lambda: Carried(nn.RNN(3, 4)), ((5, 2, 3), (1, 2, 4)), 7),
+    "cut": fn(lambda x: torch.cat([x[:, 1:3], *x.split([1, 3], 1)], 1) ** 2, BATCH, since=7),
+    "cut with a step": fn(lambda x: x[:, ::2], BATCH, since=10),
+    "TopK": fn(lambda x: torch.topk(x, 2, 1)[0], BATCH, since=7),
+    "Softmax": fn(lambda x: (F.softmax(x, 1), F.log_softmax(x, 2)), (2, 3, 4), since=7),
+    "reductions": fn(
+        lambda x: (x.sum(1), x.mean((1, 2), keepdim=True), x.max(2)[0], x.prod(1), x.norm(dim=1)),
+        (2, 3, 4),
+        since=7,
+    ),
+    "bounds": fn(
+        lambda x: (x.clamp(-0.5, 0.5), x.clamp(min=0.125), F.hardtanh(x), F.relu6(x)),
+        BATCH,
+        since=7,
+    ),
+    "pairs": fn(
+        lambda x, y: (x * y + x / y.exp(), torch.max(x, y), torch.min(x, y)), BATCH, BATCH, since=7
+    ),
+    "pads": fn(lambda x: (F.pad(x, (1, 2)), F.pad(x, (1, 1, 1, 1), "reflect")), IMAGE, since=7),
+    "embedding": at(lambda x, i: F.embedding(i, x), ROW_OF, (3, 4), since=7),
+    "LayerNorm": Part(lambda: nn.LayerNorm(4), (BATCH,), 7),
+    "InstanceNorm": Part(lambda: nn.InstanceNorm2d(2, affine=True), (IMAGE,), 7),
+    "Upsample": fn(lambda x: F.interpolate(x, scale_factor=2.0), IMAGE, since=9),
+    "Where": fn(lambda x, y: torch.where(x > y, x, torch.erf(y)), BATCH, BATCH, since=9),
+    "gather": at(lambda x, i: torch.gather(x, 1, i), ROW_OF, BATCH, since=9),
+    "expand": fn(lambda x: x[:, None].expand(-1, 3, -1) * x[:, None], BATCH, since=9),
+}
+"""Networks and functions as the first readable opsets write them."""
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9, 10])
+def test_autograd_agrees_at_the_oldest_opsets(opset: int) -> None:
+    parts = [part for part in OLD.values() if part.since <= opset]
+    module, inputs = prepared(Parts(parts), [shape for part in parts for shape in part.shapes])
+    data = exported(module, inputs, dynamo=False, opset=opset, dynamic=False)
+    exact = [part.exact for part in parts for _ in part.shapes]
+    check(data, module, inputs, exact.__getitem__)
+
+
 @pytest.mark.parametrize("p", [1.0, 2.0])
 def test_a_norm_of_zeros_has_slope_0_as_in_torch(p: float) -> None:
     module, x = Parts([fn(lambda x: torch.norm(x, p=p, dim=1), BATCH)]), torch.zeros(BATCH)
