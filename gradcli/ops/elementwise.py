@@ -73,13 +73,9 @@ def _dx_pow(s: Site) -> Var | float | None:
 
 
 def _dy_pow(s: Site) -> Var:
-    """d(x^y)/dy = x^y log x, whose limit at x = 0 is 0 for every y > 0.
-
-    Of a negative x there are powers at whole y alone, and so no derivative in y; it is 0 there and
-    no NaN, which would spoil the derivative in x: a tangent of y may be all 0.
-    """
-    positive = s.b.op("Greater", s.x, s.b.like(0.0, s.x))
-    return s.y * s.b.op("Log", s.b.where(positive, s.x, 1.0))
+    """d(x^y)/dy = x^y log x, whose limit at x = 0 is 0 for every y > 0."""
+    at_zero = s.b.op("Equal", s.x, s.b.like(0.0, s.x))
+    return s.y * s.b.op("Log", s.b.where(at_zero, 1.0, s.x))
 
 
 def _pow_edge(n: Numbers, x: Array, y: Array) -> np.ndarray:
