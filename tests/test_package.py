@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import gradcli
+from tests.installed import need_every_form
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -86,10 +87,7 @@ def test_every_command_in_readme_runs(line, checkout):
 
 
 def test_the_page_of_operators_is_what_the_cards_say():
-    from gradcli.onnxfile import MAX_OPSET, schemas
-
-    if schemas.newest() < MAX_OPSET:
-        pytest.skip(f"the installed onnx does not know opset {MAX_OPSET}")
+    need_every_form()
     page = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
     made = run("-m", "gradcli", "ops", "--format", "markdown").stdout
     assert page == made, "stale: gradcli ops -o docs/operators.md writes it anew"

@@ -175,7 +175,13 @@ def canonical(op: str, domain: str, opset: int) -> Form | None:
 @lru_cache(maxsize=1024)
 def later_defaults(op: str, opset: int) -> Mapping[str, Any]:
     """Attributes that the operator gained after its canonical form, with their defaults."""
-    return _later(form(op, "", opset), canonical(op, "", opset))
+    return {**_UNSEEN.get(op, {}), **_later(form(op, "", opset), canonical(op, "", opset))}
+
+
+_UNSEEN: dict[str, Mapping[str, Any]] = {
+    "Attention": {"left_window_size": -1, "right_window_size": -1}
+}
+"""Likewise, of opsets that the oldest onnx allowed does not know."""
 
 
 @lru_cache(maxsize=4096)

@@ -13,6 +13,7 @@ from gradcli.errors import ModelError
 from gradcli.interpret import interpret
 from gradcli.ops import OPS
 from gradcli.transform import vjp
+from tests.installed import need_form
 
 RANDOM = np.random.default_rng(3)
 Q, K, V = (
@@ -30,6 +31,7 @@ def body(*nodes: onnx.NodeProto) -> onnx.GraphProto:
 
 
 def proto(dims: bool = True, **bodies: onnx.GraphProto) -> bytes:
+    need_form("FlexAttention", 1, domain="ai.onnx.preview")
     flex = node("FlexAttention", ["q", "k", "v"], ["y"], "flex", domain="ai.onnx.preview", **bodies)
     inputs = [
         helper.make_tensor_value_info(n, TensorProto.FLOAT, x.shape if dims else [None] * 4)

@@ -13,6 +13,7 @@ from gradcli import onnxfile, runtime
 from gradcli.errors import ModelError, OutputError
 from gradcli.graph import Builder, DType, Graph, Node, Value
 from gradcli.ops import OPS
+from tests.installed import need_form
 from tests.onnxfile.models import ONES, info, model, read
 
 
@@ -115,6 +116,7 @@ def test_a_later_opset_is_declared_only_where_it_is_needed():
 
 @pytest.mark.parametrize(("attrs", "opset"), [({}, 23), ({"left_window_size": 1}, 25)])
 def test_an_attribute_born_later_demands_no_opset_at_its_default(attrs, opset):
+    need_form("Attention", opset, attrs)
     b = Builder(OPS)
     q, k, v = (b.input(name, DType.FLOAT32, (1, 2, 3, 4)) for name in "qkv")
     y = b.op("Attention", q, k, v, **attrs)

@@ -11,6 +11,7 @@ from gradcli.onnxfile import schemas
 from gradcli.ops import OPS, REQUIRED
 from gradcli.transform import expand, jvp
 from gradcli.transform.rewrite import active_values
+from tests.installed import need_form
 from tests.ops import checks
 from tests.ops.rows import ROWS, TABLE
 from tests.ops.table import Row
@@ -111,6 +112,7 @@ def test_a_card_has_the_form_that_the_standard_gives_the_operator(op):
     if domain == "com.microsoft" or op == "SimplifiedLayerNormalization":
         pytest.skip("not the standard's: see test_contrib.py")
     opset = ML_OPSET if domain == "ai.onnx.ml" else max(CANONICAL_OPSET, card.since)
+    need_form(name, opset, card.attrs, domain)
     schema = onnx.defs.get_schema(name, opset, domain)
     assert card.inputs == tuple(x.name + MARKS[x.option] for x in schema.inputs)
     assert len(card.outputs) <= len(schema.outputs)
@@ -148,6 +150,8 @@ def test_infer_copes_with_unknown_dimensions(row, trial):
 
 @each(EVALUATED)
 def test_impl_is_what_onnxruntime_computes(row, trial):
+    if OPS[row.op].since > CANONICAL_OPSET:
+        need_form(row.op, OPS[row.op].since, checks.draw(row, trial).case.attrs)
     checks.check_runtime(checks.draw(row, trial))
 
 
