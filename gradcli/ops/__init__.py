@@ -4,6 +4,7 @@ from gradcli.ops import (
     activation,
     arrange,
     attention,
+    batchnorm,
     contrib,
     conv,
     elementwise,
@@ -26,6 +27,7 @@ from gradcli.ops import (
     select,
     shape,
     signal,
+    softmax,
     source,
 )
 from gradcli.ops.card import REQUIRED, Card, Site, Table
@@ -37,7 +39,9 @@ OPS = Table(
     linalg.CARDS,
     conv.CARDS,
     pool.CARDS,
+    softmax.CARDS,
     norm.CARDS,
+    batchnorm.CARDS,
     reduce.CARDS,
     shape.CARDS,
     arrange.CARDS,

@@ -14,7 +14,18 @@ import numpy as np
 from gradcli.errors import UnsupportedError
 from gradcli.graph import DType
 from gradcli.numbers import Array
-from gradcli.ops import activation, arrange, conv, elementwise, linalg, norm, pool, quantize, shape
+from gradcli.ops import (
+    activation,
+    arrange,
+    conv,
+    elementwise,
+    linalg,
+    norm,
+    pool,
+    quantize,
+    shape,
+    softmax,
+)
 from gradcli.ops.axes import shape_part
 from gradcli.ops.card import REQUIRED, Card, Table
 from gradcli.ops.emit import Emit, emitted, rank, typed
@@ -28,6 +39,7 @@ _STANDARD = Table(
     conv.CARDS,
     elementwise.CARDS,
     linalg.CARDS,
+    softmax.CARDS,
     norm.CARDS,
     pool.CARDS,
     quantize.CARDS,

@@ -46,6 +46,13 @@ def axis_of(axis: int, rank: int) -> int:
     return axis % rank
 
 
+def same_with_axis(s: Site) -> Sequence[Type]:
+    """The first operand's dtype and shape, in which there is the attribute's axis."""
+    if s.x.shape is not None:
+        axis_of(s["axis"], s.x.rank)
+    return same(s)
+
+
 # ---- batching: a leading axis of directions on the operands that are linear ---------------------
 
 

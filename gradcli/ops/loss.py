@@ -11,7 +11,7 @@ from gradcli.graph import Shape, Type, Var
 from gradcli.numbers import Array, Numbers
 from gradcli.ops.card import Card, Site
 from gradcli.ops.kinds import composite
-from gradcli.ops.norm import log_softmax
+from gradcli.ops.softmax import log_softmax
 
 ATTRS = {"reduction": "mean", "ignore_index": None}
 LABELS = "which class is the right one is a whole number"

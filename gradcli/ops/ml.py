@@ -15,11 +15,11 @@ import numpy as np
 from gradcli.errors import UnsupportedError
 from gradcli.graph import Dim, DType, Type
 from gradcli.numbers import Array, Numbers, real
-from gradcli.ops import norm
 from gradcli.ops.card import REQUIRED, Card, Site
 from gradcli.ops.emit import Emit, emitted, rank
 from gradcli.ops.forest import Forest, Given, gathered, jumps, leaves, listed, packed
 from gradcli.ops.kinds import composite, flat, same
+from gradcli.ops.softmax import softmax
 
 DOMAIN = "ai.onnx.ml::"
 X = ("X",)
@@ -86,7 +86,7 @@ _WINITZKI = 0.147, 2.0 / (3.14159 * 0.147)
 
 
 def _softmax(n: Any, x: Array) -> Array:
-    return n.softmax(x) if isinstance(n, Emit) else norm._softmax(n, x, axis=-1)
+    return n.softmax(x) if isinstance(n, Emit) else softmax(n, x, axis=-1)
 
 
 def _softmax_zero(n: Any, x: Array) -> Array:

@@ -4,6 +4,7 @@ from tests.ops.rows import (
     activation,
     arrange,
     attention,
+    batchnorm,
     contrib,
     conv,
     elementwise,
@@ -26,6 +27,7 @@ from tests.ops.rows import (
     select,
     shape,
     signal,
+    softmax,
     source,
 )
 from tests.ops.table import Row
@@ -37,7 +39,9 @@ ROWS: tuple[Row, ...] = (
     *linalg.ROWS,
     *conv.ROWS,
     *pool.ROWS,
+    *softmax.ROWS,
     *norm.ROWS,
+    *batchnorm.ROWS,
     *reduce.ROWS,
     *shape.ROWS,
     *arrange.ROWS,
