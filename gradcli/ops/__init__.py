@@ -5,14 +5,16 @@ from gradcli.ops import (
     arrange,
     attention,
     batchnorm,
+    category,
     contrib,
     conv,
     elementwise,
+    feature,
     index,
     linalg,
     logic,
     loss,
-    ml,
+    machine,
     norm,
     pool,
     qlinear,
@@ -29,6 +31,7 @@ from gradcli.ops import (
     signal,
     softmax,
     source,
+    tree,
 )
 from gradcli.ops.card import REQUIRED, Card, Site, Table
 
@@ -58,7 +61,10 @@ OPS = Table(
     recurrent.CARDS,
     quantize.CARDS,
     random.CARDS,
-    ml.CARDS,
+    feature.CARDS,
+    machine.CARDS,
+    tree.CARDS,
+    category.CARDS,
     contrib.CARDS,
     qlinear.CARDS,
 )

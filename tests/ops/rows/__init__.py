@@ -5,14 +5,16 @@ from tests.ops.rows import (
     arrange,
     attention,
     batchnorm,
+    category,
     contrib,
     conv,
     elementwise,
+    feature,
     index,
     linalg,
     logic,
     loss,
-    ml,
+    machine,
     norm,
     pool,
     qlinear,
@@ -29,6 +31,7 @@ from tests.ops.rows import (
     signal,
     softmax,
     source,
+    tree,
 )
 from tests.ops.table import Row
 
@@ -58,7 +61,10 @@ ROWS: tuple[Row, ...] = (
     *recurrent.ROWS,
     *quantize.ROWS,
     *random.ROWS,
-    *ml.ROWS,
+    *feature.ROWS,
+    *machine.ROWS,
+    *tree.ROWS,
+    *category.ROWS,
     *contrib.ROWS,
     *qlinear.ROWS,
 )
