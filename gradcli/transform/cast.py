@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from gradcli.graph import DType, Graph, Node, Value, burst, is_static
+from gradcli.graph import DType, Graph, Node, Value, Var, burst, is_static
 from gradcli.ops import OPS, Table
 from gradcli.ops.quantize import dequantize_in_floats, quantize_in_floats
 from gradcli.transform.rewrite import Rewriter, site
+
+_SINGLE: Mapping[str, tuple[int, ...]] = {"NonMaxSuppression": (0, 1, 3, 4), "Resize": (2,)}
+"""Operands that are float32 by the standard, whatever the width of the others."""
 
 
 @burst()
@@ -43,8 +47,22 @@ def cast(graph: Graph, dtype: DType, table: Table = OPS, *, arithmetic: bool = F
         elif node.key in ("QuantizeLinear", "DequantizeLinear") and _in_floats(node):
             _quantisation(r, node, dtype)
         else:
-            _copy(r, _retyped(node, dtype), dtype)
+            _copy(r, _retyped(node, dtype), dtype, _singles(r, node, graph, dtype))
     return r.finish()
+
+
+def _singles(r: Rewriter, node: Node, graph: Graph, dtype: DType) -> dict[int, Var]:
+    """The operands that stay float32 where the rest is narrower: of a constant all its digits."""
+    kept: dict[int, Var] = {}
+    if dtype.np.itemsize >= DType.FLOAT32.np.itemsize or node.domain:
+        return kept
+    for k in _SINGLE.get(node.op, ()):
+        x = node.inputs[k] if k < len(node.inputs) else None
+        if x is not None and x in graph.constants:
+            kept[k] = r.b.constant(graph.constants[x], DType.FLOAT32)
+        elif x is not None:
+            kept[k] = r.b.cast(r.env[x], DType.FLOAT32)
+    return kept
 
 
 def _cast_node(r: Rewriter, node: Node, dtype: DType, arithmetic: bool) -> None:
@@ -87,9 +105,9 @@ def _quantisation(r: Rewriter, node: Node, dtype: DType) -> None:
     r.become(node, [made])
 
 
-def _copy(r: Rewriter, node: Node, dtype: DType) -> None:
+def _copy(r: Rewriter, node: Node, dtype: DType, singles: Mapping[int, Var]) -> None:
     """Carry a node over to its operands' width, with what is known of its shapes from elsewhere."""
-    made = r.b.copy(node, r.operands(node))
+    made = r.b.copy(node, [singles.get(k, x) for k, x in enumerate(r.operands(node))])
     values = [
         None
         if x is None or old is None

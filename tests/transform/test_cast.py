@@ -181,3 +181,25 @@ def test_floats_made_of_integers_or_strings_are_widened_too():
     assert exact.outputs[0].name == hot.value.name
     out = interpret(exact, {"x": np.array([2, 0, 1])})
     np.testing.assert_array_equal(out[hot.value.name], [[1, 0], [0, 1], [0, 0]])
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_what_the_standard_has_in_float32_stays_so_among_halves(computed: bool):
+    """The scales of a Resize: as halves no runtime takes them, and 4/3 gives another size."""
+    scales = np.array([1.0, 1.0, 4 / 3, 1.0], np.float32)
+
+    def resized(b: Builder, x: Var) -> Var:
+        given = b.input("s", F32, (4,)) if computed else b.constant(scales)
+        return b.op("Resize", x, None, given, None, mode="linear")
+
+    g = of(resized, F16, (1, 1, 3072, 1))
+    for width, kept in ((F16, F32), (F64, F64)):
+        carried = cast(g, width)
+        (resize,) = (n for n in carried.nodes if n.op == "Resize")
+        x, _, found = resize.inputs[:3]
+        assert x is not None
+        assert found is not None
+        assert (x.dtype, found.dtype) == (width, kept)
+        if not computed:
+            np.testing.assert_array_equal(carried.constants[found], scales)
+            assert carried.outputs[0].shape == (1, 1, 4096, 1)
