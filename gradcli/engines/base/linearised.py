@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
-from gradcli.engines.base.program import Arrays, Images, chunk_width, compile_graph
+from gradcli.engines.base.program import Arrays, Images, Run, chunk_width, compile_graph
 from gradcli.errors import CannotError
+from gradcli.graph import DType
 from gradcli.problem import Problem
 from gradcli.transform import Derivative, vmap
+from gradcli.transform.inside import inside, limit
+
+INWARD = {DType.FLOAT64: (2.0**-300, 2.0**-400), DType.FLOAT32: (2.0**-38, 2.0**-50)}
+"""Two distances from the edge of a domain: roots of them are rounding, their squares are numbers.
+
+float16 has no room for that: there a derivative at an edge stays what it is.
+"""
+
+SAME = {DType.FLOAT64: 1e-6, DType.FLOAT32: 1e-3}
+"""By how much, relatively, a derivative that does not hang on that distance may differ."""
+
+AT_THE_EDGE = (
+    "at the edge of a domain a slope is infinite: what came to 0 times infinity is the derivative's"
+    " limit from inside"
+)
 
 
 class Linearised:
     """The map of a Derivative, one direction at a time or in chunks.
+
+    Where 0 times an infinite slope has made NaN of an element, the element is what it comes to on
+    the way to that edge: its value where it does not hang on the slope, else an infinity.
 
     Args:
         problem: Width, threads and point.
@@ -35,6 +56,7 @@ class Linearised:
             except CannotError:
                 self.width = 1
         self.pads = True
+        self._problem, self._graph = problem, graph
         self._run = compile_graph(problem, graph)
         self._casts = {
             v.name: v.dtype.np for v in derivative.graph.inputs if v.name in self._inputs
@@ -56,11 +78,39 @@ class Linearised:
         for name, given in self._derivative.directions.items():
             feeds[given] = self._fit(np.asarray(directions[name], self._dtype))
         out = self._run(feeds)
-        values = {
+        values = self._results(out, count)
+        notes: tuple[str, ...] = ()
+        if self._inside is not None and any(np.isnan(y).any() for y in values.values()):
+            mended = self._mended(values, feeds, count)
+            if any(np.isnan(values[k]).sum() > np.isnan(mended[k]).sum() for k in values):
+                values, notes = mended, (AT_THE_EDGE,)
+        return Images(values, primal={k: np.asarray(out[k]) for k in self._outputs}, notes=notes)
+
+    def _results(self, out: Arrays, count: int) -> dict[str, np.ndarray]:
+        return {
             name: self._images(np.asarray(out[result]), count)
             for name, result in self._derivative.results.items()
         }
-        return Images(values, primal={name: np.asarray(out[name]) for name in self._outputs})
+
+    @cached_property
+    def _inside(self) -> tuple[Run, str] | None:
+        """The same map a little inside the domains, and the name of that distance."""
+        made = inside(self._graph, self._problem.table) if self._problem.dtype in INWARD else None
+        return None if made is None else (compile_graph(self._problem, made[0]), made[1])
+
+    def _mended(self, values: Arrays, feeds: Arrays, count: int) -> dict[str, np.ndarray]:
+        """The images with limits in the place of what is not a number."""
+        assert self._inside is not None
+        run, name = self._inside
+        dtype = self._problem.dtype
+        far, near = (
+            self._results(run({**feeds, name: np.float64(distance)}), count)
+            for distance in INWARD[dtype]
+        )
+        return {
+            k: np.where(np.isnan(y), limit(far[k], near[k], SAME[dtype]), y)
+            for k, y in values.items()
+        }
 
     def _fit(self, x: np.ndarray) -> np.ndarray:
         """Directions as the graph takes them: without the axis, or filled up to the width."""
