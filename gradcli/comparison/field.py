@@ -63,7 +63,9 @@ def flatten(problem: Problem, estimate: Estimate, directions: int) -> Field:
     leap = estimate.along_jumps if len(estimate.along_jumps) else np.zeros(len(estimate.along))
     return Field(
         np.concatenate([*values, estimate.along, np.full(missing, np.nan)]),
-        np.nan_to_num(np.concatenate([*doubts, doubt, np.zeros(missing)]), nan=np.inf),
+        np.nan_to_num(
+            np.concatenate([*doubts, doubt, np.zeros(missing)]), nan=np.inf, posinf=np.inf
+        ),
         np.concatenate([*known, np.ones(len(estimate.along), bool), np.zeros(missing, bool)]),
         np.concatenate([*jumps, leap, np.zeros(missing)]),
         (*blocks, slice(start, start + directions)),

@@ -18,7 +18,7 @@ from gradcli.comparison.facts import (
 )
 from gradcli.comparison.field import RTOL, Field, band_of, field_of, gap_of, largest
 from gradcli.comparison.truth import ROUNDING_FACTOR, active_on, settled_on, sides_of
-from gradcli.engines.base import Evidence, Outcome
+from gradcli.engines.base import Evidence, Near, Outcome
 from gradcli.graph import DType
 from gradcli.problem import Key, Problem
 
@@ -93,7 +93,9 @@ def _elements(evidence: Evidence, own: Field, truth: Field, rtol: float, atol: f
     agree = (gap <= band) & (u <= band)
     # A method that does not know, or a truth that nobody knows, is contradicted by nothing.
     disagree = ~(gap <= band + u) & np.isfinite(u) & ~np.isnan(r) & settled_on(evidence)
-    verdicts = np.where(disagree, 1, np.where(agree, 0, 3))
+    # At the edge of a domain a slope may be infinite, or end: no difference reaches that.
+    endless = bool(evidence.survey.rim) & ~(np.isfinite(a) & np.isfinite(r))
+    verdicts = np.where(disagree & ~endless, 1, np.where(agree, 0, 3))
     sides = sides_of(evidence)
     if sides is not None:
         left, right = sides
@@ -104,20 +106,13 @@ def _elements(evidence: Evidence, own: Field, truth: Field, rtol: float, atol: f
             np.fmax(left.value, right.value) + slack,
         )
         taken = ~np.isnan(low)
-        # At the edge of a domain a slope may be infinite on one side, which no difference reaches.
-        outside = np.where(~np.isfinite(a) & _on_edge(evidence), 3, 1)
-        between = np.where((a >= low) & (a <= high), 2, outside)
+        between = np.where((a >= low) & (a <= high), 2, np.where(endless, 3, 1))
         verdicts = np.where(active, np.where(taken, between, 3), verdicts)
         known = known | (active & own.known)
     # Whatever a difference across a jump comes to, it is the jump over the step: no derivative.
     leaps = (own.jumps > band) | ((own.jumps > 0) & (verdicts != 0))
     verdicts = np.where(leaps, 4, verdicts)
     return np.where(known, verdicts, _UNKNOWN)
-
-
-def _on_edge(evidence: Evidence) -> bool:
-    """Whether the point lies exactly on the edge of some operator's domain."""
-    return any(near.kind == "edge" and near.margin == 0 for near in evidence.survey.nearest)
 
 
 def _summary(
@@ -147,10 +142,19 @@ def _summary(
     found["worst"] = _worst(evidence, own, truth, verdicts, rtol, atol)
     if verdict is Verdict.STAIRCASE:
         found |= {"detail": STAIRCASE}
+    if verdict is Verdict.INCONCLUSIVE and np.any(~np.isfinite(a)) and evidence.survey.rim:
+        found |= {"detail": _edge(evidence.survey.rim[0])}
     if verdict is Verdict.DISAGREE:
         cause, detail = _cause(evidence, outcome, own, truth, verdicts, rtol, atol)
         found |= {"cause": cause, "detail": detail}
     return found
+
+
+def _edge(near: Near) -> str:
+    return (
+        f"node {near.node!r} ({near.op}) is exactly at the edge of its domain, {near.what}:"
+        " a slope there is infinite, or ends"
+    )
 
 
 def _worst_digits(own: Field, truth: Field, which: np.ndarray) -> float | None:

@@ -128,16 +128,16 @@ def active_on(evidence: Evidence) -> np.ndarray:
 
 
 def settled_on(evidence: Evidence) -> np.ndarray:
-    """Elements that can be contradicted: all, unless the point lies on a kink.
+    """Elements that can be contradicted: all, unless the point lies on a kink or an edge.
 
     There a convention may take one slope and another one the other, and which elements have two is
     known only of those that a method without rules has looked at: the witness, whose uncertainty
     counts, or whoever is certain of both sides.
     """
     if evidence.witness.estimate is None:
-        return ~active_on(evidence) & (not evidence.survey.ties)
+        return ~active_on(evidence) & evidence.survey.is_smooth
     witness = field_of(evidence, evidence.witness.estimate)
-    if not evidence.survey.ties:
+    if evidence.survey.is_smooth:
         return np.ones(len(witness.value), bool)
     settled: np.ndarray = witness.known & ~np.isnan(witness.value) & np.isfinite(witness.u)
     sides = sides_of(evidence)

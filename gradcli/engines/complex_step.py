@@ -33,8 +33,11 @@ STEP = 2.0**-400
 LOST = 2.0**-640
 """What may be lost on the way because its product with STEP is too small for float64."""
 
+ENDLESS = 2.0**100
+"""A slope that is steeper than that at the edge of a domain is infinite: it grows with 1 / STEP."""
+
 ASIDE = 2.0**-36
-"""How far beside a kink the other side of it is looked at."""
+"""How far beside a kink, or the edge of a domain, either side of it is looked at."""
 
 
 class ComplexStep:
@@ -46,7 +49,7 @@ class ComplexStep:
 
     Attributes:
         judge: Whether uncertainties are estimated: by the spread of runs whose roundings are made
-            at random, and at a point exactly on a kink by looking at both sides.
+            at random, and at a point exactly on a kink or an edge by looking at both sides.
 
     Raises:
         CannotError: When an operator on the way is not analytic, not even piece by piece.
@@ -91,6 +94,10 @@ class ComplexStep:
         y = f.many(xs + 1j * (STEP * np.stack([line.v for line in lines])), here.arrays)
         # Dividing by the scale first would lose what is below the smallest float.
         values = y.imag / STEP / _scales(lines)
+        if here.singular:
+            values = np.where(np.abs(values) > ENDLESS, np.copysign(np.inf, values), values)
+            # What is no number may be one just beside, where only the imaginary part moves.
+            values = np.where(np.isfinite(here.y), values, np.nan)
         return np.where(np.isfinite(y.real), values, np.nan), y.real
 
     def _doubts(self, here: Point, lines: Sequence[Line], values: np.ndarray) -> np.ndarray:
@@ -98,7 +105,7 @@ class ComplexStep:
         runs = (self._along(self._shaking, here, xs, lines)[0] for _ in range(3))
         doubts = np.maximum(2 * spread(runs, values), 2 * EPS * np.abs(values))
         doubts = doubts + LOST / _scales(lines)
-        if here.kinks.ties():
+        if here.singular:
             for t in (-ASIDE, ASIDE):
                 aside = np.stack([line.step(t)[0] for line in lines])
                 beside = self._along(self._f, here, aside, lines)[0]

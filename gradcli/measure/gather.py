@@ -83,7 +83,7 @@ def measure(
     witness = tried[-1]
     beside = (
         sides(problem, (witness, reference), sample, clock)
-        if found.ties and not problem.straight_through
+        if not found.is_smooth and not problem.straight_through
         else None
     )
 

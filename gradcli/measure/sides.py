@@ -1,4 +1,4 @@
-"""One-sided derivatives where the point lies on a kink."""
+"""One-sided derivatives where the point lies on a kink or on the edge of a domain."""
 
 from __future__ import annotations
 

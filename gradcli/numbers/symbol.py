@@ -156,6 +156,10 @@ class Symbol(Boxed):
             # A half as a rational: SymPy knows sqrt(x), and not that x**0.5 is the same.
             if w.is_Float and (2 * float(w)).is_integer():
                 w = self._sympy.Rational(int(2 * w), 2)
+            if v.is_zero and w.free_symbols:
+                # Its derivative in w would be 0**w log 0.
+                pieces = (1, self._sympy.Eq(w, 0)), (0, w > 0), (self._sympy.oo, True)
+                return self._sympy.Piecewise(*pieces)
             y = v**w
             return self._constant(y) if v.is_Number and w.is_Number else y
 

@@ -66,16 +66,18 @@ def _dx_pow(s: Site) -> Var | float | None:
             return short[exponent]()
         return s.b.op("Pow", s.x, s.b.like(exponent - 1.0, s.x)) * exponent
     y = s.b.cast(s.x1, s.x.dtype)
-    slope = y * s.b.op("Pow", s.x, y - 1.0)
+    # A known exponent stays whole where it is, however arithmetic rounds: x may be negative.
+    less = y - 1.0 if s.x1.const is None else s.b.constant(s.x1.const - 1.0, s.x.dtype)
+    slope = y * s.b.op("Pow", s.x, less)
     if s.x1.const is not None and np.all(s.x1.const):
         return slope
     return s.b.where(s.b.op("Equal", y, s.b.like(0.0, y)), 0.0, slope)
 
 
 def _dy_pow(s: Site) -> Var:
-    """d(x^y)/dy = x^y log x, whose limit at x = 0 is 0 for every y > 0."""
-    at_zero = s.b.op("Equal", s.x, s.b.like(0.0, s.x))
-    return s.y * s.b.op("Log", s.b.where(at_zero, 1.0, s.x))
+    """d(x^y)/dy = x^y log x, whose limit is 0 where x^y is."""
+    vanishes = s.b.op("Equal", s.y, s.b.like(0.0, s.y))
+    return s.y * s.b.op("Log", s.b.where(vanishes, 1.0, s.x))
 
 
 def _pow_edge(n: Numbers, x: Array, y: Array) -> np.ndarray:

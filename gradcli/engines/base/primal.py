@@ -127,6 +127,15 @@ class Point:
         """The kinks around x."""
         return self.seen(self.x)[1]
 
+    @cached_property
+    def singular(self) -> bool:
+        """Whether x lies exactly on a kink, or on the edge of an operator's domain."""
+        problem = self._f.problem
+        watch = Watch(problem.exact, problem.wrt, problem.table, edges=True)
+        if watch:
+            self._f(self.x, self.arrays, watch)
+        return bool(watch.ties() or watch.rim())
+
     def lines(self, directions: Arrays) -> list[Line]:
         """The lines through x along directions, given as [B, *shape] for each of `wrt`."""
         count = len(next(iter(directions.values())))

@@ -485,12 +485,16 @@ def _rows_of(values: Arrays, name: str, rows: slice) -> np.ndarray | None:
 
 
 def _contract(values: Arrays, weights: Arrays, rows: slice) -> np.ndarray:
-    """For each of some directions: the inner product of its image with the weights."""
+    """For each of some directions: the inner product of its image with the weights.
+
+    What has no weight has no say, however infinite it is.
+    """
     count = rows.stop - rows.start
     total = np.zeros(count)
     for name, image in values.items():
         flat = np.asarray(image[rows], np.float64).reshape(count, -1)
-        total += flat @ np.asarray(weights[name], np.float64).reshape(-1)
+        w = np.asarray(weights[name], np.float64).reshape(-1)
+        total += flat @ w if np.all(np.isfinite(flat)) else np.where(w == 0, 0.0, flat) @ w
     return total
 
 

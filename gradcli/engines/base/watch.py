@@ -54,6 +54,16 @@ class Survey:
     nearest: tuple[Near, ...] = ()
     ties: tuple[Near, ...] = ()
 
+    @property
+    def rim(self) -> tuple[Near, ...]:
+        """The domain edges that the point lies on exactly."""
+        return tuple(near for near in self.nearest if near.kind == "edge" and near.margin == 0)
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether the point lies neither on a kink nor on the edge of a domain."""
+        return not self.ties and not self.rim
+
 
 class Watch:
     """Observes an evaluation in `real`, and keeps margins and branches of the operators with kinks.
@@ -164,6 +174,10 @@ class Watch:
         """The nodes with an element that is exactly on a kink."""
         return [near for near in self.near() if near.kind == "kink" and near.margin == 0]
 
+    def rim(self) -> list[Near]:
+        """The nodes with an element that is exactly on the edge of its domain."""
+        return [near for near in self.near() if near.kind == "edge" and near.margin == 0]
+
 
 def survey(problem: Problem, count: int = 8) -> Survey:
     """Look around a problem's point, in float64.
@@ -175,7 +189,8 @@ def survey(problem: Problem, count: int = 8) -> Survey:
     watch = Watch(problem.exact, problem.wrt, problem.table, edges=True)
     Evaluator(problem.exact, real, problem.table).run(problem.point, watch)
     near, ties = watch.near(), tuple(watch.ties())
-    return Survey(tuple(near[: max(count, len(ties))]), ties)
+    exact = sum(place.margin == 0 for place in near)
+    return Survey(tuple(near[: max(count, exact)]), ties)
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

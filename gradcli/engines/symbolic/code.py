@@ -172,6 +172,13 @@ class _FloatPrinter(_Printer):
         return f"({one} if {condition} else {other})"
 
 
+class _CarefulPrinter(_FloatPrinter):
+    """For NumPy's floats: a choice between Python's own would raise where it is divided by."""
+
+    def _choice(self, condition: str, one: str, other: str) -> str:
+        return f"wide({super()._choice(condition, one, other)})"
+
+
 class _ArrayPrinter(_Printer):
     def _choice(self, condition: str, one: str, other: str) -> str:
         return f"where({condition}, {one}, {other})"
@@ -192,10 +199,16 @@ def on_floats(arguments: Sequence[Any], steps: Steps, results: Sequence[Any]) ->
         steps: Assignments of expressions to further symbols.
         results: Expressions.
     """
-    printer = _FloatPrinter(_AS_IT_STANDS)
-    source = _source(printer, arguments, steps, f"[{', '.join(map(printer.doprint, results))}]")
-    fast = _compiled(source, ON_FLOATS)
-    careful = _compiled(_widened(source), ON_ARRAYS)
+
+    def source(printer: _Printer) -> str:
+        wanted = ", ".join(map(printer.doprint, results))
+        return _source(printer, arguments, steps, f"[{wanted}]")
+
+    fast = _compiled(source(_FloatPrinter(_AS_IT_STANDS)), ON_FLOATS)
+
+    @functools.cache
+    def careful() -> Callable[..., Any]:
+        return _compiled(_widened(source(_CarefulPrinter(_AS_IT_STANDS))), ON_ARRAYS)
 
     def run(*values: float) -> np.ndarray:
         try:
@@ -204,7 +217,7 @@ def on_floats(arguments: Sequence[Any], steps: Steps, results: Sequence[Any]) ->
             # Overflow, division by 0, a logarithm of 0; and a root of a negative number, which
             # Python makes complex.
             with np.errstate(all="ignore"):
-                return np.array(careful(*map(np.float64, values)), np.float64)
+                return np.array(careful()(*map(np.float64, values)), np.float64)
 
     return run
 

@@ -18,6 +18,7 @@ def stable(expression: Any) -> Any:
         expression = expression.replace(lambda e: e.is_Add, _sech)
     if expression.has(sympy.Pow):
         expression = expression.replace(lambda e: e.is_Mul, _one_power)
+        expression = expression.replace(lambda e: e.is_Mul, _vanishing_power)
     return expression
 
 
@@ -31,6 +32,14 @@ def _sech(total: Any) -> Any:
             others = [t for t in total.args if t not in (term, -coefficient)]
             return sympy.Add(*others, -coefficient * sympy.sech(match[u]) ** 2)
     return total
+
+
+def _vanishing_power(product: Any) -> Any:
+    """x**y log x, and 0 where x**y = 0: the left side is 0 times infinity there."""
+    for power in (f for f in product.args if f.is_Pow and f.exp.free_symbols):
+        if sympy.log(power.base) in product.args:
+            return sympy.Piecewise((0, sympy.Eq(power, 0)), (product, True), evaluate=False)
+    return product
 
 
 def _one_power(product: Any) -> Any:
