@@ -81,9 +81,8 @@ def limit(far: np.ndarray, near: np.ndarray, tolerance: float) -> np.ndarray:
         stays = np.abs(near - far) <= tolerance * np.abs(near)
         shrinks = (growth >= 0.0) & (growth <= SHRINKS)
         grows = (growth >= GROWS) | ~np.isfinite(near) & (growth > 0.0)
-    return np.select(
-        [stays, shrinks, grows], [near, 0.0, np.copysign(np.inf, near)], np.nan
-    ).astype(near.dtype)
+    ends = [near, np.zeros_like(near), np.copysign(np.inf, near)]
+    return np.asarray(np.select([stays, shrinks, grows], ends, np.nan), near.dtype)
 
 
 SHRINKS = 0.5
