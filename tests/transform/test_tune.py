@@ -56,7 +56,7 @@ def fired(g: Graph) -> tuple[set[str], Graph]:
     before = dict(ROWS)
     try:
         ROWS.update({op: tuple(map(watched, rows)) for op, rows in before.items()})
-        fast = tune(g, one_thread=True)
+        fast = tune(g, cpu_threads=1)
     finally:
         ROWS.update(before)
     return names, fast
@@ -73,10 +73,10 @@ def random_feeds(g: Graph, seed: int = 0) -> dict[str, np.ndarray]:
     return {name: rng.standard_normal(size) for name, size in sizes.items()}
 
 
-def conv(channels: int, made: int, kernel: int = 3, **how: Any) -> Make:
+def conv(channels: int, made: int, kernel: int = 3, dtype: DType = F32, **how: Any) -> Make:
     group = how.get("group", 1)
     w = np.random.default_rng(0).standard_normal((made, channels // group, kernel, kernel))
-    return lambda b, x: b.op("Conv", x, b.constant(w, F32), kernel_shape=(kernel, kernel), **how)
+    return lambda b, x: b.op("Conv", x, b.constant(w, dtype), kernel_shape=(kernel, kernel), **how)
 
 
 def pool(op: str, **how: Any) -> Make:
@@ -118,7 +118,18 @@ def lookup(b: Builder, x: Var) -> Var:
     return b.op("Gather", x, at, axis=0)
 
 
+def swish(b: Builder, x: Var) -> Var:
+    return x * b.op("Sigmoid", x)
+
+
+def overlapping(**how: Any) -> Make:
+    """A MaxPool behind a ReLU: windows of 3 by 3, every second, unless it is said otherwise."""
+    windows = {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1), **how}
+    return lambda b, x: b.op("MaxPool", b.op("Relu", x), **windows)
+
+
 IMAGE = (2, 8, 6, 6)
+BLOCKS = (2, 16, 6, 6)
 
 FIRES: Mapping[str, tuple[Graph, float]] = {
     # The graph, and how much summing in another order may move a result.
@@ -146,6 +157,15 @@ FIRES: Mapping[str, tuple[Graph, float]] = {
         derivative(conv(8, 8, pads=(1, 1, 1, 1)), IMAGE),
         1e-5,
     ),
+    "transposed convolution of another stride into blocked layout": (
+        derivative(conv(16, 8, strides=(2, 2)), BLOCKS),
+        1e-6,
+    ),
+    "what a MaxPool of overlapping windows behind a ReLU sends back, in blocked layout": (
+        derivative(overlapping(), BLOCKS),
+        1e-6,
+    ),
+    "a common factor of a sum, once": (derivative(swish), 1e-6),
     "unpooling by repetition": (derivative(pool("AveragePool"), IMAGE), 0.0),
     "rows added as rows, or as elements of a flat tensor": (derivative(lookup, (5, 3)), 0.0),
 }
@@ -169,7 +189,10 @@ def test_it_fires_and_computes_the_same(name: str):
         for key, want in ran(plain, feeds).items():
             assert got[key].dtype == want.dtype
             np.testing.assert_allclose(got[key], want, rtol=slack, atol=slack, err_msg=key)
-    assert fired(fast)[0] <= {"padding given for all axes"}
+    assert fired(fast)[0] <= {
+        "padding given for all axes",
+        "transposed convolution of another stride into blocked layout",
+    }
 
 
 ANY_WIDTH = {"padding given for all axes", "no ceil_mode where it adds no window"}
@@ -190,11 +213,17 @@ def test_in_float64_nothing_is_tuned(name: str):
         "what a MaxPool sends back, where windows do not overlap": (pool("MaxPool"), IMAGE),
         "unpooling by repetition": (pool("AveragePool"), IMAGE),
         "rows added as rows, or as elements of a flat tensor": (lookup, (5, 3)),
+        "what a MaxPool of overlapping windows behind a ReLU sends back, in blocked layout": (
+            overlapping(),
+            BLOCKS,
+        ),
+        "a common factor of a sum, once": (swish, (2, 3)),
+        "transposed convolution of stride 1 as a convolution": (conv(8, 8, dtype=F64), IMAGE),
+        "transposed convolution of another stride into blocked layout": (
+            conv(16, 8, dtype=F64, strides=(2, 2)),
+            BLOCKS,
+        ),
     }
-    if name == "transposed convolution of stride 1 as a convolution":
-        w = np.ones((8, 8, 3, 3))
-        make: Make = lambda b, x: b.op("Conv", x, b.constant(w), kernel_shape=(3, 3))  # noqa: E731 # as above
-        makes = {name: (make, IMAGE)}
     make, shape = makes[name]
     assert name not in fired(derivative(make, shape, F64))[0]
 
@@ -223,26 +252,32 @@ MASKS: Mapping[str, tuple[Make, str]] = {
     "Relu6": (clipped(0.0, 6.0), "Clip's mask as steps"),
     "above 0": (clipped(0.0, None), "Clip's mask as steps"),
     "below 3": (clipped(None, 3.0), "Clip's mask as steps"),
+    "0 to 1": (clipped(0.0, 1.0), "Clip's mask as steps"),
     "far apart": (clipped(-(2.0**30), 1e9), "Clip's mask as steps"),
 }
 
 
 @pytest.mark.parametrize("op", MASKS)
 @pytest.mark.parametrize("mode", ["jvp", "vjp"])
-def test_masks_differ_only_where_the_row_says(op: str, mode: str):
+@pytest.mark.parametrize("blocked", [False, True])
+def test_masks_differ_only_where_the_row_says(op: str, mode: str, blocked: bool):
     make, row = MASKS[op]
-    plain = derivative(make, ("N",), mode=mode)
+    plain = derivative(make, (1, 16, 1, "N") if blocked else ("N",), mode=mode)
     names, fast = fired(plain)
     assert names == {row}
-    bounds = np.array([-(2.0**30), -0.5, 0.5, 3.0, 6.0, 1e9], np.float32)
+    hat = blocked and op in ("Relu6", "0 to 1")
+    assert ("FusedConv" in {n.op for n in fast.nodes}) is hat
+    bounds = np.array([-(2.0**30), -0.5, 0.5, 1.0, 3.0, 6.0, 1e9], np.float32)
     near = [*bounds, *np.nextafter(bounds, np.float32(np.inf)), *np.nextafter(bounds, -bounds)]
     x, d = grid([*EVERYTHING, *map(float, near)], EVERYTHING)
+    if blocked:
+        x, d = (np.tile(v, (1, 16, 1, 1)) for v in (x, d))
     name = plain.outputs[-1].name
     feeds = {"x": x, "y_bar": d, "x_dot": d}
     want, got = (ran(g, feeds)[name] for g in (plain, fast))
     unequal = ~same(got, want)
     extreme = ~np.isfinite(d) | np.isnan(x)
-    at_zero = op in ("Relu", "Relu6", "above 0")
+    at_zero = op in ("Relu", "Relu6", "above 0", "0 to 1")
     subnormal = (np.abs(x) < 2.0**-126) & (x > 0.0) & at_zero
     assert not np.any(unequal & ~extreme & ~subnormal)
     assert np.all(np.isnan(got[unequal & extreme & ~subnormal]))
@@ -329,13 +364,13 @@ def test_rows_are_added_by_places_known_only_at_run_time():
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
-@pytest.mark.parametrize("one_thread", [True, False])
-def test_places_of_rows_may_be_int32(one_thread: bool):
+@pytest.mark.parametrize("cpu_threads", [1, 2, None])
+def test_places_of_rows_may_be_int32(cpu_threads: int | None):
     plain = derivative(
         lambda b, x: b.op("Gather", x, b.cast(b.op("ArgMax", x, axis=1, keepdims=0), DType.INT32)),
         (5, 3),
     )
-    fast = tune(plain, one_thread=one_thread)
+    fast = tune(plain, cpu_threads=cpu_threads)
     assert "Expand" not in {n.op for n in fast.nodes}
     feeds = random_feeds(plain)
     want, got = (ran(g, feeds)["x_bar"] for g in (plain, fast))
@@ -424,6 +459,9 @@ STAY: Mapping[str, Graph] = {
     "a window that ceil_mode adds": graph(pool("AveragePool", ceil_mode=1), (2, 3, 5, 5)),
     "one place spread over several rows": graph(one_place, (4, 3)),
     "rows cut short": graph(short_rows, (4, 3)),
+    "a sum of products of different shapes": derivative(
+        lambda b, x: x * b.op("ReduceSum", x, b.ints([1]), keepdims=1)
+    ),
     "padding of all axes": graph(lambda b, x: b.op("Pad", x, b.ints([1, 0, 2, 1]))),
 }
 
@@ -507,7 +545,8 @@ def test_convolutions_of_every_kind_send_back_the_same(drawn):
     names, fast = fired(plain)
     assume(any(n.op == "ConvTranspose" for n in plain.nodes))
     node = next(n for n in plain.nodes if n.op == "ConvTranspose")
-    assert not names or all(s == 1 for s in node.attrs["strides"] or (1,))
+    plain_stride = all(s == 1 for s in node.attrs["strides"] or (1,))
+    assert plain_stride or "transposed convolution of stride 1 as a convolution" not in names
     feeds = random_feeds(plain)
     want, got = (ran(g, feeds)["x_bar"] for g in (plain, fast))
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)

@@ -517,9 +517,9 @@ def compile_graph(problem: Problem, graph: Graph) -> Run:
     if problem.dtype is DType.FLOAT64:
         return Evaluator(graph, table=problem.table).run
     try:
-        alone = problem.threads == 1 and problem.provider == "CPUExecutionProvider"
+        cpu_threads = problem.threads if problem.provider == runtime.CPU else None
         session = runtime.prepare(
-            tune(graph, problem.table, one_thread=alone),
+            tune(graph, problem.table, cpu_threads=cpu_threads),
             threads=problem.threads,
             provider=problem.provider,
         )

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from gradcli.graph import Graph, burst
 from gradcli.ops import OPS, Table
 from gradcli.transform.simplify import simplify
-from gradcli.transform.tune import convs, faults, masks, pools, scatters
+from gradcli.transform.tune import convs, faults, masks, pools, products, scatters
 from gradcli.transform.tune.tuner import Row, Tuner
 
 __all__ = ["ROWS", "Row", "tune"]
 
 ROWS: dict[str, Sequence[Row]] = {
     "Where": (
+        pools.OVERLAPPING,
         pools.POOLED_RELU_MASK,
         masks.RELU_MASK,
         masks.CLIP_MASK,
@@ -29,6 +30,7 @@ ROWS: dict[str, Sequence[Row]] = {
         masks.GELU_TAIL,
     ),
     "Mul": (masks.TANH_SLOPE,),
+    "Add": (products.COMMON_FACTOR,),
     "Reshape": (pools.MAX_UNPOOL,),
     "Pad": (faults.PAD_AXES,),
     "ScatterElements": (
@@ -40,21 +42,22 @@ ROWS: dict[str, Sequence[Row]] = {
     "ConvTranspose": (
         convs.STRIDE_1,
         convs.UNPOOL,
+        convs.BLOCKED,
     ),
 }
 """Rewrites by the operator that they replace, tried in order."""
 
 
 @burst()
-def tune(graph: Graph, table: Table = OPS, *, one_thread: bool = False) -> Graph:
+def tune(graph: Graph, table: Table = OPS, *, cpu_threads: int | None = None) -> Graph:
     """The same function in faster operators, for onnxruntime only; never differentiated again.
 
     Args:
         graph: A simplified graph.
         table: Cards.
-        one_thread: Whether it will run on the CPU on one thread, and on no more.
+        cpu_threads: How many threads of the CPU it will run on; None if it may run elsewhere too.
     """
-    t = Tuner(graph, table, one_thread)
+    t = Tuner(graph, table, cpu_threads)
     for node in graph.nodes:
         for row in ROWS.get(node.key, ()):
             made = row.rewrite(t, node)
@@ -63,4 +66,4 @@ def tune(graph: Graph, table: Table = OPS, *, one_thread: bool = False) -> Graph
                 break
         else:
             t.copy(node)
-    return simplify(t.finish(), table)
+    return pools.without_idle_places(simplify(t.finish(), table))

@@ -107,3 +107,23 @@ UNPOOL = Row(
     "nothing",
     _unpool,
 )
+
+
+def _into_blocks(t: Tuner, node: Node) -> Var | None:
+    """ConvTranspose of another stride, its result brought into blocked layout.
+
+    A depthwise convolution with 1 does that. Otherwise what follows, sums along a residual network
+    and masks, is computed in plain layout, and all that it meets is brought there.
+    """
+    if not t.is_blocked(node.outputs[0]) or all(s == 1 for s in node.attrs["strides"] or (1,)):
+        return None
+    plain = t.b.op("ConvTranspose", *t.operands(node), **node.attrs)
+    return t.depthwise(plain, np.ones((1, 1)))
+
+
+BLOCKED = Row(
+    "transposed convolution of another stride into blocked layout",
+    "whole gradient 27.7 against 28.3 ms (MobileNetV2), 59.9 against 60.8 (ResNet-18)",
+    "nothing",
+    _into_blocks,
+)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from gradcli.graph import DType, Node, Var
 from gradcli.transform.tune.tuner import BOUND_SLOPE, STEP_SLOPE, Row, Tuner
 
@@ -38,17 +42,34 @@ def _clip_mask(t: Tuner, node: Node) -> Var | None:
     x, y = clip.inputs[0], clip.outputs[0]
     if y is None or y not in t.env or out is None or y.shape != out.shape:
         return None
-    made = t.env[d]
+    bounds: dict[str, float] = {}
     for side in sides:
         assert side is not None
         bound = t.constant(side.inputs[1])
         if side.inputs[0] is not x or bound is None or bound.size != 1:
             return None
-        step = _step(float(bound.reshape(())), 1.0 if side.key == "Greater" else -1.0)
+        bounds[side.key] = float(bound.reshape(()))
+    if t.is_blocked(y) and bounds.get("Greater") == 0.0 and _steep(bounds.get("Less", 0.0)):
+        return t.env[d] * _between(t, t.env[y], bounds["Less"])
+    made = t.env[d]
+    for key, bound_ in bounds.items():
+        step = _step(bound_, 1.0 if key == "Greater" else -1.0)
         if step is None:
             return None
         made = made * t.b.op("HardSigmoid", t.env[y], alpha=step[0], beta=step[1])
     return made
+
+
+def _between(t: Tuner, y: Var, high: float) -> Var:
+    """1 where 0 < y < high, else 0, for y from 0 to high: in one pass beside that of a step.
+
+    With a scale s that brings high to 1/2 or just above, s y - s high is below 0 but for y = high,
+    and above it for y = 0 too, once the step that is 1 there is added.
+    """
+    scale = 2.0 ** -math.frexp(high)[1]
+    at_zero = t.b.op("HardSigmoid", y, alpha=-STEP_SLOPE, beta=1.0)
+    step = {"activation": "HardSigmoid", "activation_params": (-BOUND_SLOPE, 0.0)}
+    return t.depthwise(y, np.full((1, 1), scale), bias=-scale * high, plus=at_zero, **step)
 
 
 def _step(bound: float, sign: float) -> tuple[float, float] | None:
@@ -58,9 +79,14 @@ def _step(bound: float, sign: float) -> tuple[float, float] | None:
     """
     if bound == 0.0:
         return sign * STEP_SLOPE, 0.0
-    if not 2.0**-30 <= abs(bound) <= 2.0**30:
+    if not _steep(abs(bound)):
         return None
     return sign * BOUND_SLOPE, -sign * BOUND_SLOPE * bound
+
+
+def _steep(bound: float) -> bool:
+    """Whether BOUND_SLOPE is steep enough at a positive bound, and its product with it finite."""
+    return 2.0**-30 <= bound <= 2.0**30
 
 
 def _mask(t: Tuner, node: Node) -> Var | None:
@@ -138,7 +164,8 @@ RELU_MASK = Row(
 
 CLIP_MASK = Row(
     "Clip's mask as steps",
-    "1.1 ms against 5.1 for two comparisons, And, Cast and Mul (96x112x112)",
+    "1.1 ms against 5.1 for two comparisons, And, Cast and Mul (96x112x112); of ReLU6, in blocked"
+    " layout, with one pass less: whole MobileNetV2 gradient 28.3 against 32 ms",
     "0 * infinity and NaN, also in x, give NaN; 0 may be -0; a subnormal x passes in part",
     _clip_mask,
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from gradcli.graph import Graph, Node, Value, Var
+from gradcli.graph import DType, Graph, Node, Value, Var
 from gradcli.ops import Table
 from gradcli.transform.rewrite import Rewriter
 
@@ -20,15 +22,20 @@ BOUND_SLOPE = 2.0**60
 BLOCKED_CHANNELS = 8
 """Channels from which onnxruntime's blocked convolution (NCHWc) pays."""
 
+BLOCK = 16
+"""A multiple of which channels must be, to be blocked with AVX2 (8) and with AVX-512 (16)."""
+
 
 class Tuner(Rewriter):
     """A Rewriter that also looks at what made a value, and at what else was made of it."""
 
-    def __init__(self, graph: Graph, table: Table, one_thread: bool) -> None:
+    def __init__(self, graph: Graph, table: Table, cpu_threads: int | None) -> None:
         super().__init__(graph, table)
-        self.one_thread = one_thread
+        self.on_cpu = cpu_threads is not None
+        self.one_thread = cpu_threads == 1
         self.adopt_inputs()
         self.producers = graph.producers()
+        self.reads = Counter(v for n in graph.nodes for v in n.reads()) + Counter(graph.outputs)
         self.relus = {n.inputs[0]: n.outputs[0] for n in graph.nodes if n.key == "Relu"}
         self.tanhs = {n.inputs[0]: n.outputs[0] for n in graph.nodes if n.key == "Tanh"}
         self._primal = {n.name: n for n in graph.nodes if not n.origin}
@@ -49,6 +56,32 @@ class Tuner(Rewriter):
         logarithm or a quotient; so does the Where that carries its tangents.
         """
         return self.serves(node) not in ("", "Where")
+
+    def is_blocked(self, x: Value | None) -> bool:
+        """Whether onnxruntime can hold this tensor in blocked layout (NCHWc)."""
+        shape = None if x is None or not self.on_cpu else x.shape
+        if shape is None or len(shape) != 4 or x is None or x.dtype is not DType.FLOAT32:
+            return False
+        return isinstance(shape[1], int) and shape[1] % BLOCK == 0
+
+    def depthwise(
+        self, x: Var, kernel: np.ndarray, *, bias: float = 0.0, plus: Var | None = None, **how: Any
+    ) -> Var:
+        """One convolution for all channels of x, [N, C, H, W], a sum and an activation: one pass.
+
+        Args:
+            x: A tensor that may be blocked, see `is_blocked`.
+            kernel: [kh, kw], the same for every channel.
+            bias: The same for every channel.
+            plus: What is added, before the activation.
+            **how: Attributes of com.microsoft's FusedConv.
+        """
+        assert x.shape is not None
+        channels = int(x.shape[1])
+        weight = np.tile(kernel.astype(np.float32), (channels, 1, 1, 1))
+        operands = (self.b.constant(weight), self.b.constant(np.full(channels, bias, np.float32)))
+        how = {"kernel_shape": kernel.shape, "group": channels, **how}
+        return self.b.op("com.microsoft::FusedConv", x, *operands, plus, **how)
 
     def made_by(self, value: Value | None, op: str) -> Node | None:
         """The node that makes this value, if it is this operator."""
