@@ -19,6 +19,7 @@ from gradcli.ops import (
     norm,
     pool,
     qlinear,
+    qrecurrent,
     quantize,
     random,
     rearrange,
@@ -69,6 +70,7 @@ OPS = Table(
     category.CARDS,
     contrib.CARDS,
     qlinear.CARDS,
+    qrecurrent.CARDS,
 )
 
 __all__ = ["OPS", "REQUIRED", "Card", "Site", "Table"]

@@ -19,6 +19,7 @@ from tests.ops.rows import (
     norm,
     pool,
     qlinear,
+    qrecurrent,
     quantize,
     random,
     rearrange,
@@ -69,6 +70,7 @@ ROWS: tuple[Row, ...] = (
     *category.ROWS,
     *contrib.ROWS,
     *qlinear.ROWS,
+    *qrecurrent.ROWS,
 )
 
 TABLE = {row.op: row for row in ROWS}
