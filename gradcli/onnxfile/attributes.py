@@ -63,7 +63,7 @@ def decode(
 ) -> Any:
     """The attribute's value: int, float, str, tuples of these, a NumPy array, or a Graph.
 
-    A long list of numbers is an array too.
+    A long list of numbers is an array too; a type is its message's bytes.
 
     Args:
         proto: The message.
@@ -105,6 +105,8 @@ def decode(
         return tensors.sparse(proto.sparse_tensor, label)[1]
     if kind == "GRAPH":
         return read_graph(proto.g)
+    if kind == "TYPE_PROTO":
+        return proto.tp.SerializeToString()
     raise ModelError(
         f"{where}: attribute {printable(name)!r} is of a kind ({kind}) that gradcli does not read",
         "Simplify the model first, for example with onnxsim.",
@@ -148,6 +150,8 @@ def encode(
         proto.g.CopyFrom(write_graph(value))
     elif kind == "TENSOR":
         proto.t.CopyFrom(_tensor(value))
+    elif kind == "TYPE_PROTO":
+        proto.tp.ParseFromString(value)
     elif kind == "TENSORS":
         proto.tensors.extend(_tensor(v) for v in value)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradcli.errors import GradcliError
@@ -34,6 +34,8 @@ def infer(
     no shape that the file claims is believed.
     """
     unknown: list[Type] = [(DType.FLOAT32, None)] * outputs
+    if not call.domain and call.op in _SEQUENCES:
+        return [(_SEQUENCES[call.op] or _element_type(operands, attrs), None)]
     bodies = [value for value in attrs.values() if isinstance(value, Graph)]
     if bodies:
         return (_control(b, call, bodies, attrs) + unknown)[:outputs]
@@ -43,6 +45,30 @@ def infer(
     if form is None:
         return unknown
     return _standard(b, call, operands, attrs, form, outputs)
+
+
+_SEQUENCES: Mapping[str, DType | None] = {
+    "SequenceEmpty": None,
+    "SequenceConstruct": None,
+    "SequenceAt": None,
+    "SequenceInsert": None,
+    "SequenceErase": None,
+    "SequenceLength": DType.INT64,
+    "ConcatFromSequence": None,
+    "SplitToSequence": None,
+    "Optional": None,
+    "OptionalHasElement": DType.BOOL,
+    "OptionalGetElement": None,
+}
+"""Operators on sequences and optional values, and the element type of their results; None where it
+is that of the tensors in the first operand."""
+
+
+def _element_type(operands: Sequence[Value | None], attrs: Mapping[str, Any]) -> DType:
+    first = next((x for x in operands if x is not None), None)
+    if first is not None:
+        return first.dtype
+    return DType(attrs["dtype"]) if attrs.get("dtype") else DType.FLOAT32
 
 
 def _standard(
@@ -97,6 +123,8 @@ def _control(b: Builder, call: Call, bodies: list[Graph], attrs: Mapping[str, An
         first = first[1:]
     elif call.op == "Scan":
         carried = len(call.inputs) - int(attrs.get("num_scan_inputs") or 0)
+    elif call.op == "SequenceMap":
+        return [(v.dtype, None) for v in first]
     else:
         return []
     types: list[Type] = []

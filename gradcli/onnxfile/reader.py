@@ -159,6 +159,8 @@ class Reader:
             # A body's parameters get their types from outside; many exporters leave them out.
             code = info.type.tensor_type.elem_type
             dtype = element_type(code, where) if code else frame.parameter(place)
+        elif frame.parent is not None and kind in ("sequence_type", "optional_type"):
+            return _element_type(info.type, where) or frame.parameter(place), None
         elif kind != "tensor_type":
             what = (kind or "nothing").removesuffix("_type").replace("_", " ")
             raise ModelError(
@@ -435,6 +437,14 @@ def _parameters(op: str, operands: tuple[Var | None, ...]) -> tuple[DType, ...]:
     given = tuple([DType.FLOAT32 if x is None else x.dtype for x in operands])
     # A Loop's body also gets the trip's number and the condition.
     return (DType.INT64, DType.BOOL, *given[2:]) if op == "Loop" else given
+
+
+def _element_type(proto: onnx.TypeProto, where: str) -> DType | None:
+    """The type of the elements of the tensors in a sequence or an optional value."""
+    while (kind := proto.WhichOneof("value")) in ("sequence_type", "optional_type"):
+        proto = getattr(proto, kind).elem_type
+    code = proto.tensor_type.elem_type
+    return element_type(code, where) if code else None
 
 
 def _check_required(operands: tuple[Var | None, ...], form: schemas.Form, where: str) -> None:

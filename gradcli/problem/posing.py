@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,17 @@ from gradcli.graph import DType, Graph, Node, Value, burst, is_static
 from gradcli.interpret import Evaluator
 from gradcli.ops import OPS, Table
 from gradcli.problem.arrays import complete_directions
+from gradcli.problem.finding import Finder
 from gradcli.problem.names import asked_parts, check_index, float_tensors
-from gradcli.problem.question import Problem, conditions_at, static
+from gradcli.problem.question import Problem, static
 from gradcli.transform import Element, cast, depends, expose
+from gradcli.transform.choices import Choices
 from gradcli.transform.expose import needed_values
 from gradcli.transform.norms import join_norms
 from gradcli.transform.rewrite import active_values, felt_values
 from gradcli.transform.specialise import specialise
 from gradcli.transform.straight import straight, straighten
+from gradcli.transform.unroll import MAKES_SEQUENCES, RESOLVE
 
 if TYPE_CHECKING:
     from gradcli.onnxfile import Model
@@ -98,33 +101,28 @@ def pose(
         v.name: feeds[v.name] for v in graph.inputs if not v.dtype.is_float and v.name in feeds
     }
     tensors = {e.tensor for e in elements}
-    branches = taken_branches(graph, shapes, fixed, feeds, set(wrt_names), tensors, table)
-
-    def specialised() -> Graph:
-        return specialise(graph, shapes, fixed, table, keep=wrt_names, conditions=branches)
-
-    whole = specialised()
+    whole, choices = decide(graph, shapes, fixed, feeds, wrt_names, tensors, table)
+    _refuse_sequences(whole, tensors)
     _refuse_unknown(whole, set(wrt_names) - late, tensors, table)
     point = _point(model, whole, wrt_names, feeds, table, threads, provider)
     if not all(is_static(v.shape) for v in map(whole.value, wrt_names) if v is not None):
         shapes |= {name: array.shape for name, array in point.items()}
-        whole = specialised()
+        whole = specialise(whole, shapes, table=table, keep=wrt_names, choices=choices)
     if found := _shapes_at(whole, point, set(wrt_names) - late, elements, table):
         shapes |= found
-        whole = specialised()
+        whole = specialise(whole, shapes, table=table, keep=wrt_names, choices=choices)
     for element in elements:
         check_index(whole, element)
     part = expose(whole, wrt_names, elements, {name: point[name] for name in late}, table)
     part = join_norms(part)
     names_of = tuple(v.name for v in part.outputs)
     sizes = {v.name: int(np.prod(static(v))) for v in (*part.inputs, *part.outputs)}
-    fork = (
-        expose(whole, (), [Element(name) for name in branches], table=table) if branches else None
-    )
+    ends = [Element(name) for name in choices.made]
+    fork = expose(whole, (), ends, table=table) if ends else None
     if straight_through:
         part, table = straighten(part, table), straight(table)
         notes = [*notes, STRAIGHT_THROUGH]
-    said = [*notes, *_unzipped(model), *_ways(graph, branches)]
+    said = [*notes, *_unzipped(model), *_ways(choices)]
     said += _without_effect(part, wrt_names, table)
     if operator is not None and operator not in OPERATORS:
         raise UsageError(f"there is no operator {operator!r}", f"choose {', '.join(OPERATORS)}")
@@ -166,7 +164,7 @@ def pose(
         tuple(said),
         table,
         fork,
-        branches,
+        choices.made,
         straight_through,
     )
 
@@ -245,54 +243,57 @@ def _refuse_unknown(graph: Graph, cut: set[str], of: set[str], table: Table) -> 
 
 def _why(key: str, table: Table) -> str:
     """Why an operator is opaque."""
+    if key in RESOLVE:
+        return ": what it hangs on cannot be computed"
     card = table.get(key)
     return "" if card is None else f": {card.reason}"
 
 
-def taken_branches(
+def decide(
     graph: Graph,
     shapes: Mapping[str, tuple[int, ...]],
     fixed: Mapping[str, np.ndarray],
     feeds: Mapping[str, np.ndarray],
-    keep: set[str],
+    keep: Collection[str],
     of: set[str],
     table: Table,
-) -> dict[str, bool]:
-    """By name of the condition: which way every If goes at the point, those inside others too.
+) -> tuple[Graph, Choices]:
+    """The graph at the point, its control flow as it goes there, and the choices that it made.
 
-    Only those that `of` needs, and whose way does not follow from shapes and constants.
+    Only those that `of` needs, and that do not follow from shapes and constants.
     """
-    found: dict[str, bool] = {}
-    if not any(node.key == "If" for node in graph.nodes):
-        return found
-    while True:
-        whole = specialise(graph, shapes, fixed, table, keep=keep, conditions=found)
-        needed = needed_values(whole, set(), of)
-        conditions = [
-            node.inputs[0].name
-            for node in whole.nodes
-            if node.key == "If" and node.inputs[0] and any(v in needed for v in node.makes())
-        ]
-        # The first one waits for no other.
-        if not conditions or conditions[0] in found:
-            return found
-        before = expose(whole, (), [Element(conditions[0])], table=table)
-        if not all(_has_card(node, table) for node in before.nodes):
-            return found
-        found |= conditions_at(before, feeds, table)
+    needed = frozenset(v.name for v in needed_values(graph, set(), of))
+    choices = Choices(find=Finder(feeds, table), wanted=needed)
+    whole = specialise(graph, shapes, fixed, table, keep=keep, choices=choices)
+    return whole, choices
 
 
-def _ways(graph: Graph, branches: Mapping[str, bool]) -> list[str]:
-    """A note on each If of the outermost graph, and on how many there are inside others."""
-    named = {n.inputs[0].name: n.name for n in graph.nodes if n.key == "If" and n.inputs[0]}
+def _ways(choices: Choices) -> list[str]:
+    """A note on each node of the outermost graph that chose, and on how many others did."""
     notes = [
-        f"node {named[name]!r} (If) takes its {'then' if holds else 'else'} branch at this point; "
-        "the derivative is that branch's"
-        for name, holds in branches.items()
-        if name in named
+        f"node {way.node!r} ({way.op}) {way.what} at this point; the derivative is that of what it"
+        " does here"
+        for way in choices.ways
+        if not way.inner
     ]
-    inner = len(branches) - len(notes)
-    return notes + ([f"so do {inner} inside branches: each the one it takes here"] if inner else [])
+    inner = len(choices.ways) - len(notes)
+    return notes + (
+        [f"so do {inner} inside bodies: each goes the way it goes here"] if inner else []
+    )
+
+
+def _refuse_sequences(graph: Graph, names: Collection[str]) -> None:
+    """Refuse what is asked of a tensor where there is a sequence or an optional value."""
+    makers = {v.name: node for node in graph.nodes for v in node.makes()}
+    for name in names:
+        node = makers.get(name)
+        while node is not None and node.key == "Identity" and node.inputs[0] is not None:
+            node = makers.get(node.inputs[0].name)
+        if node is not None and node.key in MAKES_SEQUENCES:
+            raise UnsupportedError(
+                f"{name!r} is a sequence or an optional value, and not a tensor",
+                "ask for a tensor that is taken from it, with --of",
+            )
 
 
 def _has_card(node: Node, table: Table) -> bool:

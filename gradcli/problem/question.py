@@ -14,6 +14,7 @@ from gradcli.graph import DType, Graph, Shape, Value, is_static
 from gradcli.interpret import Evaluator
 from gradcli.ops import OPS, Table
 from gradcli.transform import Element, cast
+from gradcli.transform.choices import Choice, plain
 
 if TYPE_CHECKING:
     from gradcli.onnxfile import Model
@@ -47,11 +48,11 @@ class Problem:
         straight_through: Whether the straight-through estimator is asked for, a convention, and not
             the derivative: then `graph` and `table` are its own.
         table: Cards; another table than OPS is for planting faults.
-        fork: What decides which way the model's Ifs go, from the model's inputs to their
-            conditions; None where nothing but shapes does.
-        branches: By name of the condition: which way each goes at the point. `graph` has the
-            branches taken in the place of the Ifs: only at the edge of a branch is its derivative
-            another one.
+        fork: What decides which way the model's control flow goes, from the model's inputs to
+            conditions, trip counts and positions; None where nothing but shapes does.
+        branches: By name of the tensor: what each of these is at the point. `graph` has the
+            branches taken in the place of the Ifs, and the trips made in that of the loops: only at
+            the edge of such a choice is its derivative another one.
     """
 
     model: Model | None
@@ -71,11 +72,16 @@ class Problem:
     notes: tuple[str, ...] = ()
     table: Table = OPS
     fork: Graph | None = None
-    branches: Mapping[str, bool] = field(default_factory=dict)
+    branches: Mapping[str, Choice] = field(default_factory=dict)
 
     def same_branches(self, feeds: Mapping[str, np.ndarray]) -> bool:
-        """Whether the model's Ifs go the same ways at other inputs of the whole model."""
-        return self.fork is None or conditions_at(self.fork, feeds, self.table) == self.branches
+        """Whether the model's control flow goes the same ways at other inputs of the model."""
+        if self.fork is None:
+            return True
+        try:
+            return choices_at(self.fork, feeds, self.table) == self.branches
+        except UnsupportedError:
+            return False  # beside the way that it takes, not all can be computed
 
     straight_through: bool = False
 
@@ -128,12 +134,12 @@ class Problem:
         return sum(int(np.prod(self.shape(name))) for name in self.of)
 
 
-def conditions_at(
+def choices_at(
     fork: Graph, feeds: Mapping[str, np.ndarray], table: Table = OPS
-) -> dict[str, bool]:
-    """The outputs of a graph, each one truth value, in float64 arithmetic."""
+) -> dict[str, Choice]:
+    """The outputs of a graph, each whole numbers or truth values, in float64 arithmetic."""
     out = Evaluator(cast(fork, DType.FLOAT64, table), table=table).run(feeds)
-    return {v.name: bool(np.reshape(out[v.name], ())) for v in fork.outputs}
+    return {v.name: plain(out[v.name]) for v in fork.outputs}
 
 
 def static(value: Value) -> tuple[int, ...]:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from gradcli import deadline
 from gradcli.errors import InternalError, ModelError
 from gradcli.graph import Graph, Node, Value, Var, burst
 from gradcli.graph.dtypes import DType, Shape, is_static
 from gradcli.ops import OPS, Table
+from gradcli.transform.choices import Choice, Choices, Way, plain
 from gradcli.transform.fold import ALWAYS, fold
-from gradcli.transform.rewrite import Rewriter, identity
+from gradcli.transform.rewrite import Rewriter, Vars, identity
+from gradcli.transform.unroll import RESOLVE, Held
 
 SMALL = 1 << 16
 """Bytes up to which floats are folded too: scales and sizes computed on the way to a shape."""
+
+FOLDED, LITTLE = 1 << 28, 1 << 10
+"""Bytes that are computed within bodies in all, and how small a result may be after that: a file of
+a few bytes can ask for gigabytes, step by step."""
 
 
 @burst()
@@ -25,13 +33,14 @@ def specialise(
     values: Mapping[str, np.ndarray] | None = None,
     table: Table = OPS,
     keep: Collection[str] = (),
-    conditions: Mapping[str, bool] | None = None,
+    choices: Choices | None = None,
 ) -> Graph:
     """The graph for inputs of these shapes: every type inferred anew, shape arithmetic done.
 
     What the file declares of shapes is dropped: only what the cards infer counts. Names of values
-    and nodes stay; a computed value becomes a constant of its own name. The branch of an If whose
-    condition is known stands in its place.
+    and nodes stay; a computed value becomes a constant of its own name. Control flow whose choices
+    are known is written out: the branch of an If stands in its place, the trips of a Loop or a Scan
+    one after the other, and sequences are the tensors that they hold.
 
     Args:
         graph: The graph as read.
@@ -41,14 +50,15 @@ def specialise(
         table: Cards. A node without one is carried over as it is.
         keep: Names of tensors that will be varied: nothing is computed from their values, although
             they may be constants of the file.
-        conditions: By name of the tensor: which way each If goes whose condition is known from
-            elsewhere, such as from an evaluation at a point.
+        choices: What control flow hangs on, as far as that is known from elsewhere than from
+            constants, such as from an evaluation at a point.
 
     Raises:
         ModelError: When shapes do not fit together; it names the node.
+        UnsupportedError: When control flow is too long to be written out.
     """
     values = values or {}
-    s = _Specialiser(graph, table, frozenset(keep), shapes, conditions or {})
+    s = Specialiser(graph, table, frozenset(keep), shapes, choices or Choices())
 
     def retype(v: Value) -> tuple[DType, Shape | None]:
         return v.dtype, shapes.get(v.name, v.shape)
@@ -63,24 +73,49 @@ def specialise(
     return s.finish()
 
 
-class _Specialiser(Rewriter):
+class Specialiser(Rewriter):
+    """Walks a graph and the bodies in it.
+
+    Args:
+        graph: The graph.
+        table: Cards.
+        keep: Names of tensors whose values count as unknown.
+        shapes: By name, what is known of shapes.
+        choices: What is known of choices.
+
+    Attributes:
+        held: For a value of the new graph that is a sequence: the tensors in it; for an optional
+            one that is empty: ABSENT.
+        open: Values of the new graph that undecided control flow makes.
+    """
+
     def __init__(
         self,
         graph: Graph,
         table: Table,
         keep: frozenset[str],
         shapes: Mapping[str, tuple[int, ...]],
-        conditions: Mapping[str, bool],
+        choices: Choices,
     ) -> None:
         super().__init__(graph, table)
-        self.conditions = conditions
+        self.choices = choices
         self.keep = keep
         self.shapes = shapes
+        self.held: dict[Value, Held] = {}
+        self.open: set[Value] = set()
+        self._steps: tuple[int, ...] = ()
+        self._depth = 0
+        self._folded = 0
+
+    # ---- nodes --------------------------------------------------------------------------------
 
     def visit(self, node: Node) -> None:
-        """Compute the node, or its types."""
-        if node.key == "If" and (branch := self._branch(node)) is not None:
-            self._inline(node, branch)
+        """Compute the node, or its types, or write out what it is here."""
+        if node.key in RESOLVE:
+            if (self._depth or self.choices.wants(node)) and self._resolved(node):
+                return
+            self._unknown(node)
+            self.open.update(self.env[v].value for v in node.makes())
         elif (arrays := self._known(node)) is not None:
             made = zip(node.outputs, arrays, strict=False)
             self.become(
@@ -91,9 +126,31 @@ class _Specialiser(Rewriter):
             self._infer(node)
         else:
             self._unknown(node)
+        if node.key == "Identity":
+            self._hand_on(node)
         for value in node.makes():
             if value.name in self.shapes and not is_static(self.env[value].shape):
                 self._declare(value)
+
+    def _resolved(self, node: Node) -> bool:
+        try:
+            return RESOLVE[node.key](self, node)
+        except (ValueError, IndexError, AssertionError) as error:
+            raise self.unfit(node, error) from error
+
+    def _hand_on(self, node: Node) -> None:
+        """What is known of a sequence is known of the same under another name."""
+        (x,), (y,) = self.operands(node), (self.env[v].value for v in node.makes())
+        if x is not None and x.value in self.held:
+            self.held[y] = self.held[x.value]
+        if x is not None and x.value in self.open:
+            self.open.add(y)
+
+    def hold(self, node: Node, held: Held) -> None:
+        """Keep a node whose result is a sequence (dead once all is decided), and what is in it."""
+        self._unknown(node)
+        for value in node.makes():
+            self.held[self.env[value].value] = held
 
     def _unknown(self, node: Node) -> None:
         """Carry over a node of whose results nothing is known but their dtypes."""
@@ -119,7 +176,13 @@ class _Specialiser(Rewriter):
         if not shape_only and any(x is not None and x.value.name in self.keep for x in operands):
             return None
         floats = any(v is not None and v.dtype.is_float for v in node.outputs)
-        return fold(self.b, node, operands, self.table, SMALL if floats else ALWAYS, grown=False)
+        limit = SMALL if floats else ALWAYS
+        if self._folded > FOLDED:
+            limit = LITTLE
+        found = fold(self.b, node, operands, self.table, limit, grown=False)
+        if found is not None and self._depth:
+            self._folded += sum(a.nbytes for a in found if a is not None)
+        return found
 
     def _infer(self, node: Node) -> None:
         operands = self.operands(node)
@@ -131,39 +194,106 @@ class _Specialiser(Rewriter):
             # After an operator that is not known, not even ranks are.
             self._unknown(node)
         except (ValueError, IndexError, AssertionError) as error:
-            shapes = ", ".join("absent" if x is None else str(x.shape) for x in operands)
-            raise ModelError(
-                f"node {node.name!r} ({node.key}) cannot take operands of shape {shapes}: {error}",
-                "check that the inputs have the shapes that the model was made for",
-            ) from error
+            raise self.unfit(node, error) from error
 
-    def _branch(self, node: Node) -> Graph | None:
-        """The branch that an If takes, where its condition is known."""
-        (condition,) = self.operands(node)
-        if condition is None:
-            return None
-        holds = self.conditions.get(condition.value.name)
-        if holds is None and condition.const is not None and condition.value.name not in self.keep:
-            holds = bool(condition.const.reshape(()))
-        if holds is None:
-            return None
-        graph: Graph = node.attrs["then_branch" if holds else "else_branch"]
-        return graph
+    def unfit(self, node: Node, error: Exception) -> ModelError:
+        """The error that says that a node cannot take its operands."""
+        operands = self.operands(node)
+        shapes = ", ".join("absent" if x is None else str(x.shape) for x in operands)
+        return ModelError(
+            f"node {node.name!r} ({node.key}) cannot take operands of shape {shapes}: {error}",
+            "check that the inputs have the shapes that the model was made for",
+        )
 
-    def _inline(self, node: Node, branch: Graph) -> None:
-        """The branch's nodes in place of the If; names that are taken get a number."""
-        for value, array in branch.constants.items():
-            self.env[value] = self.constant(self.b.name(value.name), array)
-        for inner in branch.nodes:
-            named = [
-                None if v is None else Value(self.b.name(v.name), v.dtype, v.shape)
-                for v in inner.outputs
-            ]
-            renamed = replace(inner, outputs=tuple(named))
-            self.visit(renamed)
-            for old, new in zip(inner.outputs, named, strict=True):
-                if old is not None and new is not None:
-                    self.env[old] = self.env[new]
-        for old, inside in zip(node.outputs, branch.outputs, strict=True):
-            if old is not None:
-                self.visit(replace(identity(old), inputs=(inside,)))
+    # ---- control flow -------------------------------------------------------------------------
+
+    def choose(self, x: Var) -> Choice | None:
+        """What a tensor holds that structure hangs on; None where that is not known."""
+        if x.const is not None and x.value.name not in self.keep:
+            return plain(x.const)
+        return self.choices.of(self.b, x.value)
+
+    def went(self, node: Node, what: str) -> None:
+        """Note which way a node went by numbers that are no constants."""
+        self.choices.ways.append(Way(node.name, node.key, what, self._depth > 0))
+
+    def write(self, node: Node, body: Graph, operands: Vars, step: int | None = None) -> list[Var]:
+        """A body's nodes on these operands, here; names that are taken get a number.
+
+        Args:
+            node: Whose body it is.
+            body: The body.
+            operands: One for each of its inputs.
+            step: Of a body that is written out again and again: which time this is, from 0. Its
+                values and nodes bear it in their names.
+
+        Returns:
+            The body's results.
+        """
+        deadline.check()
+        self.choices.count(1 + len(body.nodes), node)
+        for value, array in body.constants.items():
+            if value not in self.env:  # shared by all steps
+                made = Value(self.b.name(value.name), value.dtype, array.shape)
+                self.env[value] = self.b.adopt_constant(made, array)
+        for value, x in zip(body.inputs, operands, strict=True):
+            if x is not None:
+                self.env[value] = x
+        before = self._steps
+        self._steps = before if step is None else (*before, step)
+        self._depth += 1
+        for inner in body.nodes:
+            self._write(inner)
+        self._depth -= 1
+        self._steps = before
+        return [self.env[value] for value in body.outputs]
+
+    def _write(self, inner: Node) -> None:
+        at = "".join(f"/{k}" for k in self._steps)
+        outputs = tuple(
+            None if v is None else Value(self.b.name(v.name + at), v.dtype, v.shape)
+            for v in inner.outputs
+        )
+        self.visit(
+            Node(
+                inner.op,
+                inner.inputs,
+                outputs,
+                inner.attrs,
+                inner.domain,
+                self.at_step(inner.name),
+                self.at_step(inner.origin),
+            )
+        )
+        for old, new in zip(inner.outputs, outputs, strict=True):
+            if old is not None and new is not None:
+                self.env[old] = self.env.pop(new)
+
+    def at_step(self, name: str) -> str:
+        """The name of a node of a body, with the step that it is written out for."""
+        steps = ".".join(map(str, self._steps))
+        return f"{name} [step {steps}]" if steps and name else name
+
+    def emit(
+        self, serves: Node, op: str, *inputs: Var, outputs: int = 1, **attrs: Any
+    ) -> tuple[Var, ...]:
+        """A helper node that serves another one, computed where its operands are known."""
+        names = (self.b.name(f"{serves.name}/{op.lower()}") for _ in range(outputs))
+        made = tuple(Value(name, inputs[0].dtype, None) for name in names)
+        for x in inputs:
+            self.env[x.value] = x
+        given = tuple(x.value for x in inputs)
+        full = self.table.attributes(op, attrs)
+        self.visit(Node(op, given, made, full, "", made[0].name, serves.name))
+        return tuple(self.env[v] for v in made)
+
+    def stand(self, node: Node, results: Vars) -> None:
+        """Let these values stand for a node's results, under their names."""
+        for old, x in zip(node.outputs, results, strict=False):
+            if old is None or x is None:
+                continue
+            if self._depth:
+                self.env[old] = x  # nobody can ask for a value inside a body
+            else:
+                self.env[x.value] = x
+                self.visit(replace(identity(old), inputs=(x.value,)))

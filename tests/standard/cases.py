@@ -24,8 +24,9 @@ from gradcli.interpret import interpret
 from gradcli.onnxfile import Model
 from gradcli.ops import OPS
 from gradcli.problem import Problem, declared
-from gradcli.problem.posing import taken_branches
-from gradcli.transform import cast, specialise
+from gradcli.problem.posing import decide
+from gradcli.transform import cast
+from gradcli.transform.unroll import RESOLVE
 
 KINDS = ("node", "simple", "pytorch-operator", "pytorch-converted")
 
@@ -119,7 +120,7 @@ def operators(proto: onnx.ModelProto) -> set[str]:
 RENAMED = {"Scatter": "ScatterElements", "Upsample": "Resize"}
 """Operators that the reader gives another name."""
 
-READ = frozenset(("Constant", "If", "ai.onnx.preview::FlexAttention"))
+READ = frozenset(("Constant", "ai.onnx.preview::FlexAttention", *RESOLVE))
 """Operators that the reader itself takes up, or that are decided at the point."""
 
 
@@ -393,14 +394,12 @@ class Subject:
 
 
 def decided(graph: Graph, feeds: Mapping[str, np.ndarray]) -> Graph:
-    """The graph with every If as the branch that it takes at the point; itself if it has none."""
-    if not any(node.key == "If" for node in graph.nodes):
+    """The graph with its control flow as it goes at the point; itself if it has none."""
+    if not any(node.key in RESOLVE for node in graph.nodes):
         return graph
     shapes = {name: np.shape(x) for name, x in feeds.items()}
     fixed = {v.name: feeds[v.name] for v in graph.inputs if not v.dtype.is_float}
-    of = {v.name for v in graph.outputs}
-    ways = taken_branches(graph, shapes, fixed, feeds, set(), of, OPS)
-    return specialise(graph, shapes, fixed, OPS, conditions=ways)
+    return decide(graph, shapes, fixed, feeds, set(), {v.name for v in graph.outputs}, OPS)[0]
 
 
 def epsilon(dtype: DType) -> float:
