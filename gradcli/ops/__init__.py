@@ -10,6 +10,7 @@ from gradcli.ops import (
     conv,
     elementwise,
     feature,
+    fused_attention,
     index,
     linalg,
     linear_attention,
@@ -69,6 +70,7 @@ OPS = Table(
     tree.CARDS,
     category.CARDS,
     contrib.CARDS,
+    fused_attention.CARDS,
     qlinear.CARDS,
     qrecurrent.CARDS,
 )

@@ -173,7 +173,7 @@ def _split_heads(b: Builder, x: Var, heads: int | None) -> Var:
     return b.transpose(b.reshape(x, [0, 0, heads, -1]), (0, 2, 1, 3))
 
 
-def _steps(b: Builder, count: Var) -> Var:
+def positions(b: Builder, count: Var) -> Var:
     """0, 1, 2, ... as far as a count, int64[1], goes."""
     if count.const is not None:
         return b.ints(range(int(count.const[0])))
@@ -251,10 +251,10 @@ def _limits(s: Site, q: Var, k: Var) -> _Limits:
     queries, keys = shape_part(b, q, 2, 3), shape_part(b, k, 2, 3)
     causal, left, right = (s[a] for a in ("is_causal", "left_window_size", "right_window_size"))
     found: list[Var] = []
-    at = _steps(b, keys)
+    at = positions(b, keys)
     filled = b.reshape(s.input(6), [-1, 1, 1, 1]) if s.has(6) else None
     if causal or max(left, right) >= 0:
-        own = b.unsqueeze(_steps(b, queries), [1])
+        own = b.unsqueeze(positions(b, queries), [1])
         if s.has(4):
             own = own + shape_part(b, s.input(4), 2, 3)
         elif filled is not None:
@@ -381,7 +381,7 @@ def _tensor_scatter(
 def _tensor_scatter_expansion(s: Site) -> Sequence[Var]:
     b, axis = s.b, axis_of(s["axis"], s.x.rank)
     rest = s.x.rank - axis - 1
-    at = b.reshape(_steps(b, shape_part(b, s.x1, axis, axis + 1)), [-1, *[1] * rest])
+    at = b.reshape(positions(b, shape_part(b, s.x1, axis, axis + 1)), [-1, *[1] * rest])
     if s.has(2):
         at = at + b.reshape(s.input(2), [-1, *[1] * (s.x.rank - 1)])
     if s["mode"] == "circular":

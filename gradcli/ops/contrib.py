@@ -387,7 +387,7 @@ def centred(n: Any, x: Array, zero: Array | None) -> Array:
     return _whole(n, x) if zero is None else _whole(n, x) - _whole(n, zero)
 
 
-def _integer_to_float(
+def integer_to_float(
     n: Any,
     a: Array,
     b: Array,
@@ -397,6 +397,7 @@ def _integer_to_float(
     b_zero: Array = None,
     bias: Array = None,
 ) -> Array:
+    """A product of quantised matrices as numbers, with a bias."""
     y = apply(n, "MatMul", centred(n, a, a_zero), centred(n, b, b_zero)) * (a_scale * b_scale)
     return y if bias is None else y + bias
 
@@ -449,7 +450,7 @@ def _matmul_nbits(
 QUANTISED = (
     composed(
         "MatMulIntegerToFloat",
-        _integer_to_float,
+        integer_to_float,
         ("A", "B", "a_scale", "b_scale", "a_zero_point?", "b_zero_point?", "bias?"),
         flat={
             "A": "integers",

@@ -112,11 +112,19 @@ def _names_results(card: Card) -> Callable[..., Any]:
         assert isinstance(n, Named)
         assert impl is not None
         made = impl(n, *operands, **attrs)
-        if isinstance(made, tuple):
-            return tuple(n.named(y) if n.is_number(y) else y for y in made)
-        return n.named(made) if n.is_number(made) else made
+        return (
+            tuple(_with_name(n, y) for y in made)
+            if isinstance(made, tuple)
+            else _with_name(n, made)
+        )
 
     return named
+
+
+def _with_name(n: Named, y: Any) -> Any:
+    if callable(y):
+        return lambda: _with_name(n, y())
+    return n.named(y) if n.is_number(y) else y
 
 
 # ---- derivatives of assignments ----------------------------------------------------------------

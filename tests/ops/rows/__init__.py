@@ -10,6 +10,7 @@ from tests.ops.rows import (
     conv,
     elementwise,
     feature,
+    fused_attention,
     index,
     linalg,
     linear_attention,
@@ -69,6 +70,7 @@ ROWS: tuple[Row, ...] = (
     *tree.ROWS,
     *category.ROWS,
     *contrib.ROWS,
+    *fused_attention.ROWS,
     *qlinear.ROWS,
     *qrecurrent.ROWS,
 )
