@@ -263,6 +263,24 @@ def test_a_softmax_of_large_numbers_is_shifted() -> None:
     close(program.run().blocks["y", "x"].reshape(3, 3), want, 1e-14)
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_shift_of_a_softmax_holds_nothing_else_still(size: int) -> None:
+    """What a softmax is shifted by counts as a constant there alone."""
+    x = np.array([[0.3, -0.2]])[:, :size]
+
+    def net(b: Builder, x: Var) -> Var:
+        h = b.op("Exp", x)
+        return b.op("Softmax", h) + b.op("ReduceMax", h, b.ints([1])) + h
+
+    h = np.exp(x[0])
+    y = np.exp(h) / np.exp(h).sum()
+    first = np.eye(size)[np.zeros(size, int)]
+    want = (np.diag(y) - np.outer(y, y) + first + np.eye(size)) * h
+    program = Program(symbolic.ENGINE, problem(net, x))
+    assert program.level.startswith("expanded")
+    close(program.run().blocks["y", "x"].reshape(size, size), want, 1e-14)
+
+
 @pytest.mark.parametrize("level", ["expanded", "plain", "factored"])
 @pytest.mark.parametrize(("op", "at_zero"), [("Relu", 1.0), ("LeakyRelu", 1.0), ("Abs", 1.0)])
 def test_at_a_kink_the_piece_that_holds_there_counts(level: str, op: str, at_zero: float) -> None:

@@ -39,6 +39,7 @@ class Lines:
     def __init__(self) -> None:
         self.steps: list[tuple[Any, Any]] = []
         self._known: dict[Any, Any] = {}
+        self._copies: dict[Any, Any] = {}
 
     def name(self, expression: Any) -> Any:
         """A symbol for an expression; a symbol, a number or a symbol's negative stays as it is."""
@@ -46,10 +47,19 @@ class Lines:
         if expression.is_Atom or (rest.is_Symbol and factor == -1):
             return expression
         if expression not in self._known:
-            symbol = sympy.Symbol(f"t{len(self.steps)}", real=True)
-            self.steps.append((symbol, expression))
-            self._known[expression] = symbol
+            self._known[expression] = self._assign(expression)
         return self._known[expression]
+
+    def copy(self, expression: Any) -> Any:
+        """A symbol for an expression that shares nothing with what else has its value."""
+        if expression not in self._copies:
+            self._copies[expression] = self._assign(expression)
+        return self._copies[expression]
+
+    def _assign(self, expression: Any) -> Any:
+        symbol = sympy.Symbol(f"t{len(self.steps)}", real=True)
+        self.steps.append((symbol, expression))
+        return symbol
 
 
 class Named(Symbol):
@@ -91,8 +101,9 @@ class Named(Symbol):
 
     def anchor(self, x: Array, axis: int) -> Array:
         def top(row: list[Any]) -> Any:
-            symbol = self.lines.name(sympy.Max(*row, evaluate=False))
-            self.frozen |= symbol.free_symbols
+            # Of one element it is that element, and a ReduceMax may have it too: both still move.
+            symbol = self.lines.copy(sympy.Max(*row, evaluate=False))
+            self.frozen.add(symbol)
             return symbol
 
         return self.box(self._rows(self.named(x), (axis,), True, top))
