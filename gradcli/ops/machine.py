@@ -183,7 +183,6 @@ def _votes(n: Any, scores: Array, classes: int) -> Array:
 _SWEEPS = 16
 """onnxruntime allows 100, and stops when the error is small: after four at most, as measured."""
 
-
 _SURE = 1e-7
 """A pair's probability keeps this distance from 0 and 1."""
 

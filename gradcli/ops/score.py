@@ -20,8 +20,6 @@ from gradcli.ops.emit import Emit, rank
 from gradcli.ops.softmax import softmax
 
 DOMAIN = "ai.onnx.ml::"
-
-
 X = ("X",)
 
 
@@ -85,7 +83,6 @@ def labels_of(attrs: dict[str, Any], ints: str = "classlabels_ints") -> np.ndarr
 
 _NOTHING = 1e-7
 """Scores nearer to 0 than this have no part in a SOFTMAX_ZERO."""
-
 
 _WINITZKI = 0.147, 2.0 / (3.14159 * 0.147)
 """Constants of the inverse error function that onnxruntime approximates a probit with."""

@@ -53,8 +53,6 @@ def _tree_scores(
 
 
 _TRANSFORM_NAMES = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
-
-
 _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 
 

@@ -109,7 +109,6 @@ EVEN = Case(
 EVEN_SLOPE = np.full((1, 1), np.sqrt(3.14159) * 1.41421356)
 """The normal quantile of 1/2: its derivative is the root of 2 pi, and no 0 / 0."""
 
-
 ROWS: tuple[Row, ...] = (
     Row(
         ML + "LinearRegressor",

@@ -9,8 +9,6 @@ import numpy as np
 from tests.ops.table import normal
 
 ML = "ai.onnx.ml::"
-
-
 TRANSFORMS = ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT")
 
 

@@ -17,7 +17,6 @@ def draw_softmax(rng: np.random.Generator) -> Case:
 FAR = np.array([[1000.0, 0.0, -1000.0]])
 """Logits whose exponentials overflow: one probability is 1, the others are 0."""
 
-
 ROWS: tuple[Row, ...] = (
     Row("Softmax", draw_softmax, kinks=(Kink(Case((FAR,)), 0, np.zeros((1, 3))),), dynamic="all"),
     Row(
