@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,7 +74,35 @@ def judgement_of(
     own = field_of(evidence, outcome.estimate)
     tolerance = rtol if rtol is not None else RTOL[outcome.dtype]
     verdicts = _elements(evidence, own, truth, tolerance, atol)
-    return _with(base, **_summary(evidence, outcome, own, truth, verdicts, tolerance, atol))
+    band = band_of(evidence, own.value, truth, tolerance, atol)
+    return _with(base, **_summary(_Facing(evidence, outcome, own, truth, verdicts, band, atol)))
+
+
+@dataclass(frozen=True)
+class _Facing:
+    """A method's elements beside the truth.
+
+    Attributes:
+        evidence: All that was measured.
+        outcome: The method's run.
+        own: Its elements.
+        truth: What they are held against.
+        verdicts: Of each element, an index of _CODES; -1 where either side is not known.
+        band: How far each may be off.
+        atol: The absolute part of that.
+    """
+
+    evidence: Evidence
+    outcome: Outcome
+    own: Field
+    truth: Field
+    verdicts: np.ndarray
+    band: np.ndarray
+    atol: float
+
+    def gap(self) -> np.ndarray:
+        """How far each element is off; infinite where that is no number."""
+        return np.asarray(np.nan_to_num(gap_of(self.own.value, self.truth.value), nan=np.inf))
 
 
 _CODES = (
@@ -115,20 +143,12 @@ def _elements(evidence: Evidence, own: Field, truth: Field, rtol: float, atol: f
     return np.where(known, verdicts, _UNKNOWN)
 
 
-def _summary(
-    evidence: Evidence,
-    outcome: Outcome,
-    own: Field,
-    truth: Field,
-    verdicts: np.ndarray,
-    rtol: float,
-    atol: float,
-) -> dict[str, object]:
+def _summary(f: _Facing) -> dict[str, object]:
+    own, truth, verdicts = f.own, f.truth, f.verdicts
     counts = {str(v): int(np.sum(verdicts == k)) for k, v in enumerate(_CODES)}
     verdict = _method_verdict(counts)
     smooth = np.isin(verdicts, (0, 1, 3))
-    a, r, u = own.value[smooth], truth.value[smooth], (own.u + truth.u)[smooth]
-    gap = np.nan_to_num(gap_of(a, r), nan=np.inf)
+    gap, r, u = f.gap()[smooth], truth.value[smooth], (own.u + truth.u)[smooth]
     found: dict[str, object] = {"verdict": verdict, "counts": counts}
     if gap.size:
         sizable = (np.abs(r) > u) & np.isfinite(r)
@@ -136,16 +156,17 @@ def _summary(
         found |= {
             "max_abs_error": float(np.max(gap)),
             "max_rel_error": float(np.max(relative)) if np.any(sizable) else None,
-            "correct_digits": _worst_digits(own, truth, smooth),
+            "correct_digits": _worst_digits(f, smooth),
             "uncertainty": float(np.max(u)),
         }
-    found["worst"] = _worst(evidence, own, truth, verdicts, rtol, atol)
+    found["worst"] = _worst(f)
     if verdict is Verdict.STAIRCASE:
         found |= {"detail": STAIRCASE}
-    if verdict is Verdict.INCONCLUSIVE and np.any(~np.isfinite(a)) and evidence.survey.rim:
-        found |= {"detail": _edge(evidence.survey.rim[0])}
+    rim = f.evidence.survey.rim
+    if verdict is Verdict.INCONCLUSIVE and np.any(~np.isfinite(own.value[smooth])) and rim:
+        found |= {"detail": _edge(rim[0])}
     if verdict is Verdict.DISAGREE:
-        cause, detail = _cause(evidence, outcome, own, truth, verdicts, rtol, atol)
+        cause, detail = _cause(f)
         found |= {"cause": cause, "detail": detail}
     return found
 
@@ -157,9 +178,9 @@ def _edge(near: Near) -> str:
     )
 
 
-def _worst_digits(own: Field, truth: Field, which: np.ndarray) -> float | None:
+def _worst_digits(f: _Facing, which: np.ndarray) -> float | None:
     """The correct digits of the block that has the fewest, relative to its largest element."""
-    gap = np.nan_to_num(gap_of(own.value, truth.value), nan=np.inf)
+    gap, truth = f.gap(), f.truth
     digits = [
         _digits(float(np.max(gap[block][which[block]])), largest(truth.value[block][which[block]]))
         for block in truth.blocks
@@ -184,30 +205,22 @@ def _method_verdict(counts: Mapping[str, int]) -> Verdict:
     return Verdict.AGREE if counts[Verdict.AGREE] else Verdict.INCONCLUSIVE
 
 
-def _worst(
-    evidence: Evidence,
-    own: Field,
-    truth: Field,
-    verdicts: np.ndarray,
-    rtol: float,
-    atol: float,
-) -> Worst | None:
-    problem = evidence.problem
+def _worst(f: _Facing) -> Worst | None:
+    problem, own, truth, verdicts = f.evidence.problem, f.own, f.truth, f.verdicts
     known = verdicts != _UNKNOWN
     if not np.any(known):
         return None
     on_kink = verdicts == _CODES.index(Verdict.KINK)
-    sides = sides_of(evidence)
+    sides = sides_of(f.evidence)
     if sides is not None and np.any(on_kink) and not np.any(np.isin(verdicts, (1, 4))):
         left, right = sides[0].value, sides[1].value
         place = int(np.argmax(np.where(on_kink, np.nan_to_num(gap_of(left, right)), -1.0)))
         name, index = _place(problem, place)
         both = float(left[place]), float(right[place])
         return Worst(name, index, float(own.value[place]), float(truth.value[place]), sides=both)
-    band = band_of(evidence, own.value, truth, rtol, atol)
-    gap = np.nan_to_num(gap_of(own.value, truth.value), nan=np.inf)
+    gap = f.gap()
     with np.errstate(invalid="ignore", divide="ignore"):
-        excess = np.where(gap == 0, 0.0, gap / band)
+        excess = np.where(gap == 0, 0.0, gap / f.band)
     # Disagreements first: inside a kink's interval an element may be far off and right.
     first = next((code for code in (1, 4) if np.any(verdicts == code)), None)
     pool = known if first is None else verdicts == first
@@ -232,26 +245,19 @@ def label(key: Key) -> str:
     return "/".join(part for part in key if part)
 
 
-def _cause(
-    evidence: Evidence,
-    outcome: Outcome,
-    own: Field,
-    truth: Field,
-    verdicts: np.ndarray,
-    rtol: float,
-    atol: float,
-) -> tuple[Cause | None, str]:
+def _cause(f: _Facing) -> tuple[Cause | None, str]:
     """Why a method disagrees: its float64 twin tells a rule from the arithmetic."""
+    evidence, outcome, truth = f.evidence, f.outcome, f.truth
     if outcome.method.startswith("finite"):
         return Cause.STEP, "the step is too long or too short for this function"
     twin = evidence.twins.get(outcome.method)
     if outcome.dtype is DType.FLOAT64:
         return Cause.RULE, "its derivative is wrong in float64 too"
     exact = None if twin is None else field_of(evidence, twin)
-    bad = (verdicts == 1) & (exact.known if exact else False)
+    bad = (f.verdicts == 1) & (exact.known if exact else False)
     if exact is None or not np.any(bad):
         return None, "the same graph in float64 was not run on these elements"
-    again = _elements(evidence, exact, truth, RTOL[DType.FLOAT64], atol)
+    again = _elements(evidence, exact, truth, RTOL[DType.FLOAT64], f.atol)
     if np.any(bad & (again == 1)):
         return Cause.RULE, "the same graph in float64 is wrong too"
     coarse = f"the same graph in float64 agrees; {outcome.dtype.value} is too coarse here"
@@ -265,8 +271,7 @@ def _cause(
         )
     # A spread that is no number has shown that anything may come of rounding.
     allowed = np.where(np.isinf(model), np.inf, allowed) + UNDERFLOW
-    gap = np.nan_to_num(gap_of(own.value, truth.value), nan=np.inf)
-    if np.all((gap <= allowed + band_of(evidence, own.value, truth, rtol, atol))[bad]):
+    if np.all((f.gap() <= allowed + f.band)[bad]):
         return Cause.ROUNDING, coarse
     return (
         Cause.RUNTIME,

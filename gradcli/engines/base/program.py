@@ -284,10 +284,7 @@ class Program:
         half = 0.5 * (time.perf_counter() + deadline)
         along = self._along(at, bars, weights, probes, half) if contracted else (NONE, NONE, NONE)
         filler = _Filler(p, probes.wrt if probes else None, "wrt")
-        for chunk in filler.chunks(p.wrt, self.map.width):
-            images = self._in_time(at, chunk.directions, deadline)
-            if images is None:
-                break
+        for chunk, images in self._chunks(filler, p.wrt, at, deadline):
             for name, rows, indices in chunk.parts:
                 if contracted:
                     image = _contract(images.values, bars, rows)
@@ -305,7 +302,6 @@ class Program:
                         filler.doubt((of, name), indices, _rows_of(images.uncertainty, of, rows))
                     if images.jumps:
                         filler.jump((of, name), indices, _rows_of(images.jumps, of, rows))
-            filler.note(images)
         return filler.estimate(*along)
 
     def _along(
@@ -331,18 +327,25 @@ class Program:
         p = self.problem
         contracted = p.operator == "jvp"
         filler = _Filler(p, probes.of if probes else None, "of")
-        for chunk in filler.chunks(p.of, self.map.width):
-            images = self._in_time(at, chunk.directions, deadline)
-            if images is None:
-                break
+        for chunk, images in self._chunks(filler, p.of, at, deadline):
             for name, rows, indices in chunk.parts:
                 if contracted:
                     filler.put((name, ""), indices, _contract(images.values, dots, rows))
                     continue
                 for wrt in p.wrt:
                     filler.put((name, wrt), indices, _rows_of(images.values, wrt, rows))
-            filler.note(images)
         return filler.estimate(NONE, NONE, NONE)
+
+    def _chunks(
+        self, filler: _Filler, names: Sequence[str], at: Arrays, deadline: float
+    ) -> Iterator[tuple[_Chunk, Images]]:
+        """Directions along coordinates of these tensors, and their images, as far as time goes."""
+        for chunk in filler.chunks(names, self.map.width):
+            images = self._in_time(at, chunk.directions, deadline)
+            if images is None:
+                return
+            yield chunk, images
+            filler.note(images)
 
     def _in_time(self, at: Arrays, directions: Arrays, deadline: float) -> Images | None:
         """None when they are not the first, and there is no time for them."""
