@@ -15,6 +15,7 @@ import numpy as np
 from gradcli.errors import ModelError
 from gradcli.graph import CANONICAL_OPSET, DType, Var, is_static
 from gradcli.onnxfile import schemas
+from gradcli.onnxfile.batch import scan_8
 from gradcli.onnxfile.call import Call
 from gradcli.onnxfile.draft import Draft
 from gradcli.onnxfile.flex import flex_attention
@@ -70,10 +71,6 @@ def _unknown_form(call: Call) -> ModelError:
         "is in an old form that gradcli does not know",
         f"Export the model again with opset {CANONICAL_OPSET}.",
     )
-
-
-def _unsupported(_d: Draft, call: Call) -> Call:
-    raise _unknown_form(call)
 
 
 # ---- attributes that became inputs ---------------------------------------------------------------
@@ -427,6 +424,6 @@ TABLE: dict[tuple[str, int], Upgrade] = {
     **_rows("DequantizeLinear", (23, 24, 25, 28), _dequantize_23),
     **_rows("Scatter", (9, 11), _renamed("ScatterElements")),
     **_rows("RNN GRU LSTM", (14, 22), _batch_first),
-    **_rows("Scan", (8,), _unsupported),
+    **_rows("Scan", (8,), scan_8),
 }
 """Every form, reachable from opset 7 on, that reads differently from the canonical one."""

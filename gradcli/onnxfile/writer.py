@@ -181,6 +181,8 @@ class _Writer:
         proto: onnx.GraphProto,
         outside: tuple[Value, ...],
         outer: Mapping[Value, str],
+        *,
+        inner: bool = False,
     ) -> None:
         """Fill in the message; `outer` names the values of the graphs around a body."""
         taken = set(outer.values())
@@ -199,7 +201,10 @@ class _Writer:
             names[value] = name
         proto.name = graph.name or "graph"
         for value in (*graph.inputs, *outside):
-            proto.input.add(name=names[value], type=type_proto(value))
+            info = proto.input.add(name=names[value])
+            # What a body is given may be a sequence: where no rank is known, that is said outside.
+            if value.shape is not None or not inner:
+                info.type.CopyFrom(type_proto(value))
         skip = set(outside)
         for value, array in graph.constants.items():
             if value not in skip:
@@ -207,10 +212,10 @@ class _Writer:
         for node in graph.nodes:
             proto.node.append(self.node(node, names))
         for value in dict.fromkeys(graph.outputs):
-            info = proto.output.add(name=names[value])
+            result = proto.output.add(name=names[value])
             # Where not even the rank is known, the element type may be a guess: say nothing.
             if value.shape is not None:
-                info.type.CopyFrom(type_proto(value))
+                result.type.CopyFrom(type_proto(value))
 
     def node(self, node: Node, names: Mapping[Value, str]) -> onnx.NodeProto:
         """One node as a message."""
@@ -224,7 +229,7 @@ class _Writer:
 
             def body(graph: Graph) -> onnx.GraphProto:
                 made = onnx.GraphProto()
-                self.graph(graph, made, (), names)
+                self.graph(graph, made, (), names, inner=True)
                 return made
 
             proto.attribute.extend(

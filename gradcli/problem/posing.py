@@ -102,6 +102,9 @@ def pose(
     }
     tensors = {e.tensor for e in elements}
     whole, choices = decide(graph, shapes, fixed, feeds, wrt_names, tensors, table)
+    ends = [Element(name) for name in choices.made]
+    # Taken before the shapes found at the point make constants of what hangs on them.
+    fork = expose(whole, (), ends, table=table) if ends else None
     _refuse_sequences(whole, tensors)
     _refuse_unknown(whole, set(wrt_names) - late, tensors, table)
     point = _point(model, whole, wrt_names, feeds, table, threads, provider)
@@ -117,8 +120,6 @@ def pose(
     part = join_norms(part)
     names_of = tuple(v.name for v in part.outputs)
     sizes = {v.name: int(np.prod(static(v))) for v in (*part.inputs, *part.outputs)}
-    ends = [Element(name) for name in choices.made]
-    fork = expose(whole, (), ends, table=table) if ends else None
     if straight_through:
         part, table = straighten(part, table), straight(table)
         notes = [*notes, STRAIGHT_THROUGH]

@@ -179,7 +179,9 @@ def _joined(s: Specialiser, node: Node, parts: Sequence[Var], axis: int, *, new:
     """Tensors one after the other, along an axis that they have or along a new one."""
     if new:
         parts = [s.emit(node, "Unsqueeze", part, s.b.ints([axis]))[0] for part in parts]
-    return parts[0] if len(parts) == 1 else s.emit(node, "Concat", *parts, axis=axis)[0]
+    if new and len(parts) == 1:
+        return parts[0]
+    return s.emit(node, "Concat", *parts, axis=axis)[0]
 
 
 def _slot(s: Specialiser, x: Var, axis: int) -> Var:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper, version_converter
+from onnx import helper, numpy_helper, version_converter
 from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 
@@ -25,7 +25,7 @@ from gradcli.onnxfile import Model
 from gradcli.ops import OPS
 from gradcli.problem import Problem, declared
 from gradcli.problem.posing import decide
-from gradcli.transform import cast
+from gradcli.transform import Element, cast, expose
 from gradcli.transform.unroll import RESOLVE
 
 KINDS = ("node", "simple", "pytorch-operator", "pytorch-converted")
@@ -36,8 +36,6 @@ RTOL, ATOL = 1e-3, 1e-7
 REFUSED = {
     "test_training_dropout*": "in training Dropout is random",
     "test_bernoulli*": "it draws at random: the standard itself can only run these",
-    "test_identity_sequence": "no tensor",
-    "test_identity_opt": "no tensor",
 }
 """Cases of operators with a card that gradcli refuses by one clear sentence, and why."""
 
@@ -141,7 +139,9 @@ def data(case: TestCase, proto: onnx.ModelProto) -> list[tuple[list[Any], list[A
     return sets
 
 
-def plain(x: Any) -> np.ndarray:
+def plain(x: Any) -> Any:
+    if x is None or isinstance(x, list):
+        return x and [plain(y) for y in x]
     return numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else np.asarray(x)
 
 
@@ -160,15 +160,95 @@ def check(case: TestCase) -> Result:
         proto = with_whole_slopes(version_converter.convert_version(proto, OLDEST))
     done: list[str] = []
     try:
-        model = onnxfile.read(proto.SerializeToString(), OPS, name=case.name)
-        for xs, ys in data(case, proto):
-            names = [v.name for v in proto.graph.input if v.name not in initialised(proto)]
+        model = None
+        for given, wanted in data(case, proto):
+            whole, xs, ys = in_tensors(proto, given, wanted)
+            if model is None or whole is not proto:
+                model = onnxfile.read(whole.SerializeToString(), OPS, name=case.name)
+            names = [v.name for v in whole.graph.input if v.name not in initialised(whole)]
             feeds = dict(zip(names, xs, strict=False))
             subject = Subject(model, feeds, smooth=not reason(case.name, NO_DERIVATIVE))
-            done += subject.checked(dict(zip(outputs(proto), ys, strict=True)))
+            done += subject.checked(dict(zip(outputs(whole), ys, strict=True)))
     except (Fault, GradcliError) as error:
         return judged(case.name, f"{type(error).__name__}: {error}", tuple(done))
     return judged(case.name, "", tuple(dict.fromkeys(done)))
+
+
+def in_tensors(
+    proto: onnx.ModelProto, xs: list[Any], ys: list[Any]
+) -> tuple[onnx.ModelProto, list[np.ndarray], list[np.ndarray]]:
+    """The same model, its sequences and optional values put together and taken apart inside it.
+
+    So all that goes in and comes out are tensors; the operators between see what they did.
+    """
+    infos = [*proto.graph.input, *proto.graph.output]
+    if all(v.type.WhichOneof("value") == "tensor_type" for v in infos):
+        return proto, xs, ys
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    graph = made.graph
+    del graph.node[:], graph.input[:], graph.output[:]
+    feeds: list[np.ndarray] = []
+    wanted: list[np.ndarray] = []
+    for info, x in zip(proto.graph.input, xs, strict=True):
+        _put_in(graph, info.name, info.type, x, feeds)
+    graph.node.extend(proto.graph.node)
+    for info, y in zip(proto.graph.output, ys, strict=True):
+        _take_out(graph, info, y, wanted)
+    return made, feeds, wanted
+
+
+def _put_in(
+    graph: onnx.GraphProto, name: str, kind: onnx.TypeProto, x: Any, feeds: list[np.ndarray]
+) -> None:
+    node = graph.node.add
+    what = kind.WhichOneof("value")
+    if what == "optional_type" and x is None:
+        empty = helper.make_node("Optional", [], [name], type=kind.optional_type.elem_type)
+        graph.node.append(empty)
+    elif what == "optional_type":
+        _put_in(graph, f"{name}_held", kind.optional_type.elem_type, x, feeds)
+        node(op_type="Optional", input=[f"{name}_held"], output=[name])
+    elif what == "sequence_type":
+        inner = kind.sequence_type.elem_type
+        parts = [f"{name}_{k}" for k in range(len(x))]
+        for part, value in zip(parts, x, strict=True):
+            _put_in(graph, part, inner, value, feeds)
+        elements = inner.tensor_type.elem_type
+        graph.node.append(
+            helper.make_node("SequenceConstruct", parts, [name])
+            if parts
+            else helper.make_node("SequenceEmpty", [], [name], dtype=elements)
+        )
+    else:
+        array = np.asarray(x)
+        elements = kind.tensor_type.elem_type
+        graph.input.append(helper.make_tensor_value_info(name, elements, array.shape))
+        feeds.append(array.astype(helper.tensor_dtype_to_np_dtype(elements)))
+
+
+def _take_out(
+    graph: onnx.GraphProto, info: onnx.ValueInfoProto, y: Any, wanted: list[np.ndarray]
+) -> None:
+    kind, name = info.type, info.name
+    if kind.WhichOneof("value") == "optional_type":
+        graph.node.add(op_type="OptionalGetElement", input=[name], output=[f"{name}_held"])
+        kind, name = kind.optional_type.elem_type, f"{name}_held"
+    if kind.WhichOneof("value") == "tensor_type":
+        graph.output.append(onnx.ValueInfoProto(name=name, type=kind))
+        wanted.append(y)
+        return
+    count = onnx.ValueInfoProto(name=f"{name}_count")
+    count.type.tensor_type.elem_type = onnx.TensorProto.INT64
+    graph.node.add(op_type="SequenceLength", input=[name], output=[count.name])
+    graph.output.append(count)
+    wanted.append(np.array(len(y)))
+    for k, part in enumerate(y):
+        place, out = f"{name}_place_{k}", f"{name}_{k}"
+        graph.initializer.append(numpy_helper.from_array(np.array(k), place))
+        graph.node.add(op_type="SequenceAt", input=[name, place], output=[out])
+        graph.output.append(onnx.ValueInfoProto(name=out, type=kind.sequence_type.elem_type))
+        wanted.append(part)
 
 
 def with_whole_slopes(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -399,7 +479,9 @@ def decided(graph: Graph, feeds: Mapping[str, np.ndarray]) -> Graph:
         return graph
     shapes = {name: np.shape(x) for name, x in feeds.items()}
     fixed = {v.name: feeds[v.name] for v in graph.inputs if not v.dtype.is_float}
-    return decide(graph, shapes, fixed, feeds, set(), {v.name for v in graph.outputs}, OPS)[0]
+    names = [v.name for v in graph.outputs]
+    whole, _ = decide(graph, shapes, fixed, feeds, set(), set(names), OPS)
+    return expose(whole, (), [Element(name) for name in names])
 
 
 def epsilon(dtype: DType) -> float:

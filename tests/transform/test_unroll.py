@@ -11,6 +11,7 @@ import pytest
 
 from gradcli import api, onnxfile, runtime
 from gradcli.engines import ENGINES, Program
+from gradcli.errors import ModelError, UnsupportedError
 from gradcli.interpret import interpret
 from gradcli.onnxfile import Model
 from gradcli.ops import OPS
@@ -19,7 +20,7 @@ from gradcli.transform.unroll import RESOLVE
 
 Arrays = dict[str, np.ndarray]
 
-HEAD = '<ir_version: 9, opset_import: ["" : {opset}]>\n'
+HEAD = '<ir_version: {ir}, opset_import: ["" : {opset}]>\n'
 
 
 class Form(NamedTuple):
@@ -30,7 +31,9 @@ class Form(NamedTuple):
     opset: int = 21
 
     def model(self) -> Model:
-        proto = onnx.parser.parse_model(HEAD.format(opset=self.opset) + self.text)
+        proto = onnx.parser.parse_model(
+            HEAD.format(opset=self.opset, ir=9 if self.opset > 8 else 3) + self.text
+        )
         return onnxfile.read(proto.SerializeToString(), OPS)
 
 
@@ -267,6 +270,20 @@ SCANS = {
         }""",
         {"x": some(2, 4, 3), "s0": some(3, seed=1)},
     ),
+    "opset 8: a batch, from the end": Form(
+        """m (double[2,4,3] x, double[2,4] g, double[2,3] s0, double[3] w) => (last, y) {
+            last, y = Scan <num_scan_inputs = 2, directions = [0, 1],
+                    body = b (double[3] s, double[3] e, double f) => (double[3] s2, double[3] o) {
+                a = Mul (s, e)
+                c = Mul (a, f)
+                d = Add (c, w)
+                s2 = Sin (d)
+                o = Exp (s2)
+            }> (, s0, x, g)
+        }""",
+        {"x": some(2, 4, 3), "g": some(2, 4, seed=1), "s0": some(2, 3), "w": some(3, seed=2)},
+        opset=8,
+    ),
 }
 
 SEQUENCES = {
@@ -479,3 +496,127 @@ def test_a_scan_of_nothing_hands_on_its_states():
     np.testing.assert_array_equal(found["last"], NO_STEPS.feeds["s0"])
     (reverse,) = (Program(ENGINES["reverse"], problem).run().blocks,)
     np.testing.assert_array_equal(reverse["last", "s0"], np.eye(3))
+
+
+NAMED = """m (double[3] x, double[2,3] r) => (y) <int64 n = {2}> {
+    [outer] y = Loop <body = b (int64 i, bool go, double[3] s) => (go, s3) {
+        [bend] s2 = Sin (s)
+        [inner] s3 = Scan <num_scan_inputs = 1, body = c (double[3] t, double[3] e) => (t2) {
+            [weigh] t2 = Mul (t, e)
+        }> (s2, r)
+    }> (n, , x)
+}"""
+
+
+def test_nodes_keep_their_names_with_the_step():
+    form = Form(NAMED, {"x": some(3), "r": some(2, 3)})
+    names = [n.name for n in posed(form).graph.nodes if n.op in ("Sin", "Mul")]
+    assert names == [
+        *("bend [step 0]", "weigh [step 0.0]", "weigh [step 0.1]"),
+        *("bend [step 1]", "weigh [step 1.0]", "weigh [step 1.1]"),
+    ]
+
+
+def test_a_scanned_input_is_taken_apart_by_one_node():
+    (split,) = (n for n in posed(SCANS["axes counted from the end"]).graph.nodes if n.op == "Split")
+    assert len(split.outputs) == 4
+
+
+def test_a_count_that_hangs_on_data_is_said_and_watched():
+    form = LOOPS["a condition on data, without a count"]
+    problem = posed(form)
+    (note,) = (n for n in problem.notes if "(Loop)" in n)
+    assert "makes 3 trips at this point" in note
+    x = form.feeds["x"]
+    assert problem.same_branches({"x": x + 1e-6})
+    assert not problem.same_branches({"x": x - 1.0})
+    notes = posed(LOOPS["counted, with a captured value and a scan output"]).notes
+    assert not [n for n in notes if "trip" in n]
+
+
+def test_a_program_makes_as_many_trips_as_each_point_asks_for():
+    form = LOOPS["a condition on data, without a count"]
+    model = form.model()
+    program = api.prepare(model, of="y[0]", operator="gradient", method="reverse")
+    run = runtime.prepare(model).run
+    counts = set()
+    for x in (some(3), some(3) - 0.9, some(3, seed=5) + 1.0):
+        counts.add(len(run({"x": x})["rows"]))
+        for k, h in enumerate(1e-6 * np.eye(3)):
+            moved = (run({"x": x + h})["y"][0] - run({"x": x - h})["y"][0]) / 2e-6
+            np.testing.assert_allclose(program.run({"x": x})["x"][k], moved, rtol=1e-6, atol=1e-8)
+    assert len(counts) == 3
+
+
+def test_a_choice_beside_the_point_that_cannot_be_evaluated_is_another_one():
+    """Fewer parts than before: the position that was taken is gone."""
+    text = """m (double[4] x) => (y) <double one = {1.}, int64 two = {2}> {
+        big = Greater (x, one)
+        some = Compress (x, big)
+        q = SplitToSequence (some)
+        y = SequenceAt (q, two)
+    }"""
+    problem = posed(Form(text, {"x": np.array([1.5, 2.5, 0.5, 3.5])}))
+    assert problem.same_branches({"x": np.array([1.6, 2.5, 0.5, 3.5])})
+    assert not problem.same_branches({"x": np.array([0.5, 2.5, 0.5, 0.5])})
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+ENDLESS = {
+    "a count": ("(n, , x)", "9000000000000", "18,000,000,000,000 nodes"),
+    "no end": ("(, true, x)", "1", "more than 200,000 nodes"),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_is_too_long_is_refused_with_the_node_and_the_count(name: str):
+    operands, most, said = ENDLESS[name]
+    text = f"""m (double[3] x) => (y) <int64 n = {{{most}}}, bool true = {{1}}> {{
+        [long] y = Loop <body = b (int64 i, bool go, double[3] s) => (go, s2) {{
+            s2 = Sin (s)
+        }}> {operands}
+    }}"""
+    with pytest.raises(UnsupportedError, match=rf"'long' \(Loop\) comes to .*{said}"):
+        posed(Form(text, X))
+
+
+def test_steps_of_nothing_end_too():
+    text = """m (double[3] x) => (y) <bool true = {1}> {
+        y = Loop <body = b (int64 i, bool go, double[3] s) => (go, s) {}> (, true, x)
+    }"""
+    with pytest.raises(UnsupportedError, match="more than 200,000 nodes"):
+        posed(Form(text, X))
+
+
+def test_a_sequence_is_no_tensor_to_be_asked_for():
+    text = """m (double[3] x) => (y, q) {
+        q = SequenceConstruct (x, x)
+        y = Sin (x)
+    }"""
+    form = Form(text, X)
+    with pytest.raises(UnsupportedError, match="'q' is a sequence or an optional value"):
+        posed(form)
+    assert posed(form, of=["y"]).of == ("y",)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        (
+            "q = SequenceConstruct (x, x)\n y = SequenceAt (q, five)",
+            "position 5 is outside -2 to 1",
+        ),
+        (
+            "y = Scan <num_scan_inputs = 2, body = b (double e, double f) => (e) {}> (x, five3)",
+            "3, 5",
+        ),
+        ("q = SplitToSequence (x, five)\n y = ConcatFromSequence <axis = 3> (q)", "axis 3"),
+        ("q = SequenceEmpty ()\n y = ConcatFromSequence <axis = 0> (q)", "an empty sequence"),
+    ],
+)
+def test_what_does_not_fit_names_the_node(nodes: str, said: str):
+    text = f"""m (double[3] x) => (y)
+        <int64 five = {{5}}, double[5] five3 = {{1., 2., 3., 4., 5.}}> {{ {nodes} }}"""
+    with pytest.raises(ModelError, match=said):
+        posed(Form(text, X))
