@@ -13,7 +13,7 @@ from gradcli import onnxfile
 from gradcli.graph import DType, Graph, Node, Shape, Value
 from gradcli.onnxfile import Model
 from gradcli.ops import OPS, Card, Table
-from gradcli.transform.rewrite import carriers
+from gradcli.transform.rewrite import carriers, ending, operand
 
 Nature = Literal["smooth", "kinked", "flat", "opaque", "control flow", "no card"]
 """How an operator behaves under differentiation.
@@ -296,13 +296,11 @@ def _deaths(
 ) -> Iterator[Death]:
     """The nodes at which the ways to what is missed leave what a derivative reaches."""
     for node in _leading(graph, missed):
-        if any(v in alive for v in node.makes()):
-            continue
         card = table.get(node.key)
-        for k, x in enumerate(node.inputs):
-            if x in alive:
-                yield Death(node.name, node.key, _operand(card, k), _reason(card, k, node))
-                break
+        end = ending(node, alive, card)
+        if end is not None:
+            place, why = end
+            yield Death(node.name, node.key, "" if card is None else operand(card, place), why)
 
 
 def _leading(graph: Graph, ends: Sequence[Value]) -> list[Node]:
@@ -313,17 +311,3 @@ def _leading(graph: Graph, ends: Sequence[Value]) -> list[Node]:
             leads.update(node.reads())
             found.append(node)
     return found[::-1]
-
-
-def _operand(card: Card | None, k: int) -> str:
-    return "" if card is None else card.inputs[min(k, len(card.inputs) - 1)].rstrip("?*")
-
-
-def _reason(card: Card | None, k: int, node: Node) -> str:
-    if card is None:
-        return "gradcli does not know it"
-    if card.kind in ("flat", "opaque"):
-        return card.reason
-    if not any(v.dtype.is_float for v in node.makes()):
-        return "its results are no floats"
-    return card.flat.get(_operand(card, k), "no derivative flows through this operand")

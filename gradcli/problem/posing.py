@@ -21,7 +21,7 @@ from gradcli.transform import Element, cast, depends, expose
 from gradcli.transform.choices import Choices
 from gradcli.transform.expose import needed_values
 from gradcli.transform.norms import join_norms
-from gradcli.transform.rewrite import active_values, felt_values
+from gradcli.transform.rewrite import active_values, ending, felt_values
 from gradcli.transform.specialise import specialise
 from gradcli.transform.straight import straight, straighten
 from gradcli.transform.unroll import MAKES_SEQUENCES, RESOLVE
@@ -202,9 +202,9 @@ def _ends(graph: Graph, wrt: Sequence[Value], table: Table) -> str:
     """The first nodes at which a derivative ends, and why."""
     active = active_values(graph, wrt, table)
     found = [
-        f"{node.name!r} ({node.op}: {table[node.key].reason})"
+        f"{node.name!r} ({node.op}: {end[1]})"
         for node in graph.nodes
-        if node.key in table and table[node.key].is_flat and any(v in active for v in node.inputs)
+        if (end := ending(node, active, table.get(node.key))) is not None
     ]
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return f"; it ends at node {', '.join(found[:3])}{more}" if found else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from gradcli.graph import Builder, DType, Graph, Node, Value, Var
@@ -169,12 +169,36 @@ def carriers(node: Node, card: Card | None) -> Sequence[Value]:
         return [v for v in node.reads() if v.dtype.is_float]
     if card.is_flat:
         return []
-    names = card.inputs
     out = []
     for k, value in enumerate(node.inputs):
-        name = names[min(k, len(names) - 1)].rstrip("?*")
-        if value is not None and value.dtype.is_float and name not in card.flat:
+        if value is not None and value.dtype.is_float and operand(card, k) not in card.flat:
             out.append(value)
     for graph in node.subgraphs():
         out += [v for v in graph.captures if v.dtype.is_float]
     return out
+
+
+def ending(node: Node, active: Collection[Value], card: Card | None) -> tuple[int, str] | None:
+    """The operand by which a derivative comes to a node without leaving it, and why.
+
+    None where none comes, or one leaves.
+    """
+    if any(v in active for v in node.makes()):
+        return None
+    place = next((k for k, v in enumerate(node.inputs) if v in active), None)
+    return None if place is None else (place, _why_it_ends(node, place, card))
+
+
+def _why_it_ends(node: Node, place: int, card: Card | None) -> str:
+    if card is None:
+        return "gradcli does not know it"
+    if card.kind in ("flat", "opaque"):
+        return card.reason
+    if not any(v.dtype.is_float for v in node.makes()):
+        return "its results are no floats"
+    return card.flat.get(operand(card, place), "no derivative flows through this operand")
+
+
+def operand(card: Card, place: int) -> str:
+    """The name of the operand at this place."""
+    return card.inputs[min(place, len(card.inputs) - 1)].rstrip("?*")

@@ -130,3 +130,14 @@ def test_where_a_derivative_ends_is_said_by_default():
     graph = b.graph([b.op("Round", b.input("x", DType.FLOAT32, (4,)), name="y")])
     problem = api.ask(onnxfile.write(graph), {"x": X.astype(np.float32)})
     assert any("it ends at node 'y' (Round: a staircase" in note for note in problem.notes)
+
+
+def test_where_a_derivative_ends_need_not_be_a_flat_operator():
+    b = Builder(OPS)
+    x, n = b.input("x", DType.FLOAT32, (4,)), b.input("n", DType.FLOAT32, ())
+    whole = b.op("Cast", x, to="int64", name="whole")
+    places = b.op("Range", b.constant(np.float32(0)), n, b.constant(np.float32(1)), name="places")
+    made = [b.op("Cast", whole, to="float32", name="y"), b.op("Sin", places, name="z")]
+    feeds = {"x": X.astype(np.float32), "n": np.array(2.5, np.float32)}
+    (note,) = api.ask(onnxfile.write(b.graph(made)), feeds).notes
+    assert "it ends at node 'whole' (Cast: its results are no floats), 'places' (Range: " in note
