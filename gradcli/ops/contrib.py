@@ -414,7 +414,7 @@ def _plain(n: Any, x: Any) -> np.ndarray:
     """Integers that must be a constant of the file."""
     array = x.const if isinstance(n, Emit) else x
     if array is None:
-        raise UnsupportedError("MatMulNBits of weights that are no constants")
+        raise UnsupportedError("packed weights that are no constants")
     return np.asarray(array)
 
 
@@ -447,7 +447,42 @@ def _matmul_nbits(
     return y if bias is None else y + bias
 
 
+def _gather_quantised(
+    n: Any,
+    data: Array,
+    indices: Array,
+    scales: Array,
+    zeros: Array = None,
+    *,
+    bits: int,
+    block_size: int,
+    gather_axis: int,
+    quantize_axis: int,
+) -> Array:
+    """Rows of a table whose elements are steps, each block of them with its scale."""
+    dtype = data.dtype.value if isinstance(n, Emit) else str(data.dtype)
+    if dtype == "uint8":
+        data = _unpacked(_plain(n, data), bits)
+        blocks = scales.shape[-1]
+        middle = np.full(scales.shape, 1 << (bits - 1), np.uint8)
+        zeros = middle if zeros is None else _unpacked(_plain(n, zeros), bits)[..., :blocks]
+        if isinstance(n, Emit):
+            data, zeros = n.lift(data), n.lift(zeros)
+    table = apply(
+        n, "DequantizeLinear", data, scales, zeros, axis=quantize_axis, block_size=block_size
+    )
+    return n.take(table, indices, gather_axis % rank(table))
+
+
 QUANTISED = (
+    composed(
+        "GatherBlockQuantized",
+        _gather_quantised,
+        ("data", "indices", "scales", "zero_points?"),
+        {"bits": 4, "block_size": 128, "gather_axis": 0, "quantize_axis": 1},
+        outputs=("output",),
+        flat={"data": "integers", "indices": "indices", "zero_points": "integers"},
+    ),
     composed(
         "MatMulIntegerToFloat",
         integer_to_float,

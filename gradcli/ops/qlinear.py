@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.errors import UnsupportedError
 from gradcli.graph import DType, Type
 from gradcli.numbers import Array, Numbers
 from gradcli.ops.card import REQUIRED, Card, Site
 from gradcli.ops.contrib import DOMAIN, apply, centred, composed
+from gradcli.ops.conv import CONV_ATTRS
 from gradcli.ops.emit import Emit, emitted, rank, typed
 from gradcli.ops.kinds import flat
+from gradcli.ops.pool import POOL_ATTRS
 from gradcli.ops.quantize import (
     DYNAMIC_CONVENTION,
     STAIRS,
@@ -135,6 +136,28 @@ def _pool(op: str) -> Callable[..., Array]:
     return pooled
 
 
+def _channels_first(n: Any, x: Array) -> Array:
+    k = rank(x)
+    perm = [0, k - 1, *range(1, k - 1)]
+    return n.transpose(x, perm) if isinstance(n, Emit) else np.transpose(x, perm)
+
+
+def _channels_last(n: Any, x: Array) -> Array:
+    perm = [0, *range(2, rank(x)), 1]
+    return n.transpose(x, perm) if isinstance(n, Emit) else np.transpose(x, perm)
+
+
+def _conv(n: Any, x: Array, *operands: Array, channels_last: int, **attrs: Any) -> Array:
+    if not channels_last:
+        return apply(n, "QLinearConv", x, *operands, **attrs)
+    x = _channels_first(n, x)
+    return _channels_last(n, apply(n, "QLinearConv", x, *operands, **attrs))
+
+
+def _max_pool(n: Any, x: Array, **attrs: Any) -> Array:
+    return _channels_last(n, apply(n, "MaxPool", _channels_first(n, x), **attrs))
+
+
 def _where(
     n: Any,
     mask: Array,
@@ -171,8 +194,6 @@ def _gemm(
     alpha: float,
     **turned: int,
 ) -> Array:
-    if y_scale is None or y_zero is None:
-        raise UnsupportedError("QGemm whose result is floats, and not quantised")
     a, b = (
         n.transpose(x, (1, 0)) if turned[f"trans{name}"] else x
         for name, x in (("A", centred(n, a, None)), ("B", centred(n, b, None)))
@@ -181,7 +202,16 @@ def _gemm(
     y = n.matmul(a, b)
     if c is not None:
         y = y + centred(n, c, None)
-    return apply(n, "QuantizeLinear", y * (a_scale * b_scale * alpha), y_scale, y_zero)
+    y = y * (a_scale * b_scale * alpha)
+    return y if y_scale is None else apply(n, "QuantizeLinear", y, y_scale, y_zero)
+
+
+def _gemm_jumps(n: Numbers, *operands: Any, **attrs: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Those of its quantised result, in units of that; a result of floats has none."""
+    y = _gemm(n, *operands[:7], **attrs)
+    if len(operands) < 8 or operands[7] is None:
+        return np.full(y.shape, np.inf), np.zeros(y.shape, np.int64)
+    return _jumps(n, y, *operands[7:9], axis=1)
 
 
 _ONE = ("X", "X_scale", "X_zero_point?", "Y_scale", "Y_zero_point?")
@@ -228,6 +258,18 @@ QLINEAR = (
         {"channels_last": 0},
     ),
     _flat(
+        "QLinearConv",
+        _conv,
+        (
+            *("x", "x_scale", "x_zero_point", "w", "w_scale", "w_zero_point"),
+            *("y_scale", "y_zero_point", "B?"),
+        ),
+        {**CONV_ATTRS, "channels_last": 0},
+        output="y",
+        typed_by=7,
+    ),
+    _flat("NhwcMaxPool", _max_pool, ("x",), POOL_ATTRS, output="y"),
+    _flat(
         "QLinearWhere",
         _where,
         (
@@ -242,16 +284,6 @@ QLINEAR = (
         ("Y_scale", "Y_zero_point", "inputs*"),
         {"axis": REQUIRED},
         typed_by=1,
-    ),
-    _flat(
-        "QGemm",
-        _gemm,
-        (
-            *("A", "a_scale", "a_zero_point", "B", "b_scale", "b_zero_point"),
-            *("C?", "y_scale?", "y_zero_point?"),
-        ),
-        {"alpha": 1.0, "transA": 0, "transB": 0},
-        typed_by=8,
     ),
 )
 
@@ -325,6 +357,20 @@ def _dynamic_matmul(
     return y if bias is None else y + bias
 
 
+GEMM = composed(
+    "QGemm",
+    _gemm,
+    (
+        *("A", "a_scale", "a_zero_point", "B", "b_scale", "b_zero_point"),
+        *("C?", "y_scale?", "y_zero_point?"),
+    ),
+    {"alpha": 1.0, "transA": 0, "transB": 0},
+    flat=dict.fromkeys(("A", "a_zero_point", "B", "b_zero_point", "C", "y_zero_point"), WHOLE),
+    kinks=_gemm_jumps,
+    jumps=True,
+    convention="0 where the result is quantised",
+)
+
 DYNAMICAL = (
     composed(
         "DynamicQuantizeMatMul",
@@ -337,4 +383,4 @@ DYNAMICAL = (
     ),
 )
 
-CARDS = (*QLINEAR, *LINEAR, *DYNAMICAL)
+CARDS = (*QLINEAR, GEMM, *LINEAR, *DYNAMICAL)

@@ -178,6 +178,19 @@ def draw_matmul_nbits(rng: np.random.Generator) -> Case:
     return Case(tuple(xs), {"K": blocks * size, "N": rows, "block_size": size, "bits": bits})
 
 
+def draw_gather_quantised(rng: np.random.Generator) -> Case:
+    """Bytes that hold one step or two, zero points or none, whole blocks and short ones."""
+    rows, columns = int(rng.integers(1, 4)), int(rng.choice([16, 20, 32]))
+    bits, blocks = int(rng.choice([4, 8])), -(-columns // 16)
+    data = integers(rng, (rows, columns * bits // 8), np.uint8)
+    scales = rng.uniform(0.01, 0.1, (rows, blocks))
+    indices = rng.integers(-rows, rows, shape(rng, rank=int(rng.integers(0, 3))))
+    xs: list[Any] = [data, indices, scales]
+    if rng.random() < 0.5:
+        xs.append(integers(rng, (rows, -(-blocks * bits // 8)), np.uint8))
+    return Case(tuple(xs), {"block_size": 16, "bits": bits})
+
+
 ROWS = (
     Row(MS + "FusedMatMul", draw_fused_matmul, dynamic="all"),
     Row(MS + "FusedGemm", draw_fused_gemm, (FUSED_GEMM_AT_0,)),
@@ -193,4 +206,5 @@ ROWS = (
     Row("SimplifiedLayerNormalization", draw_rms_norm, tolerance=1e-5),
     Row(MS + "MatMulIntegerToFloat", draw_integer_to_float),
     Row(MS + "MatMulNBits", draw_matmul_nbits),
+    Row(MS + "GatherBlockQuantized", draw_gather_quantised),
 )

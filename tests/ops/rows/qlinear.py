@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.ops.rows.contrib import MS
 from tests.ops.rows.elementwise import of
-from tests.ops.rows.quantize import draw_dynamic, integers, pair_of_types
+from tests.ops.rows.quantize import draw_dynamic, draw_qlinear_conv, integers, pair_of_types
 from tests.ops.table import Case, Kink, Row, normal, shape
 
 
@@ -78,6 +78,24 @@ def draw_pool(rng: np.random.Generator) -> Case:
     return Case(case.inputs, attrs, fixed=case.fixed)
 
 
+def draw_conv(rng: np.random.Generator) -> Case:
+    """As the standard's, channels first or last."""
+    case = draw_qlinear_conv(rng)
+    if rng.random() < 0.4:
+        return case
+    x, *rest = case.inputs
+    assert x is not None
+    return Case((np.moveaxis(x, 1, -1), *rest), {**case.attrs, "channels_last": 1}, 1, case.fixed)
+
+
+def draw_max_pool(rng: np.random.Generator) -> Case:
+    """Windows of two, with and without padding."""
+    attrs: dict[str, Any] = {"kernel_shape": (2, 2), "strides": (1, 2)}
+    if rng.random() < 0.5:
+        attrs["pads"] = (1, 0, 0, 1)
+    return Case((integers(rng, kind(rng), shape(rng, rank=4, low=2)),), attrs)
+
+
 def draw_where(rng: np.random.Generator) -> Case:
     """A mask, and two tensors of one shape."""
     name, dims = kind(rng), shape(rng)
@@ -100,6 +118,21 @@ def draw_concat(rng: np.random.Generator) -> Case:
     return Case((scale(rng), zero(rng, name), *parts), {"axis": axis}, fixed=fixed)
 
 
+GEMM_HALFWAY = Kink(
+    Case(
+        (
+            *(np.ones((1, 1), np.uint8), np.array(1.5), np.array(0, np.uint8)),
+            *(np.ones((1, 1), np.uint8), np.array(1.0), np.array(0, np.uint8)),
+            *(None, np.array(1.0), np.array(0, np.uint8)),
+        ),
+        fixed=(4, 7),
+    ),
+    1,
+    np.array(0.0),
+)
+"""The product is 1.5, half-way between two quanta."""
+
+
 def draw_gemm(rng: np.random.Generator) -> Case:
     """With and without bias, scales of each column or of all."""
     types = pair_of_types(rng)
@@ -108,6 +141,14 @@ def draw_gemm(rng: np.random.Generator) -> Case:
     attrs["alpha"] = float(rng.choice([1.0, 0.5]))
     each = (n,) if rng.random() < 0.5 else ()
     bias = rng.integers(-50, 50, n).astype(np.int32) if rng.random() < 0.5 else None
+    if rng.random() < 0.3:
+        inputs: Any = (
+            integers(rng, types[0], (k, m) if attrs["transA"] else (m, k)),
+            *(rng.uniform(0.1, 0.3, ()), integers(rng, types[0], ())),
+            integers(rng, types[1], (n, k) if attrs["transB"] else (k, n)),
+            *(rng.uniform(0.1, 0.3, each), integers(rng, types[1], each), bias),
+        )
+        return Case(inputs, attrs)
     inputs = (
         integers(rng, types[0], (k, m) if attrs["transA"] else (m, k)),
         *(rng.uniform(0.1, 0.3, ()), integers(rng, types[0], ())),
@@ -162,9 +203,11 @@ ROWS: tuple[Row, ...] = (
     Row(MS + "QLinearSoftmax", draw_softmax),
     Row(MS + "QLinearAveragePool", draw_pool),
     Row(MS + "QLinearGlobalAveragePool", one(rank=4, channels_last=lambda rng: rng.integers(2))),
+    Row(MS + "QLinearConv", draw_conv),
+    Row(MS + "NhwcMaxPool", draw_max_pool),
     Row(MS + "QLinearWhere", draw_where),
     Row(MS + "QLinearConcat", draw_concat),
-    Row(MS + "QGemm", draw_gemm),
+    Row(MS + "QGemm", draw_gemm, (GEMM_HALFWAY,)),
     Row(
         MS + "QuantizeLinear",
         draw_quantize,
