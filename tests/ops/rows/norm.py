@@ -24,7 +24,7 @@ def draw_layer_norm(rng: np.random.Generator) -> Case:
 
 def draw_instance_norm(rng: np.random.Generator) -> Case:
     """One to three spatial axes."""
-    dims = shape(rng, rank=int(rng.integers(3, 6)), low=2)
+    dims = shape(rng, rank=int(rng.integers(3, 6)), low=2, high=3)
     attrs = {"epsilon": float(rng.choice([1e-3, 0.1]))} if rng.random() < 0.5 else {}
     return Case((normal(rng, dims), normal(rng, dims[1:2]), normal(rng, dims[1:2])), attrs)
 
@@ -32,7 +32,11 @@ def draw_instance_norm(rng: np.random.Generator) -> Case:
 def draw_group_norm(rng: np.random.Generator) -> Case:
     """From one group to as many as there are channels."""
     groups, each = (int(d) for d in rng.integers(1, 4, size=2))
-    dims = (int(rng.integers(1, 4)), groups * each, *shape(rng, int(rng.integers(1, 4)), low=2))
+    dims = (
+        int(rng.integers(1, 4)),
+        groups * each,
+        *shape(rng, int(rng.integers(1, 4)), low=2, high=3),
+    )
     attrs = {"num_groups": groups, "epsilon": float(rng.choice([1e-5, 1e-3, 0.1]))}
     return Case((normal(rng, dims), normal(rng, dims[1:2]), normal(rng, dims[1:2])), attrs)
 

@@ -21,7 +21,7 @@ def draw_resize(rng: np.random.Generator) -> Case:
     mode = str(rng.choice(["nearest", "linear", "cubic"]))
     coordinates = str(rng.choice(COORDINATES))
     attrs: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
-    x = normal(rng, tuple(int(d) for d in rng.integers(1, 4, size=2)) + _sides(rng))
+    x = normal(rng, tuple(int(d) for d in rng.integers(1, 3, size=2)) + _sides(rng))
     if mode == "nearest":
         attrs["nearest_mode"] = str(rng.choice(NEAREST))
     elif rng.random() < 0.3 and coordinates != "tf_crop_and_resize":
