@@ -13,17 +13,16 @@ from gradcli import onnxfile
 from gradcli.graph import DType, Graph, Node, Shape, Value
 from gradcli.onnxfile import Model
 from gradcli.ops import OPS, Card, Table
+from gradcli.ops.control import CONTROL, Control
 from gradcli.transform.rewrite import carriers, ending, operand
 
 Nature = Literal["smooth", "kinked", "flat", "opaque", "control flow", "no card"]
 """How an operator behaves under differentiation.
 
 smooth: differentiable wherever it is defined; kinked: its derivative jumps somewhere; flat: its
-derivative is zero almost everywhere; opaque: it has none; control flow: it is what its bodies are;
-no card: gradcli does not know it.
+derivative is zero almost everywhere; opaque: it has none; control flow: it is what stands in its
+place at a point, be it its bodies or the tensors of a sequence; no card: gradcli does not know it.
 """
-
-CONTROL = frozenset(("If", "Loop", "Scan"))
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,12 @@ class Coverage:
     Attributes:
         domain: Its domain; `ai.onnx` for the standard's own.
         op: Its name.
-        kind: The kind of its card.
+        kind: The kind of its card; `control flow` for what is written out at a point.
         nature: See Nature; never `no card`.
         differentiable: The operands through which derivatives flow.
         flat: The others that may hold floats, each with the reason.
-        convention: What is taken for the derivative at a kink.
+        convention: What is taken for the derivative at a kink; what stands in the place of control
+            flow.
         edge: What lies where its domain ends.
         versions: The opsets that gave it another form, of those that are read.
     """
@@ -164,7 +164,7 @@ def nature(key: str, table: Table = OPS) -> Nature:
     """How an operator behaves under differentiation."""
     card = table.get(key)
     if key in CONTROL:
-        return "control flow"
+        return "flat" if CONTROL[key].is_flat else "control flow"
     if card is None:
         return "no card"
     if card.is_flat:
@@ -175,8 +175,23 @@ def nature(key: str, table: Table = OPS) -> Nature:
 
 
 def coverage(table: Table = OPS) -> tuple[Coverage, ...]:
-    """Every operator with a card, by domain and name."""
-    return tuple(_covered(card) for card in sorted(table.values(), key=lambda c: _names(c.op)))
+    """Every operator with a card, and all control flow, by domain and name."""
+    known = [*map(_covered, table.values()), *map(_written_out, CONTROL.values())]
+    return tuple(sorted(known, key=lambda c: (c.domain, c.op)))
+
+
+def _written_out(control: Control) -> Coverage:
+    return Coverage(
+        "ai.onnx",
+        control.op,
+        "control flow",
+        nature(control.op),
+        control.carries,
+        {"": control.reason} if control.is_flat else dict(control.flat),
+        control.becomes,
+        "",
+        onnxfile.versions(control.op, ""),
+    )
 
 
 def _covered(card: Card) -> Coverage:
@@ -239,7 +254,8 @@ def inspect(model: Model, table: Table = OPS) -> Inspection:
 def _why(key: str, table: Table) -> str:
     card = table.get(key)
     if key in CONTROL:
-        return "differentiated as the branch that it takes" if key == "If" else ""
+        control = CONTROL[key]
+        return control.reason or f"differentiated as {control.becomes}"
     if card is None:
         return "gradcli does not know it"
     return card.reason or card.convention

@@ -9,6 +9,7 @@ from onnx import NodeProto, TensorProto, helper
 from gradcli.inspection import coverage, inspect, nature
 from gradcli.onnxfile import MAX_OPSET, Model
 from gradcli.ops import OPS
+from gradcli.ops.control import CONTROL
 from tests.onnxfile import models
 
 NODE = helper.make_node
@@ -103,7 +104,8 @@ def test_nodes_and_constants_of_bodies_count():
 
 def test_every_card_is_covered_with_its_versions():
     known = coverage()
-    assert {c.op if c.domain == "ai.onnx" else f"{c.domain}::{c.op}" for c in known} == set(OPS)
+    names = {c.op if c.domain == "ai.onnx" else f"{c.domain}::{c.op}" for c in known}
+    assert names == {*OPS, *CONTROL}
     for c in known:
         assert c.nature == nature(c.op if c.domain == "ai.onnx" else f"{c.domain}::{c.op}")
         if c.domain == "ai.onnx":
@@ -117,6 +119,30 @@ def test_every_card_is_covered_with_its_versions():
     assert by_name["Softmax"].versions[:3] == (1, 11, 13)
     assert by_name["Relu"].convention == "0 at 0"
     assert by_name["Dropout"].differentiable == ("data",)
+    assert by_name["Loop"].differentiable == ("v_initial", "captured")
+    assert by_name["SequenceAt"].nature == "control flow"
+    assert by_name["SequenceLength"].nature == "flat"
+
+
+def test_loops_and_sequences_are_said_to_be_what_stands_in_their_place():
+    nodes = [
+        NODE("SequenceConstruct", ["x", "x"], ["q"]),
+        NODE("SequenceLength", ["q"], ["n"]),
+        NODE("Cast", ["n"], ["u"], to=1),
+        NODE("ConcatFromSequence", ["q"], ["y"], axis=0),
+    ]
+    found = inspect(models.read(models.model(nodes, outputs=("y", "u"))))
+    why = {u.op: (u.nature, u.why) for u in found.operators}
+    assert why["SequenceConstruct"] == (
+        "control flow",
+        "differentiated as the tensors that it holds at the point",
+    )
+    assert why["SequenceLength"] == ("flat", "a number of tensors is whole")
+    (flow,) = found.flows
+    assert (flow.reaches, flow.misses) == (("y",), ("u",))
+    assert [(d.op, d.why) for d in flow.deaths] == [
+        ("SequenceLength", "a number of tensors is whole")
+    ]
 
 
 @pytest.mark.parametrize("op", ["Relu", "MaxPool", "Clip"])

@@ -205,7 +205,8 @@ COVERAGE_HEAD = """\
 What gradcli knows of each ONNX operator, generated from its cards by `gradcli ops`. *Versions* are
 the opsets, of those that are read, that gave the operator another form. The derivative of a *flat*
 operator is zero almost everywhere, an *opaque* one has none, and that of a *kinked* one jumps: then
-the convention says what is taken there.
+the convention says what is taken there. *Control flow*, and what handles sequences, is written out
+at a point: it is differentiated as what stands there in its place.
 """
 
 

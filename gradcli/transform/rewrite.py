@@ -8,6 +8,7 @@ from dataclasses import replace
 from gradcli.graph import Builder, DType, Graph, Node, Value, Var
 from gradcli.graph.dtypes import Shape
 from gradcli.ops import OPS, Card, Site, Table
+from gradcli.ops.control import CONTROL
 
 Vars = Sequence[Var | None]
 
@@ -190,6 +191,8 @@ def ending(node: Node, active: Collection[Value], card: Card | None) -> tuple[in
 
 
 def _why_it_ends(node: Node, place: int, card: Card | None) -> str:
+    if node.key in CONTROL:
+        return CONTROL[node.key].reason or "its results are no floats"
     if card is None:
         return "gradcli does not know it"
     if card.kind in ("flat", "opaque"):

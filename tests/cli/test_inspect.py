@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from gradcli.ops import OPS
+from gradcli.ops.control import CONTROL
 from tests.cli.support import PHYSICS, SAMPLES, cli, process, refused, save_model
 from tests.report.test_json import documented, fields
 
@@ -75,12 +76,12 @@ def test_what_is_no_model_is_refused(tmp_path):
 def test_every_operator_is_listed():
     listed = json.loads(cli("ops", "--format", "json").stdout)["operators"]
     full = {o["op"] if o["domain"] == "ai.onnx" else f"{o['domain']}::{o['op']}" for o in listed}
-    assert full == set(OPS)
+    assert full == {*OPS, *CONTROL}
     assert {folded(f) for f in fields({"operators": listed, "schema_version": 1})} <= documented(
         "gradcli ops"
     )[0]
     text = cli("ops", COLUMNS="100").stdout
-    assert f"{len(OPS)} operators" in text
+    assert f"{len(OPS) + len(CONTROL)} operators" in text
     assert max(map(len, text.splitlines())) <= 100
     page = cli("ops", "--format", "markdown").stdout
     assert sum(line.startswith("| ") for line in page.splitlines()) >= len(OPS)

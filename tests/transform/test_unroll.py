@@ -15,6 +15,7 @@ from gradcli.errors import ModelError, UnsupportedError
 from gradcli.interpret import interpret
 from gradcli.onnxfile import Model
 from gradcli.ops import OPS
+from gradcli.ops.control import CONTROL
 from gradcli.problem import Problem
 from gradcli.transform.unroll import RESOLVE
 
@@ -620,3 +621,7 @@ def test_what_does_not_fit_names_the_node(nodes: str, said: str):
         <int64 five = {{5}}, double[5] five3 = {{1., 2., 3., 4., 5.}}> {{ {nodes} }}"""
     with pytest.raises(ModelError, match=said):
         posed(Form(text, X))
+
+
+def test_every_operator_that_is_written_out_is_described():
+    assert RESOLVE.keys() == CONTROL.keys()
