@@ -104,10 +104,10 @@ def _size(evidence: Evidence, a: np.ndarray, truth: Field) -> np.ndarray:
     """What an element's error is relative to: it, or a part of the largest of its block.
 
     A block that is zero within its uncertainty has no size of its own; it gets that of the whole
-    answer, and an answer that is all zeros that of the outputs.
+    answer, and an answer that is zero within its uncertainty that of the outputs.
     """
     r = truth.value
-    whole = largest(r) or _outputs(evidence)
+    whole = largest(np.where(np.abs(r) > truth.u, r, 0.0)) or max(largest(r), _outputs(evidence))
     floor = np.zeros(len(r))
     for block in truth.blocks:
         own = largest(r[block])
@@ -116,8 +116,13 @@ def _size(evidence: Evidence, a: np.ndarray, truth: Field) -> np.ndarray:
 
 
 def _outputs(evidence: Evidence) -> float:
-    """The size of the outputs; 1 when they are all 0."""
-    return max((largest(np.asarray(y)) for y in evidence.exact_primal.values()), default=0.0) or 1.0
+    """The size of the outputs; 1 when they are all 0, or as good as 0."""
+    noise = evidence.primal_noise or {}
+    sizes = [
+        largest(np.where(np.abs(y) > noise.get(name, 0.0), y, 0.0))
+        for name, y in evidence.exact_primal.items()
+    ]
+    return max(sizes, default=0.0) or 1.0
 
 
 def _finite(x: np.ndarray) -> np.ndarray:

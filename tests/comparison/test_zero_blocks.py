@@ -27,3 +27,20 @@ def test_a_block_of_zeros_agrees_with_its_rounding_errors(size):
     found = judge(measure(problem, asked, budget=20, runs=1, warmup=0))
     assert found.reference.confirmed == 12
     assert {m.method: m.verdict for m in found.methods} == dict.fromkeys(asked, Verdict.AGREE)
+
+
+@pytest.mark.parametrize("operator", ["jacobian", "vjp"])
+@pytest.mark.parametrize("op", ["Softmax", "LpNormalization", "LayerNormalization"])
+def test_an_answer_that_cancels_agrees_with_its_rounding_errors(op, operator):
+    """What is the same for every input: a sum of probabilities, a length of 1, a mean of 0."""
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT32, (2, 5))
+    weights = [b.constant(np.ones(5, np.float32))] if op == "LayerNormalization" else []
+    h = b.op(op, x, *weights)
+    total = b.op("ReduceSum", h * h if op == "LpNormalization" else h, b.ints([1]), name="y")
+    model = read(write(b.graph([total])), OPS)
+    point = {"x": np.random.default_rng(0).standard_normal((2, 5)).astype(np.float32)}
+    problem = pose(model, check_feeds(model, point)[0], operator=operator)
+    asked = ["forward", "reverse", "symbolic", "finite", "complex-step"]
+    found = judge(measure(problem, asked, budget=20, runs=1, warmup=0))
+    assert {m.method: m.verdict for m in found.methods} == dict.fromkeys(asked, Verdict.AGREE)
