@@ -17,7 +17,7 @@ from gradcli.comparison.facts import (
     Worst,
 )
 from gradcli.comparison.field import RTOL, Field, band_of, field_of, gap_of, largest
-from gradcli.comparison.truth import ROUNDING_FACTOR, active_on, settled_on, sides_of
+from gradcli.comparison.truth import ROUNDING_FACTOR, active_on, defined_on, settled_on, sides_of
 from gradcli.engines.base import Evidence, Near, Outcome
 from gradcli.graph import DType
 from gradcli.problem import Key, Problem
@@ -120,7 +120,8 @@ def _elements(evidence: Evidence, own: Field, truth: Field, rtol: float, atol: f
     gap = gap_of(a, r)
     agree = (gap <= band) & (u <= band)
     # A method that does not know, or a truth that nobody knows, is contradicted by nothing.
-    disagree = ~(gap <= band + u) & np.isfinite(u) & ~np.isnan(r) & settled_on(evidence)
+    disagree = ~(gap <= band + u) & np.isfinite(u) & ~np.isnan(r)
+    disagree &= settled_on(evidence) & defined_on(evidence)
     # At the edge of a domain a slope may be infinite, or end: no difference reaches that.
     endless = bool(evidence.survey.rim) & ~(np.isfinite(a) & np.isfinite(r))
     verdicts = np.where(disagree & ~endless, 1, np.where(agree, 0, 3))

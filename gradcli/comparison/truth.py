@@ -150,6 +150,23 @@ def settled_on(evidence: Evidence) -> np.ndarray:
     return np.asarray(settled | active_on(evidence))
 
 
+def defined_on(evidence: Evidence) -> np.ndarray:
+    """Elements of outputs that are numbers: any other has no derivative to be wrong about."""
+    problem = evidence.problem
+    lost = {name: np.isnan(evidence.exact_primal[name]) for name in problem.of}
+    here = [
+        np.repeat(~np.reshape(lost[of], -1), np.prod(problem.shape(wrt), dtype=int) if wrt else 1)
+        for of, wrt in problem.keys
+        if of
+    ]
+    directions = evidence.probes.directions if evidence.probes else 0
+    if here:
+        return np.concatenate([*here, np.ones(directions, bool)])
+    weighed = (np.any(lost[name] & (w != 0)) for name, w in problem.cotangents.items())
+    count = sum(int(np.prod(problem.block_shape(key))) for key in problem.keys)
+    return np.full(count + directions, not any(weighed))
+
+
 def kinks_of(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:
     """The kinks and edges near the point, those on it marked where they matter."""
     undecided = evidence.sides is None

@@ -70,6 +70,7 @@ class ComplexStep:
         problem = self._f.problem
         return Primal(problem, complex_, np.random.default_rng(problem.seed))
 
+    @np.errstate(all="ignore")  # at the edge of a domain f(x) may be infinite
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map. What belongs to the point is computed once for each `point` object."""
         here = self._real.at(point)

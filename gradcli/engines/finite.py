@@ -68,6 +68,7 @@ class Differences:
             chunk_width(problem.graph, min(problem.columns, width)) if self._f.is_wide else 1
         )
 
+    @np.errstate(all="ignore")  # at the edge of a domain f(x) may be infinite
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map. f(x) is computed once for each `point` object."""
         here = self._f.at(point)
@@ -313,6 +314,7 @@ class Ladder:
     def __init__(self, problem: Problem) -> None:
         self._f = Primal(problem)
 
+    @np.errstate(all="ignore")  # at the edge of a domain f(x) may be infinite
     def apply(self, point: Arrays, directions: Arrays) -> Images:
         """See Map. What belongs to the point is computed once for each `point` object."""
         here = self._f.at(point)
@@ -407,6 +409,7 @@ def one_sided(problem: Problem, point: Arrays) -> Sided:
     f = Primal(problem)
     here = f.at(point)
 
+    @np.errstate(all="ignore")
     def along(direction: Arrays) -> tuple[Arrays, Arrays, Arrays]:
         line = Line.through(here.x, f.join(direction))
         if line.scale == 0:

@@ -2,48 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from gradcli.graph import Graph, Node, Value, Var
+from gradcli.graph import DType, Graph, Node, Value
 from gradcli.ops import OPS, Table
 from gradcli.transform.rewrite import Rewriter
 
-EDGED = {"Sqrt": 0, "Log": 0, "Reciprocal": 0, "Div": 1, "Pow": 0}
+EDGED = {"Sqrt": 0, "Log": 0, "Pow": 0, "Reciprocal": 0, "Div": 1, "Mod": 1}
 """Operators with an infinite value or slope at 0, and which operand that is.
 
 Rules are written in these, so of all other operators with an edge the slopes are made of them.
 """
 
+ENDING = ("Sqrt", "Log", "Pow")
+"""Those of them that are no numbers below 0."""
 
-def inside(graph: Graph, table: Table = OPS) -> tuple[Graph, str] | None:
-    """The graph with an input more, a small number that stands for 0 wherever a slope is infinite.
+
+@dataclass(frozen=True)
+class Inside:
+    """A graph that is never at the edge of a domain.
+
+    Attributes:
+        graph: It has two inputs more, float64 scalars.
+        inward: Of these, the one that stands for each 0 at an edge: a small number.
+        outward: The one that stands for what is beyond: any positive number.
+    """
+
+    graph: Graph
+    inward: str
+    outward: str
+
+
+def inside(graph: Graph, table: Table = OPS) -> Inside | None:
+    """The graph with other numbers wherever an operator is at the edge of its domain, or beyond.
 
     Args:
         graph: A derivative graph.
         table: Cards.
 
     Returns:
-        The graph and the name of that input, a float64 scalar; None where no operator has an edge.
+        The graph; None where no operator has an edge.
     """
     if not any(_edged(graph, node) for node in graph.nodes):
         return None
     r = Rewriter(graph, table)
     r.adopt_inputs()
-    inward = r.b.input(r.b.free("inward"), r.b.constant(0.0).dtype, ())
-    moved: dict[Value, Var] = {}
+    inward, outward = (
+        r.b.input(r.b.free(name), DType.FLOAT64, ()) for name in ("inward", "outward")
+    )
     for node in graph.nodes:
         value = _edged(graph, node)
         if value is None:
             r.copy(node)
             continue
-        if value not in moved:
-            x = r.env[value]
-            at_edge = r.b.op("Equal", x, r.b.like(0.0, x))
-            moved[value] = r.b.where(at_edge, r.b.cast(inward, x.dtype), x)
+        x = r.env[value]
+        zero = r.b.like(0.0, x)
+        moved = r.b.where(r.b.op("Equal", x, zero), r.b.cast(inward, x.dtype), x)
+        if _ends(graph, node):
+            moved = r.b.where(x < zero, r.b.cast(outward, x.dtype), moved)
         operands = r.operands(node)
-        operands[EDGED[node.op]] = moved[value]
+        operands[EDGED[node.op]] = moved
         r.become(node, r.place(node, operands))
-    return r.finish(), inward.value.name
+    return Inside(r.finish(), inward.value.name, outward.value.name)
 
 
 def _edged(graph: Graph, node: Node) -> Value | None:
@@ -54,15 +76,34 @@ def _edged(graph: Graph, node: Node) -> Value | None:
     if value is None or not value.dtype.is_float:
         return None
     array = graph.constants.get(value)
-    if array is not None and np.all(array):
+    if array is not None and np.all(array > 0):
         return None
-    return None if node.op == "Pow" and _is_polynomial(graph, node.inputs[1]) else value
+    if node.op != "Pow":
+        return value
+    exponent = _exponent(graph, node)
+    smooth = exponent is not None and np.all((exponent >= 0) & _is_whole(exponent))
+    return None if smooth else value
 
 
-def _is_polynomial(graph: Graph, exponent: Value | None) -> bool:
-    """Whether powers to this exponent are smooth everywhere."""
-    array = None if exponent is None else graph.constants.get(exponent)
-    return array is not None and bool(np.all((array >= 0) & (array == np.round(array))))
+def _ends(graph: Graph, node: Node) -> bool:
+    """Whether the node is no number below 0."""
+    if node.op != "Pow":
+        return node.op in ENDING
+    exponent = _exponent(graph, node)
+    return exponent is not None and not np.any(_is_whole(exponent))
+
+
+def _exponent(graph: Graph, node: Node) -> np.ndarray | None:
+    """The exponent of a power, where it is known."""
+    return None if node.inputs[1] is None else graph.constants.get(node.inputs[1])
+
+
+def _is_whole(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x == np.round(x))
+
+
+SHRINKS, GROWS = 0.5, 1.2
+"""How a vanishing and a growing quantity change on the way: a logarithm grows by a third."""
 
 
 def limit(far: np.ndarray, near: np.ndarray, tolerance: float) -> np.ndarray:
@@ -83,8 +124,3 @@ def limit(far: np.ndarray, near: np.ndarray, tolerance: float) -> np.ndarray:
         grows = (growth >= GROWS) | ~np.isfinite(near) & (growth > 0.0)
     ends = [near, np.zeros_like(near), np.copysign(np.inf, near)]
     return np.asarray(np.select([stays, shrinks, grows], ends, np.nan), near.dtype)
-
-
-SHRINKS = 0.5
-GROWS = 1.2
-"""How a vanishing and a growing quantity change on the way: a logarithm grows by a third."""

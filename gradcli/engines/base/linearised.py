@@ -11,13 +11,17 @@ from gradcli.errors import CannotError
 from gradcli.graph import DType
 from gradcli.problem import Problem
 from gradcli.transform import Derivative, vmap
-from gradcli.transform.inside import inside, limit
+from gradcli.transform.inside import Inside, inside, limit
 
 INWARD = {DType.FLOAT64: (2.0**-300, 2.0**-400), DType.FLOAT32: (2.0**-38, 2.0**-50)}
 """Two distances from the edge of a domain: roots of them are rounding, their squares are numbers.
 
 float16 has no room for that: there a derivative at an edge stays what it is.
 """
+
+OUTWARD = 2.2, 2.0
+"""What stands beside each for a number beyond an edge: neither does a slope there stay the same,
+nor does it grow or shrink, so that it comes to nothing."""
 
 SAME = {DType.FLOAT64: 1e-6, DType.FLOAT32: 1e-3}
 """By how much, relatively, a derivative that does not hang on that distance may differ."""
@@ -81,7 +85,7 @@ class Linearised:
         values = self._results(out, count)
         notes: tuple[str, ...] = ()
         if self._inside is not None and any(np.isnan(y).any() for y in values.values()):
-            mended = self._mended(values, feeds, count)
+            mended = self._mended(values, feeds, self._defined(out, directions), count)
             if any(np.isnan(values[k]).sum() > np.isnan(mended[k]).sum() for k in values):
                 values, notes = mended, (AT_THE_EDGE,)
         return Images(values, primal={k: np.asarray(out[k]) for k in self._outputs}, notes=notes)
@@ -93,22 +97,38 @@ class Linearised:
         }
 
     @cached_property
-    def _inside(self) -> tuple[Run, str] | None:
-        """The same map a little inside the domains, and the name of that distance."""
+    def _inside(self) -> tuple[Run, Inside] | None:
+        """The same map a little inside the domains."""
         made = inside(self._graph, self._problem.table) if self._problem.dtype in INWARD else None
-        return None if made is None else (compile_graph(self._problem, made[0]), made[1])
+        return None if made is None else (compile_graph(self._problem, made.graph), made)
 
-    def _mended(self, values: Arrays, feeds: Arrays, count: int) -> dict[str, np.ndarray]:
+    def _defined(self, out: Arrays, directions: Arrays) -> dict[str, np.ndarray]:
+        """Which images there are: an output that is no number has no derivative."""
+        if not directions.keys() <= set(self._outputs):
+            return {name: ~np.isnan(out[name])[None] for name in self._derivative.results}
+        lost = [
+            np.any((x != 0) & np.isnan(out[name]), axis=tuple(range(1, x.ndim)))
+            for name, x in directions.items()
+        ]
+        rows = ~np.logical_or.reduce(lost)
+        shapes = {name: self._problem.shape(name) for name in self._derivative.results}
+        return {name: rows.reshape(-1, *(1 for _ in shape)) for name, shape in shapes.items()}
+
+    def _mended(
+        self, values: Arrays, feeds: Arrays, defined: Arrays, count: int
+    ) -> dict[str, np.ndarray]:
         """The images with limits in the place of what is not a number."""
         assert self._inside is not None
-        run, name = self._inside
+        run, made = self._inside
         dtype = self._problem.dtype
         far, near = (
-            self._results(run({**feeds, name: np.float64(distance)}), count)
-            for distance in INWARD[dtype]
+            self._results(
+                run({**feeds, made.inward: np.float64(x), made.outward: np.float64(y)}), count
+            )
+            for x, y in zip(INWARD[dtype], OUTWARD, strict=True)
         )
         return {
-            k: np.where(np.isnan(y), limit(far[k], near[k], SAME[dtype]), y)
+            k: np.where(np.isnan(y) & defined[k], limit(far[k], near[k], SAME[dtype]), y)
             for k, y in values.items()
         }
 
