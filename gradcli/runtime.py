@@ -252,29 +252,18 @@ def prepare(
             f"{onnxfile.printable(where)}: onnxruntime refuses the model: {_first_line(error)}",
             "Check the file with onnx.checker, or try another onnxruntime.",
         ) from error
+    if native.get_providers()[0] != chosen:
+        raise ModelError(
+            f"{chosen} cannot be started on this machine", "Choose CPUExecutionProvider."
+        )
     try:
-        return _session(native, inputs, outputs, optional, fixed, chosen)
+        return Session(native, inputs, outputs, optional, fixed, chosen)
     except UnicodeDecodeError as error:
         raise ModelError(
             f"{onnxfile.printable(where)}: an input or output has a name that is no UTF-8, which"
             " onnxruntime's Python interface cannot speak of",
             "Rename it, for example with onnx.compose or onnx_graphsurgeon.",
         ) from error
-
-
-def _session(
-    native: Any,
-    inputs: Sequence[Value],
-    outputs: Sequence[Value | str],
-    optional: Mapping[str, str],
-    fixed: Mapping[str, np.ndarray],
-    chosen: str,
-) -> Session:
-    if native.get_providers()[0] != chosen:
-        raise ModelError(
-            f"{chosen} cannot be started on this machine", "Choose CPUExecutionProvider."
-        )
-    return Session(native, inputs, outputs, optional, fixed, chosen)
 
 
 def providers() -> tuple[str, ...]:

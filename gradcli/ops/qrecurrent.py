@@ -21,7 +21,7 @@ from gradcli.ops.quantize import (
     together,
 )
 from gradcli.ops.recurrent import LENGTHS
-from gradcli.ops.steps import InGraph, InNumbers, Noting, directions_of, run
+from gradcli.ops.steps import ATTRS, InGraph, InNumbers, Noting, directions_of, run
 
 
 class _Quantising(InNumbers):
@@ -107,15 +107,7 @@ CARDS: tuple[Card, ...] = (
         ),
         outputs=("Y", "Y_h", "Y_c"),
         infer=_quantised_types,
-        attrs={
-            "activation_alpha": None,
-            "activation_beta": None,
-            "activations": None,
-            "clip": None,
-            "direction": "forward",
-            "hidden_size": None,
-            "input_forget": 0,
-        },
+        attrs={**ATTRS, "input_forget": 0},
         flat={
             **dict.fromkeys(("W", "R", "W_zero_point", "R_zero_point"), WHOLE),
             "sequence_lens": LENGTHS,

@@ -19,7 +19,7 @@ from gradcli.numbers import Array, Numbers
 from gradcli.ops.card import Card, Site, Vars
 from gradcli.ops.kinds import custom
 from gradcli.ops.linearised import LINEAR, Linear
-from gradcli.ops.steps import InGraph, InNumbers, Noting, begun, directions_of, run, ways_of
+from gradcli.ops.steps import ATTRS, InGraph, InNumbers, Noting, begun, directions_of, run, ways_of
 
 LENGTHS = "a number of steps"
 
@@ -203,16 +203,7 @@ def _recurrent(op: str, *more_inputs: str, outputs: Sequence[str], **attrs: Any)
         outputs=tuple(outputs),
         infer=_types,
         expand=_expand,
-        attrs={
-            "activation_alpha": None,
-            "activation_beta": None,
-            "activations": None,
-            "clip": None,
-            "direction": "forward",
-            "hidden_size": None,
-            "layout": 0,
-            **attrs,
-        },
+        attrs={**ATTRS, "layout": 0, **attrs},
         flat={"sequence_lens": LENGTHS},
         kinks=lambda n, *operands, **given: _kinks(op, n, operands, given),
         convention="that of the activations; 0 where a gate is at the clip",

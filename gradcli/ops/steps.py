@@ -15,6 +15,14 @@ from gradcli.numbers import Array, Numbers
 from gradcli.ops.gates import Activation, Applied, choose
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+ATTRS = {
+    "activation_alpha": None,
+    "activation_beta": None,
+    "activations": None,
+    "clip": None,
+    "direction": "forward",
+    "hidden_size": None,
+}
 DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 
 # ---- what attributes say -------------------------------------------------------------------------

@@ -85,12 +85,3 @@ def test_three_dimensions_need_numbers_of_heads():
     x = b.input("x", DType.FLOAT64, (1, 3, 4))
     with pytest.raises(UnsupportedError, match="needs its numbers of heads"):
         b.op("Attention", x, x, x)
-
-
-@pytest.mark.parametrize(("rule", "said"), [("gated", "operands of another"), ("new", "'new'")])
-def test_a_linear_rule_comes_with_its_own_operands(rule, said):
-    b = Builder(OPS)
-    x = b.input("x", DType.FLOAT64, (1, 3, 4))
-    y = b.op("LinearAttention", x, x, x, q_num_heads=2, kv_num_heads=2, update_rule=rule)
-    with pytest.raises(UnsupportedError, match=said):
-        expand(b.graph([y]))
