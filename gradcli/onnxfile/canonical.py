@@ -415,7 +415,8 @@ TABLE: dict[tuple[str, int], Upgrade] = {
     **_rows("BatchNormalization", (9,), _batchnorm_9),
     **_rows("Upsample", (7, 9, 10), _upsample),
     **_rows("Resize", (10,), _resize_10),
-    **_rows("Resize", (11, 13), _resize_11),
+    # From 18 on the standard has none for nearest of TensorFlow's kind; files and onnxruntime have.
+    **_rows("Resize", (11, 13, 18, 19), _resize_11),
     **_rows("GridSample", (16,), _grid_sample_16),
     **_rows("RoiAlign", (10,), _roi_align_10),
     **_rows("GroupNormalization", (18,), _group_norm_18),

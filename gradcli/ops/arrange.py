@@ -257,7 +257,8 @@ def _slice_batch(s: Site, batched: Sequence[bool]) -> Sequence[Var]:
         if count is None:
             raise NotImplementedError("no axes given, and their number is not known")
         axes = s.b.ints(range(1, 1 + count))
-    return [s.again(s.x, s.x1, s.input(2), axes, *s.inputs[4:])]
+    # All of them are integers of one type.
+    return [s.again(s.x, s.x1, s.input(2), s.b.cast(axes, s.x1.dtype), *s.inputs[4:])]
 
 
 # ---- any operator that only moves elements -------------------------------------------------------

@@ -201,11 +201,12 @@ ROWS = [
     *[
         Row(
             "Resize",
-            11,
+            opset,
             [IMAGE],
             {"coordinate_transformation_mode": "tf_half_pixel_for_nn", "nearest_mode": "floor"},
             [np.zeros(0, FLOAT), np.zeros(0, FLOAT), ints(2, 4, *sizes)],
         )
+        for opset in (11, 18, 19)
         for sizes in ((10, 9), (3, 2), (7, 4))
     ],
     Row(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tests.ops.rows.index import ints, some_axis
@@ -45,7 +47,10 @@ def draw_slice(rng: np.random.Generator) -> Case:
     axes = rng.permutation(len(dims))[:count]
     axes = np.where(rng.random(count) < 0.5, axes, axes - len(dims))
     x = normal(rng, dims)
-    whole = [a.astype(np.int64) for a in (starts, ends, axes, steps)]
+    width: Any = np.int64
+    if rng.random() < 0.3:
+        width, ends = np.int32, np.clip(ends, -(2**31) + 1, 2**31 - 1)
+    whole = [a.astype(width) for a in (starts, ends, axes, steps)]
     kind = rng.random()
     if kind < 0.2:
         return Case((x, *whole[:2]))
