@@ -338,12 +338,15 @@ def _split(s: Specialiser, node: Node) -> bool:
     axis = int(node.attrs.get("axis") or 0)
     if x is None or (n := _length(s, node, x, axis)) is None:
         return False
-    if how is None:
+    choice = None if how is None else s.choose(how)
+    if how is not None and choice is None:
+        return False
+    # The standard heeds keepdims only without sizes; torch writes a size of 1 for what it takes
+    # apart, and onnxruntime drops the axis then.
+    if choice is None or (choice == 1 and not node.attrs.get("keepdims", 1)):
         alone = not node.attrs.get("keepdims", 1)
         s.hold(node, tuple((_slices if alone else _singles)(s, node, x, axis, n) if n else ()))
         return True
-    if (choice := s.choose(how)) is None:
-        return False
     if isinstance(choice, int):
         if choice < 1:
             raise ValueError(f"parts of size {choice}")

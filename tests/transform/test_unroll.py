@@ -343,6 +343,17 @@ SEQUENCES = {
         }""",
         {"x": some(3, 5)},
     ),
+    "split into parts of size 1 without their axis, as torch writes unbind": Form(
+        """m (double[4,3] x) => (y) <int64 one = {1}, int64[4] ones = {1, 1, 1, 1}> {
+            q = SplitToSequence <keepdims = 0> (x, one)
+            r = SplitToSequence <keepdims = 0> (x, ones)
+            a = SequenceAt (q, one)
+            b = SequenceAt (r, one)
+            c = Mul (a, b)
+            y = Sin (c)
+        }""",
+        ROWS,
+    ),
     "a position that hangs on data": Form(
         """m (double[3] x) => (y) {
             q = SplitToSequence <axis = 0, keepdims = 0> (x)
@@ -625,3 +636,83 @@ def test_what_does_not_fit_names_the_node(nodes: str, said: str):
 
 def test_every_operator_that_is_written_out_is_described():
     assert RESOLVE.keys() == CONTROL.keys()
+
+
+# ---- one network, spelled in several ways -------------------------------------------------------
+
+
+def cell(x: str, h: str, y: str, k: int | str = "") -> str:
+    """One step of the recurrence; k tells its names from those of other steps."""
+    return f"""
+        a{k} = MatMul ({x}, wt)
+        c{k} = MatMul ({h}, rt)
+        d{k} = Add (a{k}, c{k})
+        e{k} = Add (d{k}, bias)
+        {y} = Tanh (e{k})
+    """
+
+
+WEIGHTS = "double[1,4,3] w, double[1,4,4] r, double[1,8] bb, double[1,2,4] h0"
+SHARED = """
+    zero = Constant <value_ints = [0]> ()
+    w0 = Squeeze (w, zero)
+    wt = Transpose (w0)
+    r0 = Squeeze (r, zero)
+    rt = Transpose (r0)
+    b0 = Squeeze (bb, zero)
+    half = Constant <value_ints = [4, 4]> ()
+    bw, br = Split <axis = 0> (b0, half)
+    bias = Add (bw, br)
+    first = Squeeze (h0, zero)
+"""
+SPELLINGS = {
+    "RNN": "all, last = RNN <hidden_size = 4> (x, w, r, bb, , h0)\n"
+    "axes = Constant <value_ints = [1]> ()\n y = Squeeze (all, axes)",
+    "Scan": SHARED
+    + "end, y = Scan <num_scan_inputs = 1, body = b (double[2,4] h, double[2,3] xt) => (h2, h2) {"
+    + cell("xt", "h", "h2")
+    + "}> (first, x)",
+    "Loop": SHARED
+    + "n = Constant <value_int = 5> ()\n"
+    + "end, y = Loop <body = b (int64 i, bool go, double[2,4] h) => (go, h2, h2) {"
+    + "xt = Gather <axis = 0> (x, i)"
+    + cell("xt", "h", "h2")
+    + "}> (n, , first)",
+    "a list": SHARED
+    + "empty = SequenceEmpty <dtype = 11> ()\n n = Constant <value_int = 5> ()\n"
+    + "rows = SplitToSequence <keepdims = 0> (x)\n"
+    + "end, q = Loop <body = b (int64 i, bool go, double[2,4] h, seq(double[2,4]) s)"
+    + " => (go, h2, s2) { xt = SequenceAt (rows, i)"
+    + cell("xt", "h", "h2")
+    + "s2 = SequenceInsert (s, h2) }> (n, , first, empty)\n"
+    + "y = ConcatFromSequence <axis = 0, new_axis = 1> (q)",
+    "by hand": SHARED
+    + "ones = Constant <value_ints = [1, 1, 1, 1, 1]> ()\n"
+    + "x0, x1, x2, x3, x4 = Split <axis = 0> (x, ones)\n"
+    + "".join(
+        f"s{k} = Squeeze (x{k}, zero)\n"
+        + cell(f"s{k}", f"state{k}" if k else "first", f"state{k + 1}", k)
+        + f"u{k} = Unsqueeze (state{k + 1}, zero)\n"
+        for k in range(5)
+    )
+    + "y = Concat <axis = 0> (u0, u1, u2, u3, u4)",
+}
+
+
+@pytest.mark.parametrize("engine", ["forward", "reverse"])
+def test_a_recurrence_has_one_derivative_however_it_is_spelled(engine: str):
+    feeds = {
+        "x": some(5, 2, 3),
+        "w": some(1, 4, 3, seed=1) - 1.0,
+        "r": some(1, 4, 4, seed=2) - 1.0,
+        "bb": some(1, 8, seed=3) - 1.0,
+        "h0": some(1, 2, 4, seed=4) - 1.0,
+    }
+    found = {}
+    for name, nodes in SPELLINGS.items():
+        form = Form(f"m (double[5,2,3] x, {WEIGHTS}) => (y) {{ {nodes} }}", feeds)
+        problem = posed(form, "vjp", cotangent={"y": some(5, 2, 4, seed=5)})
+        found[name] = Program(ENGINES[engine], problem).run().blocks
+    for name, blocks in found.items():
+        for key, block in blocks.items():
+            np.testing.assert_allclose(block, found["RNN"][key], rtol=1e-11, err_msg=str(name))
