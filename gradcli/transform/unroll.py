@@ -345,11 +345,13 @@ def _split(s: Specialiser, node: Node) -> bool:
     # apart, and onnxruntime drops the axis then.
     if choice is None or (choice == 1 and not node.attrs.get("keepdims", 1)):
         alone = not node.attrs.get("keepdims", 1)
+        s.choices.foresee(1 + alone, n, node)
         s.hold(node, tuple((_slices if alone else _singles)(s, node, x, axis, n) if n else ()))
         return True
     if isinstance(choice, int):
         if choice < 1:
             raise ValueError(f"parts of size {choice}")
+        s.choices.foresee(1, n // choice, node)
         choice = tuple(min(choice, n - k) for k in range(0, n, choice))
     if sum(choice) != n or min(choice, default=0) < 0:
         raise ValueError(f"{n} elements do not fall into parts of {choice}")

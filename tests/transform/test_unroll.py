@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from gradcli.onnxfile import Model
 from gradcli.ops import OPS
 from gradcli.ops.control import CONTROL
 from gradcli.problem import Problem
+from gradcli.transform import specialise
+from gradcli.transform.choices import Choices
 from gradcli.transform.unroll import RESOLVE
 
 Arrays = dict[str, np.ndarray]
@@ -577,7 +580,7 @@ def test_a_choice_beside_the_point_that_cannot_be_evaluated_is_another_one():
 
 ENDLESS = {
     "a count": ("(n, , x)", "9000000000000", "18,000,000,000,000 nodes"),
-    "no end": ("(, true, x)", "1", "more than 200,000 nodes"),
+    "no end": ("(, true, x)", "1", "more than 1,000 nodes"),
 }
 
 
@@ -590,6 +593,18 @@ def test_what_is_too_long_is_refused_with_the_node_and_the_count(name: str):
         }}> {operands}
     }}"""
     with pytest.raises(UnsupportedError, match=rf"'long' \(Loop\) comes to .*{said}"):
+        specialise(Form(text, X).model().graph, {"x": (3,)}, choices=Choices(most=1000))
+
+
+@pytest.mark.parametrize("how", ["", ", one"])
+def test_a_split_into_too_many_parts_is_refused_before_it_is_made(how: str):
+    text = f"""m (double[3] x) => (y) <int64 one = {{1}}, int64[1] many = {{3000000000}}> {{
+        one_element = ReduceSum <keepdims = 0> (x)
+        z = Expand (one_element, many)
+        [parts] q = SplitToSequence (z{how})
+        y = SequenceAt (q, one)
+    }}"""
+    with pytest.raises(UnsupportedError, match=r"'parts' \(SplitToSequence\) comes to about 3,000"):
         posed(Form(text, X))
 
 
@@ -597,8 +612,8 @@ def test_steps_of_nothing_end_too():
     text = """m (double[3] x) => (y) <bool true = {1}> {
         y = Loop <body = b (int64 i, bool go, double[3] s) => (go, s) {}> (, true, x)
     }"""
-    with pytest.raises(UnsupportedError, match="more than 200,000 nodes"):
-        posed(Form(text, X))
+    with pytest.raises(UnsupportedError, match="more than 1,000 nodes"):
+        specialise(Form(text, X).model().graph, {"x": (3,)}, choices=Choices(most=1000))
 
 
 def test_a_sequence_is_no_tensor_to_be_asked_for():
@@ -716,3 +731,30 @@ def test_a_recurrence_has_one_derivative_however_it_is_spelled(engine: str):
     for name, blocks in found.items():
         for key, block in blocks.items():
             np.testing.assert_allclose(block, found["RNN"][key], rtol=1e-11, err_msg=str(name))
+
+
+def test_long_loops_are_written_out_in_a_moment():
+    """The work grows as the steps do."""
+    text = """m (double[3] x, double[3] w, int64 n) => (y) {
+        y = Loop <body = b (int64 i, bool go, double[3] s) => (go, s9) {
+            s1 = Sin (s)
+            s2 = Mul (s1, w)
+            s3 = Exp (s2)
+            s4 = Neg (s3)
+            s5 = Add (s4, x)
+            s6 = Tanh (s5)
+            s7 = Mul (s6, s6)
+            s8 = Sub (s7, w)
+            s9 = Cos (s8)
+        }> (n, , x)
+    }"""
+    graph = Form(text, {}).model().graph
+    spent = {}
+    for n in (200, 2000):
+        shapes = {"x": (3,), "w": (3,), "n": ()}
+        started = time.process_time()
+        made = specialise(graph, shapes, {"n": np.array(n)})
+        spent[n] = time.process_time() - started
+        assert len(made.nodes) == 9 * n + 1
+    assert spent[2000] < 4.0
+    assert spent[2000] < 30 * max(spent[200], 0.02)
