@@ -19,6 +19,7 @@ from gradcli.onnxfile.frame import Frame, Name
 from gradcli.onnxfile.functions import Functions, domain_of
 from gradcli.onnxfile.infer import shape_of
 from gradcli.onnxfile.names import printable, text
+from gradcli.onnxfile.order import in_order
 from gradcli.onnxfile.tensors import Tensors, element_type
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Reader:
             self.raw_names = {shown: raw for raw, shown in frame.shown.items()}
         self._constants(proto, frame)
         self._inputs(proto, frame)
-        for node in proto.node:
+        for node in in_order(proto.node):
             self._node(node, frame)
         outputs = [self._output(value.name, frame) for value in proto.output]
         if not outputs and frame.parent is None:
@@ -290,8 +291,8 @@ class Reader:
         while around is not None:
             if name in around.shown:
                 raise ModelError(
-                    f"{where} reads {shown!r} before it is made: the nodes are not in order",
-                    "Sort the nodes topologically, for example with onnx_graphsurgeon's toposort.",
+                    f"{where} reads {shown!r} before it is made: the nodes go around in a circle",
+                    EXPORT_AGAIN,
                 )
             around = around.parent
         raise ModelError(f"{where} reads {shown!r}, which nothing makes", EXPORT_AGAIN)
@@ -383,7 +384,7 @@ class Reader:
         for name, outer in zip(function.output, proto.output, strict=False):
             if outer and name not in inner.values:
                 inner.shown.setdefault(name, frame.name_of(outer))
-        for node in function.node:
+        for node in in_order(function.node):
             self._node(node, inner)
         for name, outer in zip(function.output, proto.output, strict=False):
             if outer:

@@ -117,12 +117,12 @@ def test_bodies_beyond_all_reason_do_not_crash_the_parser():
         onnxfile.read(b"\x08\x0a\x3a" + size + data, OPS)
 
 
-def test_a_body_sees_only_what_stands_before_it():
+def test_a_body_sees_only_what_does_not_hang_on_it():
     branch = body([node("Neg", ["late"], ["t"])], [untyped("t")])
     proto = model(
         [
             node("If", ["p"], ["y"], then_branch=branch, else_branch=branch),
-            node("Neg", ["x"], ["late"]),
+            node("Add", ["x", "y"], ["late"]),
         ],
         [info("x", [1]), info("p", [], TensorProto.BOOL)],
     )

@@ -191,9 +191,9 @@ MALFORMED = {
     "negative opset": (model([RELU], opset=-1), "opset -1"),
     "two opsets": (model([RELU], imports=[("ai.onnx", 13)]), "both opset 21 and opset 13"),
     "no such value": (model([node("Relu", ["z"], ["y"])]), "reads 'z', which nothing makes"),
-    "out of order": (
-        model([node("Relu", ["h"], ["y"]), node("Relu", ["x"], ["h"])]),
-        "reads 'h' before it is made: the nodes are not in order",
+    "in a circle": (
+        model([node("Relu", ["h"], ["y"]), node("Add", ["x", "y"], ["h"])]),
+        "reads 'h' before it is made: the nodes go around in a circle",
     ),
     "itself": (model([node("Add", ["x", "y"], ["y"])]), "reads 'y' before it is made"),
     "made twice": (model([RELU, RELU]), "'y', as another value already is"),
@@ -232,6 +232,18 @@ def test_a_malformed_graph_is_refused_in_one_sentence(proto, said):
     error = refusal(proto)
     assert said in error.message
     assert error.message.startswith("<bytes>: ")
+
+
+def test_nodes_may_stand_in_any_order_as_onnxruntime_takes_them():
+    body = helper.make_graph([node("Neg", ["h"], ["z"])], "body", [], [info("z", [2, 3])])
+    nodes = [
+        node("If", ["c"], ["y"], then_branch=body, else_branch=body),
+        node("Relu", ["g"], ["h"]),
+        node("Exp", ["x"], ["g"]),
+    ]
+    graph = read(model(nodes, [info("x", [2, 3])], constants={"c": np.array(True)})).graph
+    order = [made.key for made in graph.nodes]
+    assert order.index("Exp") < order.index("Relu")
 
 
 def test_of_an_operator_that_came_later_the_hint_says_when():
