@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from gradcli import api
 from gradcli.comparison.facts import Verdict
 from gradcli.engines import ENGINES
-from gradcli.engines.base import Linearised
+from gradcli.engines.base import Linearised, linearised
+from gradcli.engines.symbolic.factored import Factored
 from gradcli.graph import Builder, DType, Var
 from gradcli.onnxfile import write
 from gradcli.ops import OPS
@@ -231,6 +232,18 @@ def test_an_output_without_weight_has_no_say(method):
     np.testing.assert_array_equal(estimate(method, asked).blocks["", "x"], [0.0, 0.25])
 
 
+@pytest.mark.parametrize(
+    "name", ["Sqrt", "Log", "Div", "Acos", "roots of sums", "norm 3", "deviation", "root of Relu"]
+)
+def test_symbols_node_by_node_are_right_too(name):
+    f, x, wanted = CASES[name]
+    asked = problem(f, x)
+    whole = np.eye(np.size(x)).reshape(-1, *np.shape(x))
+    found = Factored(asked, len(whole)).apply(asked.point, {"x": whole}).values["y"]
+    found = np.moveaxis(found, 0, -1).reshape(np.shape(wanted))
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
 @pytest.mark.parametrize("method", ["forward", "reverse"])
 def test_what_is_no_number_has_no_derivative(method):
     """x mod 0, and the rest of x that is not 0; x / x at 0, of which the limit would be 0."""
@@ -260,5 +273,6 @@ def test_a_graph_off_all_edges_is_run_once(monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr(Linearised, "_mended", never)
+    monkeypatch.setattr(linearised, "inside", never)
     found = estimate("reverse", problem(unary("Sqrt"), [1.0, 4.0])).blocks["y", "x"]
     np.testing.assert_array_equal(found, [[0.5, 0.0], [0.0, 0.25]])

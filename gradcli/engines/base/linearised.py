@@ -84,7 +84,7 @@ class Linearised:
         out = self._run(feeds)
         values = self._results(out, count)
         notes: tuple[str, ...] = ()
-        if self._inside is not None and any(np.isnan(y).any() for y in values.values()):
+        if any(np.isnan(y).any() for y in values.values()) and self._inside is not None:
             mended = self._mended(values, feeds, self._defined(out, directions), count)
             if any(np.isnan(values[k]).sum() > np.isnan(mended[k]).sum() for k in values):
                 values, notes = mended, (AT_THE_EDGE,)

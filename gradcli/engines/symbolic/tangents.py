@@ -78,6 +78,12 @@ class Dual:
         return self.n.each("neg", lambda _, a: -a, self)
 
 
+def _times(slope: np.ndarray, x_dot: np.ndarray) -> np.ndarray:
+    """Tangents times a slope; what does not move does not, however infinite the slope is."""
+    product = slope * x_dot
+    return product if np.all(np.isfinite(slope)) else np.where(x_dot == 0, 0.0, product)
+
+
 def primal(x: Any) -> Any:
     """The numbers without their tangents."""
     return x.x if isinstance(x, Dual) else x
@@ -129,7 +135,7 @@ class Tangents(Numbers):
                 slope = made.partial(argument)
                 term = self.aligned(x, y.ndim)
                 if callable(slope):
-                    term = slope(*arguments) * term
+                    term = _times(slope(*arguments), term)
                 elif slope == 0:
                     continue
                 elif slope != 1:
