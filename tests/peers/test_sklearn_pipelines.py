@@ -39,6 +39,8 @@ class Pipeline(NamedTuple):
 
 def pipelines() -> dict[str, Pipeline]:
     from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LinearRegression, LogisticRegression
     from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -69,6 +71,10 @@ def pipelines() -> dict[str, Pipeline]:
             lambda: SVC(kernel="poly", probability=True, random_state=0), CLASSES, rtol=1e-4
         ),
         "SVC rbf, two": Pipeline(lambda: SVC(probability=True, random_state=0), two, rtol=1e-4),
+        # Its distances are a Scan.
+        "Gaussian process": Pipeline(
+            lambda: GaussianProcessRegressor(RBF(1.5), alpha=0.1), TARGET, rtol=1e-4
+        ),
         "MLP": Pipeline(lambda: MLPRegressor(**small), TARGET),
         "MLP, classes": Pipeline(lambda: MLPClassifier(**small), CLASSES),
         "forest": Pipeline(lambda: RandomForestClassifier(5, random_state=0), CLASSES, flat=True),
