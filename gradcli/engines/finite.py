@@ -360,7 +360,7 @@ def _slope(here: Point, line: Line) -> tuple[np.ndarray, np.ndarray, np.ndarray,
 
 
 def _near(here: Point) -> str:
-    near = here.kinks.near()
+    near = [near for near in here.kinks.near() if near.kind == "kink"]
     if not near:
         return "a kink is near"
     at = near[0]

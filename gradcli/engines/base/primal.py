@@ -124,17 +124,17 @@ class Point:
 
     @cached_property
     def kinks(self) -> Watch:
-        """The kinks around x."""
-        return self.seen(self.x)[1]
-
-    @cached_property
-    def singular(self) -> bool:
-        """Whether x lies exactly on a kink, or on the edge of an operator's domain."""
+        """The kinks around x, and the edges of domains."""
         problem = self._f.problem
         watch = Watch(problem.exact, problem.wrt, problem.table, edges=True)
         if watch:
             self._f(self.x, self.arrays, watch)
-        return bool(watch.ties() or watch.rim())
+        return watch
+
+    @cached_property
+    def singular(self) -> bool:
+        """Whether x lies exactly on a kink, or on the edge of an operator's domain."""
+        return bool(self.kinks.ties() or self.kinks.rim())
 
     def lines(self, directions: Arrays) -> list[Line]:
         """The lines through x along directions, given as [B, *shape] for each of `wrt`."""
