@@ -266,6 +266,7 @@ def decide(
     needed = frozenset(v.name for v in needed_values(graph, set(), of))
     choices = Choices(find=Finder(feeds, table), wanted=needed)
     whole = specialise(graph, shapes, fixed, table, keep=keep, choices=choices)
+    choices.find = None  # which knows this one graph
     return whole, choices
 
 
