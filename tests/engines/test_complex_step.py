@@ -84,3 +84,17 @@ def test_a_timed_run_gives_the_same_without_uncertainty():
     bare = program.run()
     assert not bare.uncertainty
     np.testing.assert_array_equal(bare.blocks["y", "x"], judged.blocks["y", "x"])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_saturated_softmax_is_not_taken_for_certain(seed: int) -> None:
+    """The derivative of 1 - e^-50 is lost in the rounding of a quotient: nothing is known of it."""
+    logits = np.array([50.0, 0.0, 1.0, -3.0])
+    a = np.random.default_rng(5).standard_normal((4, 4))
+    asked = problem(
+        lambda b, v: b.op("Softmax", b.op("MatMul", v, b.constant(a)) + b.constant(logits)),
+        np.zeros((1, 4)),
+    )
+    found, doubt = (x.reshape(4, 4)[0] for x in answer("complex-step", replace(asked, seed=seed)))
+    truth = (a[:, :1] - a[:, 1:]) @ np.exp(logits[1:] - 50.0)
+    assert np.all(np.abs(found - truth) <= doubt)
