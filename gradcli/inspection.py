@@ -15,6 +15,7 @@ from gradcli.onnxfile import Model
 from gradcli.ops import OPS, Card, Table
 from gradcli.ops.control import CONTROL, Control
 from gradcli.transform.rewrite import carriers, ending, operand
+from gradcli.transform.unroll import sequences
 
 Nature = Literal["smooth", "kinked", "flat", "opaque", "control flow", "no card"]
 """How an operator behaves under differentiation.
@@ -55,11 +56,15 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output: its name, element type, and shape as declared or inferred."""
+    """An input or output: its name, element type, and shape as declared or inferred.
+
+    It may be a sequence of such tensors, or an optional one, of no known shape.
+    """
 
     name: str
     dtype: DType
     shape: Shape | None
+    sequence: bool = False
 
 
 @dataclass(frozen=True)
@@ -230,6 +235,7 @@ def inspect(model: Model, table: Table = OPS) -> Inspection:
     nodes = list(_all_nodes(graph))
     constants = list(_all_constants(graph))
     counts = Counter(node.key for node in nodes)
+    no_tensors = sequences(graph)
     return Inspection(
         model.path,
         model.sha256,
@@ -238,7 +244,7 @@ def inspect(model: Model, table: Table = OPS) -> Inspection:
         dict(model.opsets),
         tuple(Tensor(v.name, v.dtype, v.shape) for v in graph.inputs),
         model.overridable,
-        tuple(Tensor(v.name, v.dtype, v.shape) for v in graph.outputs),
+        tuple(Tensor(v.name, v.dtype, v.shape, v in no_tensors) for v in graph.outputs),
         len(nodes),
         sum(array.size for array in constants),
         sum(array.nbytes for array in constants),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 from gradcli.inspection import coverage, inspect, nature
 from gradcli.onnxfile import MAX_OPSET, Model
@@ -122,6 +122,25 @@ def test_every_card_is_covered_with_its_versions():
     assert by_name["Loop"].differentiable == ("v_initial", "captured")
     assert by_name["SequenceAt"].nature == "control flow"
     assert by_name["SequenceLength"].nature == "flat"
+
+
+def named(name: str) -> ValueInfoProto:
+    return ValueInfoProto(name=name)
+
+
+def test_an_output_that_is_a_sequence_is_said_to_be_one():
+    branch = helper.make_graph([NODE("SequenceConstruct", ["x"], ["q"])], "b", [], [named("q")])
+    carry = [NODE("SequenceInsert", ["s", "x"], ["s2"])]
+    given = [models.info("i", [], 7), models.info("go", [], BOOL), named("s")]
+    trip = helper.make_graph(carry, "t", given, [named("go"), named("s2")])
+    nodes = [
+        NODE("If", ["c"], ["one"], then_branch=branch, else_branch=branch),
+        NODE("Loop", ["", "c", "one"], ["all"], body=trip),
+        NODE("SequenceAt", ["all", "n"], ["y"]),
+    ]
+    inputs = [models.info("x", [2]), models.info("c", [], BOOL), models.info("n", [], 7)]
+    found = inspect(models.read(models.model(nodes, inputs, ("one", "all", "y"))))
+    assert [t.sequence for t in found.outputs] == [True, True, False]
 
 
 def test_loops_and_sequences_are_said_to_be_what_stands_in_their_place():

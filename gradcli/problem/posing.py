@@ -24,7 +24,7 @@ from gradcli.transform.norms import join_norms
 from gradcli.transform.rewrite import active_values, ending, felt_values
 from gradcli.transform.specialise import specialise
 from gradcli.transform.straight import straight, straighten
-from gradcli.transform.unroll import MAKES_SEQUENCES, RESOLVE
+from gradcli.transform.unroll import RESOLVE, sequences
 
 if TYPE_CHECKING:
     from gradcli.onnxfile import Model
@@ -286,12 +286,9 @@ def _ways(choices: Choices) -> list[str]:
 
 def _refuse_sequences(graph: Graph, names: Collection[str]) -> None:
     """Refuse what is asked of a tensor where there is a sequence or an optional value."""
-    makers = {v.name: node for node in graph.nodes for v in node.makes()}
+    no_tensors = {v.name for v in sequences(graph)}
     for name in names:
-        node = makers.get(name)
-        while node is not None and node.key == "Identity" and node.inputs[0] is not None:
-            node = makers.get(node.inputs[0].name)
-        if node is not None and node.key in MAKES_SEQUENCES:
+        if name in no_tensors:
             raise UnsupportedError(
                 f"{name!r} is a sequence or an optional value, and not a tensor",
                 "ask for a tensor that is taken from it, with --of",

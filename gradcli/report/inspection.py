@@ -68,6 +68,8 @@ def _bytes(number: int) -> str:
 
 
 def _tensor(t: Tensor) -> str:
+    if t.sequence:
+        return f"{t.name}: a sequence or an optional value, of {t.dtype.value}"
     return f"{t.name}: {t.dtype.value} {_shape(t.shape)}"
 
 
@@ -149,7 +151,7 @@ def inspection_json(found: Inspection) -> str:
 
 def _tensor_json(t: Tensor) -> dict[str, Any]:
     shape = None if t.shape is None else list(t.shape)
-    return {"name": t.name, "dtype": t.dtype.value, "shape": shape}
+    return {"name": t.name, "dtype": t.dtype.value, "shape": shape, "sequence": t.sequence}
 
 
 # ---- operators ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ node stays as it is.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -423,3 +423,29 @@ MAKES_SEQUENCES = frozenset(
     )
 )
 """Operators whose nodes remain, dead, where all is decided: what they make is no tensor."""
+
+
+def sequences(graph: Graph, given: Collection[Value] = ()) -> set[Value]:
+    """The values of a graph that are sequences or optional values, and no tensors.
+
+    Args:
+        graph: The graph, or a body.
+        given: Those of a body's inputs and of the values around it that are.
+    """
+    found = set(given)
+    for node in graph.nodes:
+        handed_on = node.key == "Identity" and node.inputs[0] in found
+        if handed_on or node.key in MAKES_SEQUENCES:
+            found.update(node.makes())
+        elif node.key in ("If", "Loop"):
+            found.update(_made_by_body(node, found))
+    return found
+
+
+def _made_by_body(node: Node, found: set[Value]) -> Iterator[Value]:
+    body, first = node.subgraphs()[0], int(node.key == "Loop")
+    carried = zip(body.inputs[2:], node.inputs[2:], strict=False)
+    inner = sequences(body, found | {into for into, x in carried if x in found})
+    for value, result in zip(node.outputs, body.outputs[first:], strict=False):
+        if value is not None and result in inner:
+            yield value
