@@ -527,3 +527,15 @@ def test_where_its_rule_is_wrong_that_reference_is_withdrawn_and_forward_blamed(
     ]
     assert said.methods[0].cause is not None
     assert said.methods[0].cause.value == "rule"
+
+
+def test_a_network_of_nothing_but_eight_bits_rounds_nothing_more() -> None:
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT8E4M3FN, (2, 3))
+    found = api.compare(
+        write(b.graph([b.op("Transpose", x, perm=(1, 0), name="y")])), budget=10, runs=1, warmup=0
+    )
+    assert {m.verdict for m in found.methods if m.method in QUICK} <= {
+        Verdict.AGREE,
+        Verdict.INCONCLUSIVE,
+    }

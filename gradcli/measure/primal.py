@@ -71,7 +71,8 @@ def rounding(problem: Problem, exact: Arrays) -> dict[str, np.ndarray]:
     """
     floats = (v.dtype for v in problem.graph.values() if v.dtype.is_float)
     # What rounds to 8 bits or fewer does so in the exact primal too.
-    eps = max(dtype.eps for dtype in floats if dtype.np.itemsize > 1)
+    wide = (dtype.eps for dtype in floats if dtype.np.itemsize > 1)
+    eps = max(wide, default=DType.FLOAT64.eps)
     narrow = eps > DType.FLOAT64.eps
     rng = np.random.default_rng(problem.seed)
     f = Evaluator(problem.exact, table=shaken(problem.table, rng, eps, kernels=narrow))

@@ -234,8 +234,10 @@ def _refuse_unknown(graph: Graph, cut: set[str], of: set[str], table: Table) -> 
             f"{key} (node {', '.join(map(repr, names))}{_why(key, table)})"
             for key, names in sorted(unknown.items())
         )
+        new = any(key not in table for key in unknown)
+        what = "gradcli does not know these operators yet" if new else "there is no derivative of"
         raise UnsupportedError(
-            f"gradcli does not know these operators yet: {listed}",
+            f"{what}: {listed}",
             BLOCKED
             if any(key.startswith("com.microsoft.nchwc::") for key in unknown)
             else "differentiate a part of the model without them, with --wrt and --of",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcli.errors import InputError, UsageError
+from gradcli.errors import InputError, UnsupportedError, UsageError
 from gradcli.onnxfile import Model
 from gradcli.problem import (
     JACOBIAN_ROWS,
@@ -122,3 +122,14 @@ def test_the_empty_name_stands_for_the_only_tensor():
     one, two = {"x": 2 * np.ones((2, 3))}, {"": np.ones((2, 3))}
     np.testing.assert_array_equal(check_directions(p, one | two, "tangent")["x"], one["x"])
     refused(InputError, "'x'", "x, w", wrt=["x", "w"], tangents={"": np.ones((2, 3))})
+
+
+def test_what_is_known_to_have_no_derivative_is_not_called_unknown():
+    model = loaded(
+        [NODE("RandomNormalLike", ["x"], ["r"], name="r"), NODE("Mul", ["x", "r"], ["y"])],
+        {"x": [2, 3]},
+    )
+    with pytest.raises(
+        UnsupportedError, match=r"^there is no derivative of: RandomNormalLike \(node 'r': it draws"
+    ):
+        ask(model, {"x": X})
