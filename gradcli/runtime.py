@@ -238,15 +238,7 @@ def prepare(
         optional = {name: _raw(source, name) for name in source.overridable}
         _hand_over_external(options, source)
     try:
-        native = ort.InferenceSession(
-            data,
-            options,
-            providers=[chosen] if chosen == CPU else [chosen, CPU],
-            # Falling back would print, and time another provider than the one asked for.
-            enable_fallback=0,
-            # A file must not choose the options it is run with.
-            read_config_from_model=0,
-        )
+        native = _native(ort, data, options, chosen, again=isinstance(source, Graph))
     except Exception as error:
         raise ModelError(
             f"{onnxfile.printable(where)}: onnxruntime refuses the model: {_first_line(error)}",
@@ -317,6 +309,29 @@ def _options(ort: Any, threads: int, optimisation: str) -> Any:
     # Two spinning threads on a busy machine are slower than one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _native(ort: Any, data: bytes, options: Any, provider: str, again: bool) -> Any:
+    """onnxruntime's session; where its optimiser fails and `again` holds, one without that.
+
+    It runs some graphs that it cannot optimise: it names a tensor as one is called already, where
+    the names are those of a file that it has once optimised itself.
+    """
+    how: dict[str, Any] = {
+        "providers": [provider] if provider == CPU else [provider, CPU],
+        # Falling back would print, and time another provider than the one asked for.
+        "enable_fallback": 0,
+        # A file must not choose the options it is run with.
+        "read_config_from_model": 0,
+    }
+    try:
+        return ort.InferenceSession(data, options, **how)
+    except Exception:
+        off = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if not again or options.graph_optimization_level == off:
+            raise
+        options.graph_optimization_level = off
+        return ort.InferenceSession(data, options, **how)
 
 
 def _hand_over_external(options: Any, model: Model) -> None:

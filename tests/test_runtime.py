@@ -104,6 +104,17 @@ def test_a_name_that_onnxruntime_gives_to_a_cast_of_its_own_may_be_taken():
     np.testing.assert_array_equal(session.run({"x": np.zeros(2, np.float16)})["y"], [0, 0])
 
 
+def test_a_graph_runs_whose_constant_is_called_as_one_of_the_optimiser_s_own():
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT32, (1, 3, 3))
+    weight, bias = (b.constant(np.ones(d, np.float32)) for d in ((3, 2), (2,)))
+    shape = b.constant(np.array([2, 3]), name="gemm_input_shape")
+    y = b.op("Reshape", b.op("MatMul", x, weight) + bias, shape)
+    feeds = {"x": np.ones((1, 3, 3), np.float32)}
+    (got,) = runtime.prepare(b.graph([y])).run(feeds).values()
+    np.testing.assert_array_equal(got, np.full((2, 3), 4.0))
+
+
 def test_strings_go_in_and_out():
     proto = model([node("Identity", ["x"], ["y"])], [info("x", [2], TensorProto.STRING)])
     found = runtime.prepare(read(proto)).run({"x": np.array(["a", "ü"], object)})
