@@ -16,7 +16,7 @@ from gradcli.ops import OPS, Table
 from gradcli.transform.choices import Choice, Choices, Way, plain
 from gradcli.transform.fold import ALWAYS, fold
 from gradcli.transform.rewrite import Rewriter, Vars, identity
-from gradcli.transform.unroll import RESOLVE, Held
+from gradcli.transform.unroll import RESOLVE, Held, Resolve, taken
 
 SMALL = 1 << 16
 """Bytes up to which floats are folded too: scales and sizes computed on the way to a shape."""
@@ -87,6 +87,9 @@ class Specialiser(Rewriter):
         held: For a value of the new graph that is a sequence: the tensors in it; for an optional
             one that is empty: ABSENT.
         open: Values of the new graph that undecided control flow makes.
+        walked: What the body of a loop, while it is written, captures of the old graph, each with
+            the number of trips.
+        columns: By value of the new graph and axis: its elements along that.
     """
 
     def __init__(
@@ -103,6 +106,8 @@ class Specialiser(Rewriter):
         self.shapes = shapes
         self.held: dict[Value, Held] = {}
         self.open: set[Value] = set()
+        self.walked: dict[Value, int] = {}
+        self.columns: dict[tuple[Value, int], list[Var]] = {}
         self._steps: tuple[int, ...] = ()
         self._depth = 0
         self._folded = 0
@@ -112,7 +117,8 @@ class Specialiser(Rewriter):
     def visit(self, node: Node) -> None:
         """Compute the node, or its types, or write out what it is here."""
         if node.key in RESOLVE:
-            if (self._depth or self.choices.wants(node)) and self._resolved(node):
+            wanted = self._depth or self.choices.wants(node)
+            if wanted and self._resolved(node, RESOLVE[node.key]):
                 return
             self._unknown(node)
             self.open.update(self.env[v].value for v in node.makes())
@@ -122,6 +128,8 @@ class Specialiser(Rewriter):
                 node,
                 [None if v is None or a is None else self.constant(v.name, a) for v, a in made],
             )
+        elif node.key == "Gather" and self.walked and self._resolved(node, taken):
+            return
         elif node.key in self.table:
             self._infer(node)
         else:
@@ -132,9 +140,9 @@ class Specialiser(Rewriter):
             if value.name in self.shapes and not is_static(self.env[value].shape):
                 self._declare(value)
 
-    def _resolved(self, node: Node) -> bool:
+    def _resolved(self, node: Node, resolve: Resolve) -> bool:
         try:
-            return RESOLVE[node.key](self, node)
+            return resolve(self, node)
         except (ValueError, IndexError, AssertionError) as error:
             raise self.unfit(node, error) from error
 
@@ -217,7 +225,14 @@ class Specialiser(Rewriter):
         """Note which way a node went by numbers that are no constants."""
         self.choices.ways.append(Way(node.name, node.key, what, self._depth > 0))
 
-    def write(self, node: Node, body: Graph, operands: Vars, step: int | None = None) -> list[Var]:
+    def write(
+        self,
+        node: Node,
+        body: Graph,
+        operands: Vars,
+        step: int | None = None,
+        trips: int | None = None,
+    ) -> list[Var]:
         """A body's nodes on these operands, here; names that are taken get a number.
 
         Args:
@@ -226,6 +241,7 @@ class Specialiser(Rewriter):
             operands: One for each of its inputs.
             step: Of a body that is written out again and again: which time this is, from 0. Its
                 values and nodes bear it in their names.
+            trips: How often it will be, where that is known.
 
         Returns:
             The body's results.
@@ -239,13 +255,14 @@ class Specialiser(Rewriter):
         for value, x in zip(body.inputs, operands, strict=True):
             if x is not None:
                 self.env[value] = x
-        before = self._steps
+        before, walked = self._steps, self.walked
         self._steps = before if step is None else (*before, step)
+        self.walked = dict.fromkeys(body.captures, trips) if trips else {}
         self._depth += 1
         for inner in body.nodes:
             self._write(inner)
         self._depth -= 1
-        self._steps = before
+        self._steps, self.walked = before, walked
         return [self.env[value] for value in body.outputs]
 
     def _write(self, inner: Node) -> None:

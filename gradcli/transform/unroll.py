@@ -24,6 +24,9 @@ ABSENT: Literal["absent"] = "absent"
 
 Held = tuple[Var, ...] | Literal["absent"]
 
+Resolve = Callable[["Specialiser", Node], bool]
+"""Writes out one node, and says whether it could."""
+
 _WIDE = 256
 
 
@@ -53,7 +56,7 @@ def _loop(s: Specialiser, node: Node) -> bool:
         full = max(0, number(choice))
     free = any(x is not None and x.const is None for x in (most, condition))
     stacks: list[list[Var]] = [[] for _ in body.outputs[1 + len(carried) :]]
-    step, held, written = 0, len(s.held), s.choices.written
+    step, held = 0, len(s.held)
     while full is None or step < full:
         if condition is not None:
             if (choice := s.choose(condition)) is None:
@@ -62,9 +65,9 @@ def _loop(s: Specialiser, node: Node) -> bool:
                 break
             free |= condition.const is None
         if step == 1 and full is not None and (condition is None or condition.const is not None):
-            s.choices.foresee(s.choices.written - written, full, node)
+            s.choices.foresee(1 + len(body.nodes), full, node)
         given = [_scalar(s, body.inputs[0], step), _scalar(s, body.inputs[1], True), *carried]
-        condition, *results = s.write(node, body, given, step)
+        condition, *results = s.write(node, body, given, step, full)
         parts = results[len(carried) :]
         carried = [*results[: len(carried)]]
         for stack, part in zip(stacks, parts, strict=True):
@@ -78,6 +81,27 @@ def _loop(s: Specialiser, node: Node) -> bool:
         s.stand(node, [*carried, *_nothing(s, node, body, given, [0] * len(stacks))])
     else:
         s.stand(node, [*carried, *(_joined(s, node, stack, 0, new=True) for stack in stacks)])
+    return True
+
+
+def taken(s: Specialiser, node: Node) -> bool:
+    """The element that one trip takes of what the loop walks along.
+
+    All of them together are one Split, whose transpose is one Concat; the transpose of a Gather in
+    each trip is a tensor of the whole size in each trip.
+    """
+    trips = s.walked.get(node.inputs[0]) if node.inputs[0] is not None else None
+    x, index = s.operands(node)
+    if trips is None or x is None or x.shape is None or index is None or index.shape != ():
+        return False
+    axis = int(node.attrs["axis"])
+    n, choice = x.shape[axis], index.const
+    if choice is None or not isinstance(n, int) or not 1 < n <= 2 * trips:
+        return False
+    at = _within(int(choice), -n, n - 1)
+    if (x.value, axis) not in s.columns:
+        s.columns[x.value, axis] = _slices(s, node, x, axis, n)
+    s.stand(node, [s.columns[x.value, axis][at]])
     return True
 
 
@@ -393,7 +417,7 @@ def _element(s: Specialiser, node: Node) -> bool:
     return True
 
 
-RESOLVE: Mapping[str, Callable[[Specialiser, Node], bool]] = {
+RESOLVE: Mapping[str, Resolve] = {
     "If": _if,
     "Loop": _loop,
     "Scan": _scan,

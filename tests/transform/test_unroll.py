@@ -537,6 +537,11 @@ def test_a_scanned_input_is_taken_apart_by_one_node():
     assert len(split.outputs) == 4
 
 
+def test_so_is_what_a_loop_walks_along():
+    nodes = posed(LOOPS["the trip's number, as an index and as a factor"]).graph.nodes
+    assert [len(n.outputs) for n in nodes if n.op in ("Split", "Gather")] == [4]
+
+
 def test_a_count_that_hangs_on_data_is_said_and_watched():
     form = LOOPS["a condition on data, without a count"]
     problem = posed(form)
