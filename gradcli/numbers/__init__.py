@@ -3,6 +3,18 @@
 from gradcli.numbers.ball import Ball
 from gradcli.numbers.base import Array, Mask, Numbers
 from gradcli.numbers.floats import Complex, Real, complex_, real
+from gradcli.numbers.series import Series
 from gradcli.numbers.symbol import Symbol
 
-__all__ = ["Array", "Ball", "Complex", "Mask", "Numbers", "Real", "Symbol", "complex_", "real"]
+__all__ = [
+    "Array",
+    "Ball",
+    "Complex",
+    "Mask",
+    "Numbers",
+    "Real",
+    "Series",
+    "Symbol",
+    "complex_",
+    "real",
+]

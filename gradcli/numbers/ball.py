@@ -37,6 +37,7 @@ class Ball(Boxed):
 
     Attributes:
         bits: The precision of midpoints.
+        arb: flint's type of one ball.
         undecided: How many elements have met an open choice so far, kinks of maxima and absolute
             values included. Set it to 0 to count anew.
 
@@ -48,7 +49,7 @@ class Ball(Boxed):
 
     def __init__(self, bits: int = 128) -> None:
         self._flint = _import_flint()
-        self._arb: Any = self._flint.arb
+        self.arb: Any = self._flint.arb
         self.bits = bits
         self.undecided = 0
 
@@ -71,27 +72,27 @@ class Ball(Boxed):
     @property
     def pi(self) -> Array:
         with self.working():
-            return self.box(self._arb.pi())
+            return self.box(self.arb.pi())
 
     # ---- elementwise ----------------------------------------------------------------------------
 
     def exp(self, x: Array) -> Array:
-        return self._map(self._arb.exp, x)
+        return self._map(self.arb.exp, x)
 
     def log(self, x: Array) -> Array:
-        return self._map(self._arb.log, x)
+        return self._map(self.arb.log, x)
 
     def log1p(self, x: Array) -> Array:
-        return self._map(self._arb.log1p, x)
+        return self._map(self.arb.log1p, x)
 
     def expm1(self, x: Array) -> Array:
-        return self._map(self._arb.expm1, x)
+        return self._map(self.arb.expm1, x)
 
     def sqrt(self, x: Array) -> Array:
-        return self._map(self._arb.sqrt, x)
+        return self._map(self.arb.sqrt, x)
 
     def tanh(self, x: Array) -> Array:
-        return self._map(self._arb.tanh, x)
+        return self._map(self.arb.tanh, x)
 
     def sigmoid(self, x: Array) -> Array:
         return self._map(lambda v: 1 / (1 + (-v).exp()), x)
@@ -101,46 +102,46 @@ class Ball(Boxed):
         return self._map(lambda v: v.exp().log1p(), x)
 
     def erf(self, x: Array) -> Array:
-        return self._map(self._arb.erf, x)
+        return self._map(self.arb.erf, x)
 
     def erfc(self, x: Array) -> Array:
-        return self._map(self._arb.erfc, x)
+        return self._map(self.arb.erfc, x)
 
     def sin(self, x: Array) -> Array:
-        return self._map(self._arb.sin, x)
+        return self._map(self.arb.sin, x)
 
     def cos(self, x: Array) -> Array:
-        return self._map(self._arb.cos, x)
+        return self._map(self.arb.cos, x)
 
     def tan(self, x: Array) -> Array:
-        return self._map(self._arb.tan, x)
+        return self._map(self.arb.tan, x)
 
     def asin(self, x: Array) -> Array:
-        return self._map(self._arb.asin, x)
+        return self._map(self.arb.asin, x)
 
     def acos(self, x: Array) -> Array:
-        return self._map(self._arb.acos, x)
+        return self._map(self.arb.acos, x)
 
     def atan(self, x: Array) -> Array:
-        return self._map(self._arb.atan, x)
+        return self._map(self.arb.atan, x)
 
     def sinh(self, x: Array) -> Array:
-        return self._map(self._arb.sinh, x)
+        return self._map(self.arb.sinh, x)
 
     def cosh(self, x: Array) -> Array:
-        return self._map(self._arb.cosh, x)
+        return self._map(self.arb.cosh, x)
 
     def asinh(self, x: Array) -> Array:
-        return self._map(self._arb.asinh, x)
+        return self._map(self.arb.asinh, x)
 
     def acosh(self, x: Array) -> Array:
-        return self._map(self._arb.acosh, x)
+        return self._map(self.arb.acosh, x)
 
     def atanh(self, x: Array) -> Array:
-        return self._map(self._arb.atanh, x)
+        return self._map(self.arb.atanh, x)
 
     def power(self, x: Array, y: Array) -> Array:
-        return self._map(self._power, x, y)
+        return self._map(self.power_of, x, y)
 
     def sign(self, x: Array) -> Array:
         return self._map(lambda v: self._step(v.sgn()), x)
@@ -151,7 +152,7 @@ class Ball(Boxed):
     def round_to(self, x: Array, dtype: np.dtype[Any]) -> Array:
         def rounded(v: Any) -> Any:
             low, high = (self._nearest(end, dtype) for end in (v.lower(), v.upper()))
-            return self._step(self._arb(low).union(self._arb(high)))
+            return self._step(self.arb(low).union(self.arb(high)))
 
         return self._map(rounded, x)
 
@@ -183,10 +184,10 @@ class Ball(Boxed):
     # ---- single elements ------------------------------------------------------------------------
 
     def _element(self, number: float) -> Any:
-        return self._arb(number)
+        return self.arb(number)
 
     def _is_element(self, x: Any) -> bool:
-        return isinstance(x, self._arb)
+        return isinstance(x, self.arb)
 
     def _float(self, x: Any) -> float:
         return float(x)
@@ -199,19 +200,20 @@ class Ball(Boxed):
         """A step function's value, which is exact unless the step was left open."""
         return x if x.is_exact() else self._seen(x)
 
-    def _power(self, x: Any, y: Any) -> Any:
+    def power_of(self, x: Any, y: Any) -> Any:
+        """x to the y, single elements."""
         whole = y.unique_fmpz() if y.is_exact() else None
         if whole is not None and abs(whole) <= 1024:
             # By products: arb's power is nan where the base is a ball around 0.
-            return _repeated(x, int(whole), self._arb(1))
+            return _repeated(x, int(whole), self.arb(1))
         if x == 0 and y > 0:
-            return self._arb(0)
+            return self.arb(0)
         return x**y
 
     def _nearest(self, exact: Any, dtype: np.dtype[Any]) -> float:
         """An exact number rounded to a float type, ties to even."""
         number = float(exact)
-        rest = exact - self._arb(number)
+        rest = exact - self.arb(number)
         inexact = np.isfinite(number) and not rest.is_zero()
         if dtype.itemsize < 8 and inexact and np.float64(number).view(np.int64) % 2 == 0:
             # Rounding twice is rounding once if the first time goes to the odd neighbour.
@@ -241,7 +243,7 @@ class Ball(Boxed):
         return x if x == y else self._seen(x.union(y))
 
     def _total(self, terms: list[Any]) -> Any:
-        return functools.reduce(self._arb.__add__, terms)
+        return functools.reduce(self.arb.__add__, terms)
 
     def _greater(self, x: Any, y: Any) -> Any:
         if x >= y:
@@ -249,7 +251,7 @@ class Ball(Boxed):
         return y if x < y else self._seen(x.max(y))
 
     def _greatest(self, terms: list[Any]) -> Any:
-        top = functools.reduce(self._arb.max, terms)
+        top = functools.reduce(self.arb.max, terms)
         rivals = [v for v in terms if not v < top]
         tied = all(v == rivals[0] for v in rivals[1:])
         return top if tied else self._seen(top)
@@ -261,8 +263,8 @@ class Ball(Boxed):
 
     def anchor(self, x: Array, axis: int) -> Array:
         def middle(row: list[Any]) -> Any:
-            top = max((v.mid() for v in row), key=float, default=self._arb(0))
-            return top if top.is_finite() else self._arb(0)
+            top = max((v.mid() for v in row), key=float, default=self.arb(0))
+            return top if top.is_finite() else self.arb(0)
 
         return self.box(self._rows(x, (axis,), True, middle))
 

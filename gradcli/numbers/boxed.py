@@ -55,6 +55,13 @@ def plain(x: Any) -> Any:
     return x.view(np.ndarray) if isinstance(x, BoxedArray | BoxedMask) else x
 
 
+def as_mask(answers: np.ndarray) -> Mask:
+    """Truth values as a mask: a plain boolean array where every one is decided."""
+    if all(isinstance(a, bool) for a in answers.flat):
+        return answers.astype(bool)
+    return answers.view(BoxedMask)
+
+
 class Boxed(Numbers):
     """A number system whose numbers are Python objects.
 
@@ -175,10 +182,7 @@ class Boxed(Numbers):
     def _truth(self, function: Callable[..., Any], *operands: Array) -> Mask:
         """A question about elements, as a mask."""
         elementwise = np.frompyfunc(function, len(operands), 1)
-        answers = np.asarray(self.apply(elementwise, *operands), object)
-        if all(isinstance(a, bool) for a in answers.flat):
-            return answers.astype(bool)
-        return answers.view(BoxedMask)
+        return as_mask(np.asarray(self.apply(elementwise, *operands), object))
 
     # ---- comparisons and choice -----------------------------------------------------------------
 

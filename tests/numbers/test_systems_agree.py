@@ -5,9 +5,9 @@ import inspect
 import numpy as np
 import pytest
 
-from gradcli.numbers import Ball, Numbers, Symbol, complex_, real
+from gradcli.numbers import Ball, Numbers, Series, Symbol, complex_, real
 
-OTHERS = [complex_, Ball(), Symbol()]
+OTHERS = [complex_, Ball(), Series(), Symbol()]
 RNG = np.random.default_rng(2)
 X = RNG.standard_normal((2, 3, 4))
 Y = RNG.standard_normal((3, 1))
