@@ -9,8 +9,10 @@ import pytest
 from onnx import GraphProto, TensorProto, helper
 
 import gradcli
-from gradcli import api, engines
+from gradcli import api, engines, onnxfile
 from gradcli.errors import CannotError, GradcliError, InputError, UsageError
+from gradcli.graph import Builder, DType
+from gradcli.ops import OPS
 from tests.cli.support import save_model
 
 SAMPLES = Path(__file__).resolve().parents[1] / "sample_models"
@@ -307,3 +309,13 @@ def test_importing_it_is_free_and_the_first_use_is_not():
     )
     root = Path(__file__).resolve().parents[1]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True, timeout=60)
+
+
+def test_a_sum_over_nothing_has_an_empty_derivative() -> None:
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT32, ("N", 3))
+    model = onnxfile.write(b.graph([b.op("ReduceSum", x, b.ints([0]), keepdims=0, name="y")]))
+    empty = {"x": np.zeros((0, 3), np.float32)}
+    assert api.jacobian(model, empty)["y/x"].shape == (3, 0, 3)
+    assert api.vjp(model, empty, np.ones(3, np.float32))["x"].shape == (0, 3)
+    assert api.compare(model, empty, budget=10, runs=1, warmup=0).exit_code == 0

@@ -429,8 +429,10 @@ class _Filler:
 
     def put(self, key: Key, indices: np.ndarray, values: np.ndarray | None) -> None:
         """Images of the coordinate directions at these indices, one a row; absent is zero."""
-        image = 0.0 if values is None else np.reshape(values, (len(indices), -1))
-        self._view(self.blocks, key)[indices] = image
+        into = self._view(self.blocks, key)
+        # onnxruntime expands one to none as one: what has no elements takes none.
+        image = 0.0 if values is None or not into.size else np.reshape(values, (len(indices), -1))
+        into[indices] = image
         self._view(self.known, key)[indices] = True
 
     def doubt(self, key: Key, indices: np.ndarray, values: np.ndarray | None) -> None:
@@ -476,8 +478,8 @@ class _Filler:
 
 
 def _first(values: Arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The image of the only direction, zeros where it is absent."""
-    if name not in values:
+    """The image of the only direction, zeros where it is absent or has no elements."""
+    if name not in values or 0 in shape:
         return np.zeros(shape)
     return np.asarray(values[name][0], np.float64).reshape(shape)
 
