@@ -74,6 +74,7 @@ def compare(
     seed: int = 0,
     shapes: Mapping[str, Sequence[int]] | None = None,
     straight_through: bool = False,
+    reference: measure.References = "auto",
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Differentiate by several methods, and judge each.
@@ -101,6 +102,9 @@ def compare(
         shapes: Shapes of drawn inputs by name.
         straight_through: Ask for the straight-through estimator, a convention that takes rounding
             for the identity, instead of the derivative. Finite differences are then left out.
+        reference: `certified`: enclosures of the derivative of the saved function in exact
+            arithmetic, by python-flint; `float64`: a float64 graph that a method without rules has
+            confirmed; `auto`: certified where python-flint is installed and the budget allows it.
         progress: Called with a few words before each step.
 
     Raises:
@@ -130,6 +134,7 @@ def compare(
         runs=runs,
         warmup=warmup,
         budget=budget,
+        reference=reference,
         progress=progress,
     )
 
@@ -181,6 +186,7 @@ def judged(
     runs: int = measure.RUNS,
     warmup: int = measure.WARMUP,
     budget: float = measure.BUDGET,
+    reference: measure.References = "auto",
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Answer a question by several methods. See `compare` for the arguments."""
@@ -195,6 +201,7 @@ def judged(
         budget=budget,
         runs=runs,
         warmup=warmup,
+        reference=reference,
         progress=progress,
     )
     found = comparison.judge(evidence, rtol=rtol, atol=atol)

@@ -217,7 +217,7 @@ def test_an_input_of_the_size_of_an_image_is_confirmed_by_a_sample():
 
     net = model(3 * 40 * 40, body)
     x = rng.standard_normal((1, 3 * 40 * 40)).astype(np.float32)
-    found = measure(pose(net, {"x": x}, operator="vjp"), ["reverse"], runs=1)
+    found = measure(pose(net, {"x": x}, operator="vjp"), ["reverse"], runs=1, reference="float64")
     said = judge(found)
     assert [(m.verdict, m.sampled) for m in said.methods] == [(Verdict.AGREE, False)]
     assert found.witness.sampled
@@ -250,7 +250,7 @@ def test_what_a_slow_primal_makes_hopeless_is_not_tried(clock):
         return evaluate(self, *given, **how)
 
     with engine(lambda _: slow) as name, mock.patch.object(Evaluator, "run", run):
-        found = measure(problem(50), [name], budget=8.0)
+        found = measure(problem(50), [name], budget=8.0, reference="float64")
     assert one(found).status == "skipped"
     assert "one takes 3 s at the least" in one(found).reason
     assert len(runs) < 5
@@ -267,7 +267,9 @@ def test_what_only_the_first_evaluation_costs_is_no_price(clock):
         return evaluate(self, *given, **how)
 
     with mock.patch.object(Evaluator, "run", run):
-        found = measure(problem(50, operator="jacobian"), QUICK, budget=20.0, runs=1)
+        found = measure(
+            problem(50, operator="jacobian"), QUICK, budget=20.0, runs=1, reference="float64"
+        )
     assert found.reference.status == "computed"
     assert [o.status for o in found.outcomes] == ["computed"] * 3
     assert judge(found).reference.kind == "float64-reverse"
@@ -340,7 +342,8 @@ def test_a_run_is_repeated_as_often_as_asked():
 def test_progress_is_told_step_by_step():
     told: list[str] = []
     measure(problem(), QUICK, runs=1, progress=told.append)
-    assert told == ["primal", "reference", "witness", *QUICK]
+    certifying = [step for step in told if step.startswith("certified")]
+    assert told == ["primal", "reference", "witness", *certifying, *QUICK]
 
 
 # ---- failures -----------------------------------------------------------------------------------
@@ -401,7 +404,7 @@ def test_when_no_witness_works_nothing_is_decided():
         for name in ("complex-step", "finite")
     }
     with mock.patch.dict(ENGINES, broken):
-        found = measure(problem(), ["reverse"], runs=1)
+        found = measure(problem(), ["reverse"], runs=1, reference="float64")
     said = judge(found)
     assert said.exit_code == 3
     assert said.methods[0].verdict is Verdict.INCONCLUSIVE
@@ -507,7 +510,7 @@ def wide(size: int = 3, **how: Any) -> Problem:
 
 
 def test_the_reference_of_a_jvp_of_many_outputs_is_one_forward_pass():
-    found = measure(wide(), ["forward", "reverse"], runs=1)
+    found = measure(wide(), ["forward", "reverse"], runs=1, reference="float64")
     assert (found.reference.method, found.reference.sampled) == ("forward", False)
     said = judge(found)
     assert said.reference.kind == "float64-forward"
@@ -519,7 +522,12 @@ def test_where_its_rule_is_wrong_that_reference_is_withdrawn_and_forward_blamed(
     rule = OPS["Tanh"].jvp
     assert rule is not None
     wrong = replace(OPS["Tanh"], jvp=lambda *how: [v and v * 1.01 for v in rule(*how)])
-    said = api.judged(wide(table=OPS.replace(wrong)), methods=["forward", "reverse"], runs=1)
+    said = api.judged(
+        wide(table=OPS.replace(wrong)),
+        methods=["forward", "reverse"],
+        runs=1,
+        reference="float64",
+    )
     assert said.reference.kind == "complex-step"
     assert [(m.method, m.verdict) for m in said.methods] == [
         ("forward", Verdict.DISAGREE),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -44,6 +44,14 @@ from gradcli.cli.options import METHODS, Number, ask, question_options
     help="For everything together. What does not fit is sampled, or skipped with the reason.",
 )
 @click.option(
+    "--reference",
+    type=click.Choice(["auto", "certified", "float64"]),
+    default="auto",
+    show_default=True,
+    help="What methods are held against: enclosures of the exact derivative (needs python-flint),"
+    " a confirmed float64 graph, or the first where it can be had in time.",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["table", "json"]),
@@ -59,6 +67,7 @@ def command(
     runs: int,
     warmup: int,
     budget: float,
+    reference: Literal["auto", "certified", "float64"],
     form: str | None,
     output: str | None,
     **question: Any,
@@ -89,6 +98,7 @@ def command(
                 runs=runs,
                 warmup=warmup,
                 budget=budget,
+                reference=reference,
                 progress=tell,
             )
         finally:

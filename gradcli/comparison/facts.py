@@ -93,12 +93,19 @@ class Reference:
     """What the methods were held against.
 
     Attributes:
-        kind: `float64-reverse`, for a jvp of many outputs `float64-forward`; or the witness's name
-            where that was withdrawn or unavailable, or `none`.
+        kind: `certified`; `float64-reverse`, for a jvp of many outputs `float64-forward`; or the
+            witness's name where that was withdrawn or unavailable, or `none`.
         witness: The rule-free method that confirmed it.
         confirmed: Elements that the witness looked at.
         elements: Elements of the whole answer.
         reason: Why the float64 reverse graph was withdrawn, or why there is no reference.
+        bits: Of a certified one: the precision that it took.
+        digits: Of a certified one: those of its least certain element, which is not 0; infinite
+            where it is exact.
+        below: Of a certified one: elements of which it is certain only that they are nothing beside
+            the largest.
+        opened: Of a certified one: nodes where it is open which way a choice goes.
+        uncertified: Why it is not certified; empty where that was not asked for.
     """
 
     kind: str
@@ -106,6 +113,11 @@ class Reference:
     confirmed: int
     elements: int
     reason: str = ""
+    bits: int = 0
+    digits: float = 0.0
+    below: int = 0
+    opened: tuple[str, ...] = ()
+    uncertified: str = ""
 
 
 @dataclass(frozen=True)

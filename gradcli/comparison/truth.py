@@ -20,7 +20,7 @@ from gradcli.comparison.field import (
     gap_of,
     largest,
 )
-from gradcli.engines.base import Estimate, Evidence
+from gradcli.engines.base import Certificate, Estimate, Evidence, Sides
 from gradcli.graph import DType
 
 CONFIRM = 1e-7
@@ -36,7 +36,61 @@ EPS = 2.0**-52
 
 
 def truth_of(evidence: Evidence) -> tuple[Field | None, Reference]:
-    """The reference's elements with their uncertainties, and what to say of it."""
+    """The reference's elements with their uncertainties, and what to say of it.
+
+    What is certified is the truth; of other elements, what the float64 graph and its witness say.
+    """
+    field, reference = _in_floats(evidence)
+    certificate = evidence.certificate
+    if certificate is None or not certificate.holds or not certificate.elements:
+        return field, replace(reference, uncertified=_why_not(evidence))
+    sure = _certain(evidence, certificate)
+    if field is not None:
+        sure = Field(
+            np.where(sure.known, sure.value, field.value),
+            np.where(sure.known, sure.u, field.u),
+            sure.known | field.known,
+            field.jumps,
+            field.blocks,
+        )
+    rest = reference.elements - certificate.elements
+    also = f"{rest:,} of its elements are those of {reference.kind}" if rest else ""
+    return sure, Reference(
+        "certified",
+        "series",
+        certificate.elements,
+        reference.elements,
+        also,
+        certificate.bits,
+        certificate.digits,
+        certificate.below,
+        certificate.opened,
+    )
+
+
+def _certain(evidence: Evidence, certificate: Certificate) -> Field:
+    whole = all(np.all(known) for known in certificate.known.values())
+    known = None if whole else certificate.known
+    return field_of(
+        evidence, Estimate(certificate.blocks, known, uncertainty=certificate.uncertainty)
+    )
+
+
+def _why_not(evidence: Evidence) -> str:
+    certificate = evidence.certificate
+    if certificate is None:
+        return evidence.uncertified
+    if certificate.contradicted:
+        return "the reverse graph in balls and power series of the primal exclude each other"
+    if certificate.sides is not None:
+        return "the point lies on a kink, whose two sides are certain where they were taken"
+    if not certificate.confirmed:
+        return "power series of the primal did not come as near, or not in time"
+    return "no element could be enclosed"
+
+
+def _in_floats(evidence: Evidence) -> tuple[Field | None, Reference]:
+    """The float64 graph where its witness confirms it, else the witness."""
     elements = sum(int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys)
     reference, witness = evidence.reference, evidence.witness
     graph = f"float64 {reference.method} graph"
@@ -96,13 +150,26 @@ def _rounding(evidence: Evidence, exact: Field) -> np.ndarray:
 
 def sides_of(evidence: Evidence) -> tuple[Field, Field] | None:
     """The one-sided derivatives as flat arrays, behind and ahead; None off kinks."""
-    if evidence.sides is None:
+    s, directions = _two_slopes(evidence), evidence.probes.directions if evidence.probes else 0
+    if s is None:
         return None
-    s, directions = evidence.sides, evidence.probes.directions if evidence.probes else 0
     return (
         flatten(evidence.problem, Estimate(s.left, uncertainty=s.uncertainty), directions),
         flatten(evidence.problem, Estimate(s.right, uncertainty=s.uncertainty), directions),
     )
+
+
+def _two_slopes(evidence: Evidence) -> Sides | None:
+    """One-sided derivatives: those that are certain, and for other elements those in floats."""
+    sure = evidence.certificate.sides if evidence.certificate else None
+    if sure is None or evidence.sides is None:
+        return sure or evidence.sides
+    taken = {key: np.isfinite(block) for key, block in sure.left.items()}
+    left, right, uncertainty = (
+        {key: np.where(taken[key], getattr(sure, part)[key], block) for key, block in old.items()}
+        for part, old in vars(evidence.sides).items()
+    )
+    return Sides(left, right, uncertainty)
 
 
 def active_on(evidence: Evidence) -> np.ndarray:
@@ -134,6 +201,14 @@ def settled_on(evidence: Evidence) -> np.ndarray:
     known only of those that a method without rules has looked at: the witness, whose uncertainty
     counts, or whoever is certain of both sides.
     """
+    certificate = evidence.certificate
+    if certificate is not None and certificate.holds:
+        known = _certain(evidence, certificate).known | active_on(evidence)
+        return np.asarray(known | _settled(evidence))
+    return _settled(evidence)
+
+
+def _settled(evidence: Evidence) -> np.ndarray:
     if evidence.witness.estimate is None:
         return ~active_on(evidence) & evidence.survey.is_smooth
     witness = field_of(evidence, evidence.witness.estimate)
@@ -169,7 +244,7 @@ def defined_on(evidence: Evidence) -> np.ndarray:
 
 def kinks_of(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:
     """The kinks and edges near the point, those on it marked where they matter."""
-    undecided = evidence.sides is None
+    undecided = _two_slopes(evidence) is None
     on_kink = bool(np.any(active))
     return tuple(
         KinkAt(

@@ -1,8 +1,9 @@
 """Measuring: the methods, their reference and its witness, run on a problem inside a budget."""
 
 from gradcli.measure.blame import culprits
-from gradcli.measure.clock import BUDGET, RUNS, WARMUP, timed
-from gradcli.measure.gather import METHODS, Progress, measure
+from gradcli.measure.certify import References
+from gradcli.measure.clock import BUDGET, RUNS, WARMUP, Progress, timed
+from gradcli.measure.gather import METHODS, measure
 from gradcli.measure.primal import file_primal, rounding
 from gradcli.measure.sample import ALONG, SAMPLE
 
@@ -14,6 +15,7 @@ __all__ = [
     "SAMPLE",
     "WARMUP",
     "Progress",
+    "References",
     "culprits",
     "file_primal",
     "measure",

@@ -10,6 +10,9 @@ from gradcli.engines.base import Times
 from gradcli.graph import DType
 from gradcli.problem import Problem
 
+Progress = Callable[[str], None]
+"""Is told in a few words what is done next."""
+
 BUDGET = 60.0
 RUNS = 10
 WARMUP = 1

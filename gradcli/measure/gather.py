@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from gradcli.deadline import until
@@ -12,7 +12,8 @@ from gradcli.engines.base import Evidence, Options, survey
 from gradcli.errors import UsageError
 from gradcli.graph import DType
 from gradcli.interpret import Evaluator
-from gradcli.measure.clock import BUDGET, RUNS, WARMUP, Clock
+from gradcli.measure.certify import References, certificate
+from gradcli.measure.clock import BUDGET, RUNS, WARMUP, Clock, Progress
 from gradcli.measure.method import is_dear, outcome
 from gradcli.measure.primal import primal_noise, timed_file_primal
 from gradcli.measure.reference import refer, twin, witnesses
@@ -26,8 +27,6 @@ ENTRIES = 10_000_000
 METHODS = tuple(ENGINES)
 """Every method, in the order of reports."""
 
-Progress = Callable[[str], None]
-
 
 def measure(
     problem: Problem,
@@ -37,6 +36,7 @@ def measure(
     budget: float = BUDGET,
     runs: int = RUNS,
     warmup: int = WARMUP,
+    reference: References = "auto",
     progress: Progress | None = None,
 ) -> Evidence:
     """Run every method and collect what a judge needs.
@@ -48,9 +48,12 @@ def measure(
         budget: Seconds for everything together. What does not fit is sampled, or skipped.
         runs: Timed runs of each method, fewer where the budget ends first, never less than one.
         warmup: Runs before those, not timed.
+        reference: `certified`, by balls that contain the truth; `float64`; or `auto`, which is
+            certified where python-flint is installed and the budget allows it.
         progress: Called with a few words before each step.
 
     Raises:
+        MissingExtraError: When a certified reference is asked for, without python-flint.
         UsageError: When the Jacobian is too large to be held once for each method.
         UnsupportedError: When the primal itself cannot be evaluated.
         OutOfTimeError: When not even the primal fits into the budget.
@@ -77,15 +80,16 @@ def measure(
     sample = draw(problem)
     in_double = replace(problem, dtype=DType.FLOAT64)
     tell("reference")
-    reference, rounding = refer(in_double, problem.dtype is not DType.FLOAT64, sample, clock)
+    referred, rounding = refer(in_double, problem.dtype is not DType.FLOAT64, sample, clock)
     tell("witness")
     tried = witnesses(problem, sample, clock)
     witness = tried[-1]
     beside = (
-        sides(problem, (witness, reference), sample, clock)
+        sides(problem, (witness, referred), sample, clock)
         if not found.is_smooth and not problem.straight_through
         else None
     )
+    sure, unsure = certificate(problem, sample, reference, clock, tell)
 
     outcomes = []
     twins = {}
@@ -101,10 +105,10 @@ def measure(
             made = outcome(engine, problem, options, sample, share, clock, runs, warmup)
         outcomes.append(made)
         if not engine.exact and problem.dtype is not DType.FLOAT64:
-            in_own_graph = twin(engine, in_double, sample, made, reference, clock)
+            in_own_graph = twin(engine, in_double, sample, made, referred, clock)
             if in_own_graph is not None:
                 twins[name] = in_own_graph
-    sampled = any(o.sampled for o in (*outcomes, witness, reference))
+    sampled = any(o.sampled for o in (*outcomes, witness, referred))
     return Evidence(
         problem,
         tuple(outcomes),
@@ -112,7 +116,7 @@ def measure(
         exact_primal,
         forward,
         reason,
-        reference,
+        referred,
         witness,
         rounding,
         twins,
@@ -120,6 +124,8 @@ def measure(
         beside,
         sample if sampled else None,
         primal_noise=noise,
+        certificate=sure,
+        uncertified=unsure,
     )
 
 

@@ -65,8 +65,10 @@ class Ball(Boxed):
             context.prec = before
 
     def radius(self, x: Array) -> np.ndarray:
-        """Upper bounds of the radii, as float64."""
-        radii = (np.nextafter(float(v.rad()), np.inf) for v in plain(x).flat)
+        """Upper bounds of the radii, as float64; 0 for exact numbers alone."""
+        radii = (
+            0.0 if v.is_exact() else np.nextafter(float(v.rad()), np.inf) for v in plain(x).flat
+        )
         return np.fromiter(radii, np.float64, x.size).reshape(x.shape)
 
     @property
@@ -260,6 +262,11 @@ class Ball(Boxed):
         left, right = (self._flint.arb_mat(*x.shape, x.reshape(-1).tolist()) for x in (a, b))
         entries: list[Any] = (left * right).entries()
         return entries
+
+    def overlap(self, x: Array, y: Array) -> np.ndarray:
+        """Where two balls have a number in common: where they may enclose the same one."""
+        elementwise = np.frompyfunc(lambda a, b: a.overlaps(b), 2, 1)
+        return np.asarray(self.apply(elementwise, self._number(x), self._number(y)), bool)
 
     def anchor(self, x: Array, axis: int) -> Array:
         def middle(row: list[Any]) -> Any:

@@ -11,6 +11,7 @@ from gradcli.graph import Var
 from gradcli.numbers import Array, Numbers
 from gradcli.ops.card import Site
 from gradcli.ops.elementwise import INPUT, kink_at_zero
+from gradcli.ops.irrational import over_root_pi, root
 from gradcli.ops.kinds import composite, elementwise, same
 
 TANH_GELU = math.sqrt(2.0 / math.pi), 0.044715
@@ -30,14 +31,15 @@ def _dx_gelu(s: Site) -> Var:
     """Phi(x) + x phi(x); for the tanh approximation sigma(u) + x sigma(u) sigma(-u) u'."""
     x, op = s.x, s.b.op
     if s["approximate"] == "tanh":
-        scale, cubic = 2.0 * TANH_GELU[0], TANH_GELU[1]
-        square = x * x
-        u = x * (square * (scale * cubic) + scale)
-        inside = square * (3.0 * scale * cubic) + scale
+        scale, cubic = TANH_GELU
+        square = x * x * cubic
+        u = x * (square + 1.0) * (2.0 * scale)
+        inside = (square * 3.0 + 1.0) * (2.0 * scale)
         y = op("Sigmoid", u)
         return y + x * (y * op("Sigmoid", -u)) * inside
-    density = op("Exp", x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))
-    cumulative = (op("Erf", x * math.sqrt(0.5)) + 1.0) * 0.5
+    half = root(s.b, 0.5, x.dtype)
+    density = op("Exp", x * x * -0.5) * (over_root_pi(s.b, 1.0, x.dtype) * half)
+    cumulative = (op("Erf", x * half) + 1.0) * 0.5
     # 1 + erf cancels in the left tail; there the primal, x Phi(x), knows Phi to the last digit.
     cumulative = s.b.where(x < -1.0, s.y / x, cumulative)
     return cumulative + x * density
@@ -48,7 +50,7 @@ def _gelu_written_out(s: Site) -> Sequence[Var]:
     if s["approximate"] == "tanh":
         scale, cubic = TANH_GELU
         return [x * 0.5 * (op("Tanh", (x + x * x * x * cubic) * scale) + 1.0)]
-    return [x * 0.5 * (op("Erf", x * math.sqrt(0.5)) + 1.0)]
+    return [x * 0.5 * (op("Erf", x * root(s.b, 0.5, x.dtype)) + 1.0)]
 
 
 def _hard_sigmoid(n: Numbers, x: Array, alpha: float, beta: float) -> Array:

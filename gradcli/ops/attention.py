@@ -15,6 +15,7 @@ from gradcli.graph import Builder, Dim, DType, Shape, Type, Var
 from gradcli.numbers import Array, Mask, Numbers
 from gradcli.ops.axes import EVERYTHING, INDEX, dims, shape_part
 from gradcli.ops.card import Card, Site
+from gradcli.ops.irrational import root
 from gradcli.ops.kinds import axis_of, composite, same
 from gradcli.ops.linalg import swap
 
@@ -101,7 +102,7 @@ def _attention(
     if q.shape[1] != k.shape[1]:
         shared = np.repeat(np.arange(k.shape[1]), q.shape[1] // k.shape[1])
         k, v = n.take(k, shared, 1), n.take(v, shared, 1)
-    factor = 1.0 / math.sqrt(q.shape[3]) if scale is None else scale
+    factor = n.full((), 1.0) / n.sqrt(n.full((), q.shape[3])) if scale is None else scale
     seen = [n.matmul(q * factor, n.transpose(k, (0, 1, 3, 2)))]
     seen.append(n.tanh(seen[0] / softcap) * softcap if softcap else seen[0])
     ahead = np.arange(k.shape[2]) - (np.arange(q.shape[2]).reshape(-1, 1) + offset)
@@ -196,7 +197,7 @@ def _attention_expansion(s: Site) -> Sequence[Var]:
     factor = s["scale"]
     if factor is None:
         width = b.count(q, [3])
-        factor = 1.0 / (b.op("Sqrt", width) if isinstance(width, Var) else math.sqrt(width))
+        factor = 1.0 / root(b, width, kind)
     seen = [_grouped_product(b, q * factor, swap(b, k))]
     softcap = s["softcap"]
     seen.append(b.op("Tanh", seen[0] / softcap) * softcap if softcap else seen[0])

@@ -13,6 +13,7 @@ from gradcli.errors import UnsupportedError
 from gradcli.graph import DType, Type, Var
 from gradcli.numbers import Array, Mask, Numbers
 from gradcli.ops.card import REQUIRED, Card, Site, Vars
+from gradcli.ops.irrational import over_root_pi
 from gradcli.ops.kinds import (
     batch_elementwise,
     composite,
@@ -284,7 +285,7 @@ ELEMENTARY = (
     elementwise(
         "Erf",
         lambda n, x: n.erf(x),
-        lambda s: s.b.op("Exp", -(s.x * s.x)) * (2.0 / math.sqrt(math.pi)),
+        lambda s: s.b.op("Exp", -(s.x * s.x)) * over_root_pi(s.b, 2.0, s.x.dtype),
         inputs=INPUT,
     ),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from gradcli.numbers import Array, Numbers
 from gradcli.ops.attention import difference, part_of
 from gradcli.ops.axes import EVERYTHING, dims, shape_part
 from gradcli.ops.card import REQUIRED, Card, Site
+from gradcli.ops.irrational import root
 from gradcli.ops.kinds import composite
 
 # ---- CausalConvWithState -------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def _linear_attention(
         return n.transpose(x, (1, 0, 2, 3, 4))
 
     q, k, v = split(q, q_num_heads), split(k, heads), split(v, heads)
-    q = q * (scale or 1.0 / math.sqrt(q.shape[3]))
+    q = q * (scale or n.full((), 1.0) / n.sqrt(n.full((), q.shape[3])))
     rates = None if beta is None else split(beta, beta.shape[2])
     fades = None if decay is None else n.exp(split(decay, heads))
     shared = np.repeat(np.arange(heads), q_num_heads // heads)
@@ -174,7 +174,7 @@ def _linear_attention_expansion(s: Site) -> Sequence[Var]:
     factor: Var | float = s["scale"]
     if not factor:
         high = b.count(queries[0], [4])
-        factor = 1.0 / (b.op("Sqrt", high) if isinstance(high, Var) else math.sqrt(high))
+        factor = 1.0 / root(b, high, s.x.dtype)
     y = b.reshape(b.op("Concat", *read, axis=1) * factor, [0, 0, -1])
     state = b.op("Squeeze", state, b.ints([1]))
     kind = s.input(3).dtype if s.has(3) else s.x.dtype

@@ -129,6 +129,11 @@ def _reference(r: Reference) -> dict[str, Any]:
         "confirmed": r.confirmed,
         "elements": r.elements,
         "reason": r.reason,
+        "bits": r.bits,
+        "digits": r.digits if math.isfinite(r.digits) else None,
+        "below": r.below,
+        "opened": list(r.opened),
+        "uncertified": r.uncertified,
     }
 
 

@@ -256,10 +256,24 @@ def _reference(r: Reference) -> Fact:
     reason = f": {r.reason}" if r.reason else ""
     if r.kind == "none":
         return Fact("reference", f"none{reason}", "odd")
+    if r.kind == "certified":
+        return Fact("reference", f"certified: {_certified(r)}{reason.replace(':', ';', 1)}")
     # A witness that stands in for a reference is confirmed by nobody.
     by = f", confirmed by {r.witness}" if r.witness != r.kind else ""
     confirmed = f"{by} on {r.confirmed:,} of {r.elements:,} elements" if r.witness else ""
-    return Fact("reference", f"{r.kind}{confirmed}{reason}", "odd" if r.reason else "plain")
+    certain = f"; not certified: {r.uncertified}" if r.uncertified else ""
+    text = f"{r.kind}{confirmed}{reason}{certain}"
+    return Fact("reference", text, "odd" if r.reason else "plain")
+
+
+def _certified(r: Reference) -> str:
+    """How certain: the saved function in exact arithmetic, enclosed, and no rule believed."""
+    digits = f"{math.floor(r.digits)} digits" if math.isfinite(r.digits) else "exactly"
+    opened = f"; open which way {_listed(r.opened)} goes" if r.opened else ""
+    return (
+        f"{r.confirmed:,} of {r.elements:,} elements of the saved function in exact arithmetic,"
+        f" {digits} at {r.bits} bits, confirmed by power series of the primal{opened}"
+    )
 
 
 def _listed(names: Iterable[str]) -> str:

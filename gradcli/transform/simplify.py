@@ -21,14 +21,15 @@ RESHAPING = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze"))
 
 
 @burst()
-def simplify(graph: Graph, table: Table = OPS) -> Graph:
+def simplify(graph: Graph, table: Table = OPS, *, exact: bool = False) -> Graph:
     """The same function, bit for bit on what remains, in fewer nodes. Names of outputs stay.
 
     Args:
         graph: Any graph.
         table: Cards.
+        exact: Whether floats are left to be computed when it is run, and not rounded to float64.
     """
-    s = _Simplifier(prune(graph), table)
+    s = _Simplifier(prune(graph), table, exact)
     for node in s.old.nodes:
         s.visit(node)
     return prune(s.finish())
@@ -51,8 +52,9 @@ def prune(graph: Graph) -> Graph:
 class _Simplifier(Rewriter):
     """A Rewriter that remembers what stands in the new graph already."""
 
-    def __init__(self, graph: Graph, table: Table) -> None:
+    def __init__(self, graph: Graph, table: Table, exact: bool) -> None:
         super().__init__(graph, table)
+        self._exact = exact
         self.adopt_inputs()
         self._seen: dict[Any, int] = {}
         self._made: dict[Value, Node] = {}
@@ -73,7 +75,8 @@ class _Simplifier(Rewriter):
         if (same := self._handed_on(node, operands)) is not None:
             self.become(node, [same])
             return
-        if (arrays := fold(self.b, node, operands, self.table)) is not None:
+        rounded = self._exact and any(v.dtype.is_float for v in node.makes())
+        if not rounded and (arrays := fold(self.b, node, operands, self.table)) is not None:
             self.become(node, [self._constant(v, a) for v, a in _pairs(node.outputs, arrays)])
             return
         node, given = self._shorter(node, operands)

@@ -37,7 +37,7 @@ def fields(x, at=""):
 
 def test_every_field_of_a_comparison_is_documented_and_every_documented_field_is_there():
     written = set()
-    for comparison in (examples.smooth(), examples.odd()):
+    for comparison in (examples.smooth(), examples.odd(), examples.certified()):
         written |= set(fields(json.loads(comparison_json(comparison))))
     documents, times = documented("gradcli compare")
     assert written == documents

@@ -144,3 +144,18 @@ def test_a_witness_in_the_reference_s_place_is_not_confirmed_by_itself():
         if fact.label == "reference"
     ]
     assert fact.text == "finite on 3 of 40 elements: the float64 reverse graph broke"
+
+
+def test_a_certified_reference_says_how_certain_it_is():
+    (text,) = [f.text for f in screen(examples.certified()).above if f.label == "reference"]
+    assert text.startswith("certified: 600 of 640 elements")
+    assert "21 digits at 1536 bits" in text
+    assert "open which way pool goes" in text
+    assert text.endswith("; 40 of its elements are those of float64-reverse")
+    exact = replace(examples.certified().reference, digits=math.inf)
+    (text,) = [
+        f.text
+        for f in screen(replace(examples.smooth(), reference=exact)).above
+        if f.label == "reference"
+    ]
+    assert "exactly at 1536 bits" in text

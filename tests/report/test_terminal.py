@@ -7,7 +7,7 @@ from gradcli.report import encodable, table
 from gradcli.report.rows import COLUMNS, row
 from tests.report import examples
 
-EXAMPLES = {"smooth": examples.smooth, "odd": examples.odd}
+EXAMPLES = {"smooth": examples.smooth, "odd": examples.odd, "certified": examples.certified}
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])

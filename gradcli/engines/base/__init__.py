@@ -1,6 +1,7 @@
 """What every engine answers, and what several of them share."""
 
-from gradcli.engines.base.evidence import Evidence, Sides
+from gradcli.engines.base.certificate import Certificate
+from gradcli.engines.base.evidence import Evidence
 from gradcli.engines.base.linearised import Linearised
 from gradcli.engines.base.local import WrongRule, coarse_node, wrong_rule
 from gradcli.engines.base.outcome import Outcome, Times
@@ -19,12 +20,14 @@ from gradcli.engines.base.program import (
     compile_graph,
 )
 from gradcli.engines.base.rounding import shake, shaken, spread
+from gradcli.engines.base.sides import Sides
 from gradcli.engines.base.watch import Near, Survey, Watch, survey
 
 __all__ = [
     "CHUNK",
     "EPS",
     "Arrays",
+    "Certificate",
     "Engine",
     "Estimate",
     "Evidence",

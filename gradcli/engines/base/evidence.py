@@ -5,27 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
+from gradcli.engines.base.certificate import Certificate
 from gradcli.engines.base.outcome import Outcome, Times
 from gradcli.engines.base.program import Arrays, Estimate, Probes
+from gradcli.engines.base.sides import Sides
 from gradcli.engines.base.watch import Survey
-from gradcli.problem import Key, Problem
-
-
-@dataclass(frozen=True)
-class Sides:
-    """One-sided derivatives of the answer along coordinate directions, from the primal alone.
-
-    Attributes:
-        left: Blocks like the answer's; NaN where not taken.
-        right: Likewise.
-        uncertainty: Of either.
-    """
-
-    left: Mapping[Key, np.ndarray]
-    right: Mapping[Key, np.ndarray]
-    uncertainty: Mapping[Key, np.ndarray]
+from gradcli.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -50,6 +35,8 @@ class Evidence:
         sides: One-sided derivatives, where the point lies on a kink.
         probes: The sample, when the witness or any method was not computed whole.
         notes: What did not fit.
+        certificate: What is certain of the answer; None where nothing is.
+        uncertified: Why nothing is.
         primal_noise: Three standard deviations of the rounding errors of `file_primal`; None when
             not measured.
     """
@@ -69,3 +56,5 @@ class Evidence:
     probes: Probes | None
     notes: tuple[str, ...] = ()
     primal_noise: Arrays | None = None
+    certificate: Certificate | None = None
+    uncertified: str = ""

@@ -1,0 +1,25 @@
+"""The two slopes of a function at a kink."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcli.problem import Key
+
+
+@dataclass(frozen=True)
+class Sides:
+    """One-sided derivatives of the answer along coordinate directions, from the primal alone.
+
+    Attributes:
+        left: Blocks like the answer's; NaN where not taken.
+        right: Likewise.
+        uncertainty: Of either.
+    """
+
+    left: Mapping[Key, np.ndarray]
+    right: Mapping[Key, np.ndarray]
+    uncertainty: Mapping[Key, np.ndarray]

@@ -1,0 +1,457 @@
+"""Certified derivatives: balls that contain the truth, made narrower until every element is known.
+
+The saved function is taken at its word: weights and inputs are exact numbers, and arithmetic is
+exact. Its reverse graph, evaluated in balls, encloses that function's derivative if gradcli's rules
+are right; its primal alone, evaluated in power series of balls, encloses directional derivatives
+with no rule at all. Where the two meet, narrow as they are, both are right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gradcli.engines.base import Arrays, Certificate, Probes, Sides, chunk_width
+from gradcli.errors import CannotError, OutOfTimeError
+from gradcli.graph import DType, Node
+from gradcli.interpret import Evaluator
+from gradcli.numbers import Array, Ball, Series
+from gradcli.problem import Key, Problem
+from gradcli.transform import simplify, vjp, vmap
+
+NARROW = 1e-20
+"""How narrow an enclosure must be, relative to the element, or to the largest of its tensor."""
+
+NEEDED = 67
+"""Bits of that, and some."""
+
+FIRST = 128
+"""The precision that is tried first."""
+
+LAST = 1536
+"""The precision at which it is given up: piecewise linear networks of 40 layers need as much."""
+
+SPARE = 16
+"""Bits beyond what is needed and what was lost."""
+
+ROWS = 16
+"""Rows of a Jacobian to take at once."""
+
+WHOLE = 256
+"""Rows of a Jacobian, or coordinates on a kink, above which a sample is taken."""
+
+HALF_ULP = 2.0**-53
+EPS = 2.0**-52
+
+
+# ---- enclosures ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Enclosure:
+    """An array of balls, and what floats say of it.
+
+    Attributes:
+        balls: The balls.
+        mid: Their midpoints, to the nearest; NaN where nothing is known.
+        rad: Bounds of their radii; infinite where nothing is known.
+    """
+
+    balls: Array
+    mid: np.ndarray
+    rad: np.ndarray
+
+    @classmethod
+    def of(cls, n: Ball, balls: Array) -> _Enclosure:
+        """Of an array of balls."""
+        mid, rad = n.lower(balls), n.radius(balls)
+        finite = np.isfinite(mid) & np.isfinite(rad)
+        return cls(balls, np.where(finite, mid, np.nan), np.where(finite, rad, np.inf))
+
+    def negated(self) -> _Enclosure:
+        """Of what is as far on the other side of 0."""
+        return _Enclosure(-self.balls, -self.mid, self.rad)
+
+    def row(self, k: int) -> _Enclosure:
+        """Of the k-th part along the leading axis."""
+        balls = self.balls[k : k + 1].reshape(self.mid.shape[1:])
+        return _Enclosure(balls, self.mid[k], self.rad[k])
+
+    @property
+    def size(self) -> float:
+        """The largest element."""
+        return float(np.max(np.abs(self.mid), where=np.isfinite(self.mid), initial=0.0))
+
+    def enclosed(self) -> np.ndarray:
+        """Which elements are narrow, relative to themselves."""
+        return np.asarray(self.rad <= NARROW * np.abs(self.mid))
+
+    def below(self) -> np.ndarray:
+        """Which elements are nothing beside the largest one."""
+        return np.asarray(~self.enclosed() & (np.abs(self.mid) + self.rad <= NARROW * self.size))
+
+    def known(self) -> np.ndarray:
+        """Which elements are either."""
+        return np.asarray(self.enclosed() | self.below())
+
+    def good_bits(self) -> float:
+        """Of the worst element that is not known; infinite where there is none that is finite.
+
+        An element that may be 0 counts relative to the largest one.
+        """
+        wide = ~self.known() & np.isfinite(self.rad)
+        if not np.any(wide):
+            return math.inf
+        mid, rad = np.abs(self.mid[wide]), self.rad[wide]
+        against = np.where(mid > rad, mid, max(self.size, float(np.max(rad))))
+        return float(np.min(np.log2(against / rad)))
+
+    def digits(self) -> float:
+        """Decimal digits of the worst element that is enclosed."""
+        some = self.enclosed() & (self.rad > 0.0)
+        worst = float(np.max(self.rad[some] / np.abs(self.mid[some]), initial=0.0))
+        return -math.log10(worst) if worst else math.inf
+
+
+class _Climbing:
+    """A graph in balls whose precision rises until all that is evaluated is narrow.
+
+    Attributes:
+        n: The number system; it keeps its precision from one evaluation to the next.
+        opened: The nodes where a choice stayed open in the last evaluation.
+    """
+
+    def __init__(self, n: Ball) -> None:
+        self.n = n
+        self.opened: dict[str, None] = {}
+
+    def climb(self, evaluate: Callable[[], Mapping[str, Array]]) -> dict[str, _Enclosure]:
+        """The narrowest enclosures there are, by name."""
+        while True:
+            self.opened = {}
+            self.n.undecided = 0
+            found = {name: _Enclosure.of(self.n, x) for name, x in evaluate().items()}
+            good = min((e.good_bits() for e in found.values()), default=math.inf)
+            nothing = any(not np.all(np.isfinite(e.rad)) for e in found.values())
+            # What is no number although every choice was made will never be one.
+            done = math.isinf(good) and not (nothing and self.n.undecided)
+            if done or self.n.bits >= LAST:
+                return found
+            need = NEEDED + SPARE + self.n.bits - good if math.isfinite(good) else 0.0
+            self.n.bits = min(LAST, max(64 * math.ceil(need / 64), self.n.bits * 3 // 2))
+
+    def watch(self, node: Node, _: Sequence[Array], __: Sequence[Array]) -> None:
+        """Called after each node: whose choices stay open?"""
+        if self.n.undecided > self._open:
+            self.opened[node.origin or node.name] = None
+        self._open = self.n.undecided
+
+    _open = 0
+
+
+class _Pulled(_Climbing):
+    """The reverse graph in balls: what cotangents come to, `width` of them at once."""
+
+    def __init__(self, problem: Problem, rows: int) -> None:
+        super().__init__(Ball(FIRST))
+        derivative = vjp(problem.own, problem.wrt, problem.of, problem.table)
+        graph = simplify(derivative.graph, problem.table, exact=True)
+        self.width = chunk_width(graph, min(rows, ROWS))
+        if self.width > 1:
+            try:
+                graph = vmap(graph, derivative.directions.values(), self.width, problem.table)
+            except CannotError:
+                self.width = 1
+        self._problem, self._derivative = problem, derivative
+        self._evaluator = Evaluator(graph, self.n, problem.table)
+
+    def back(self, bars: Arrays) -> dict[str, _Enclosure]:
+        """Enclosures [width, *shape] for each of `wrt`, from at most `width` cotangents."""
+        feeds = dict(self._problem.point)
+        for of, given in self._derivative.directions.items():
+            missing = np.zeros((self.width - len(bars[of]), *bars[of].shape[1:]))
+            filled = np.concatenate([bars[of], missing])
+            feeds[given] = filled if self.width > 1 else filled[0]
+        return self.climb(lambda: self._run(feeds))
+
+    def _run(self, feeds: Arrays) -> dict[str, Array]:
+        out = self._evaluator.run(feeds, self.watch)
+        made = {}
+        for wrt in self._problem.wrt:
+            shape = (self.width, *self._problem.shape(wrt))
+            result = self._derivative.results.get(wrt)
+            made[wrt] = self.n.full(shape, 0.0) if result is None else out[result].reshape(shape)
+        return made
+
+
+class _Pushed(_Climbing):
+    """The primal in power series of balls: what a tangent comes to, with no rule at all."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._series = Series(FIRST)
+        super().__init__(self._series.ball)
+        self._problem = problem
+        self._evaluator = Evaluator(problem.exact, self._series, problem.table)
+
+    def ahead(self, dots: Arrays) -> dict[str, _Enclosure]:
+        """Enclosures for each of `of` of the derivative in a direction, on that side of a kink."""
+        p = self._problem
+        moved = {wrt: self._series.lift_along(p.point[wrt], dots[wrt]) for wrt in p.wrt}
+
+        def run() -> dict[str, Array]:
+            out = self._evaluator.run({**p.point, **moved}, self.watch)
+            return {of: self._series.number(out[of]).slope for of in p.of}
+
+        return self.climb(run)
+
+    def both_sides(self, dots: Arrays) -> tuple[dict[str, _Enclosure], dict[str, _Enclosure]]:
+        """The derivative in a direction from behind and from ahead; off kinks they are the same."""
+        behind = self.ahead({wrt: -d for wrt, d in dots.items()})
+        return {of: e.negated() for of, e in behind.items()}, self.ahead(dots)
+
+
+# ---- the certificate -----------------------------------------------------------------------------
+
+
+def certify(
+    problem: Problem, sample: Probes, tell: Callable[[str], None] = lambda _: None
+) -> Certificate:
+    """Enclose a derivative, or a sample of it, and hold it against power series of the primal.
+
+    Where a deadline passes on the way, what is known by then is what is certified.
+
+    Args:
+        problem: The question.
+        sample: Which rows of a Jacobian, and which coordinates on a kink, to take where there are
+            many.
+        tell: Called with a few words before each step.
+
+    Raises:
+        MissingExtraError: Without python-flint.
+        CannotError: When an operator has no enclosure here.
+        OutOfTimeError: When a deadline of `deadline.until` passed before anything was known.
+    """
+    notary = _Notary(replace(problem, dtype=DType.FLOAT64), sample, tell)
+    try:
+        if problem.operator == "jvp":
+            notary.push()
+        else:
+            notary.pull()
+    except OutOfTimeError:
+        if not notary.taken:
+            raise
+    return notary.certificate()
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A cotangent, and the part of the answer that it comes to.
+
+    Attributes:
+        bars: The cotangent, for each of `of`.
+        of: The output whose row it is; empty where all outputs are summed up.
+        index: Which row, flat.
+    """
+
+    bars: Arrays
+    of: str = ""
+    index: int = 0
+
+
+class _Notary:
+    """One certificate in the making."""
+
+    def __init__(self, problem: Problem, sample: Probes, tell: Callable[[str], None]) -> None:
+        self.p, self.sample, self.tell = problem, sample, tell
+        self.rng = np.random.default_rng(problem.seed)
+        self.blocks, self.doubts, self.left, self.right, self.wide = (
+            {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
+            for _ in range(5)
+        )
+        self.known = {key: np.zeros(problem.block_shape(key), bool) for key in problem.keys}
+        self.below = self.taken = self.bits = 0
+        self.confirmed = self.contradicted = self.kinked = 0
+        self.digits: float = math.inf
+        self.opened: dict[str, None] = {}
+
+    # ---- a jvp: the series answer, and the reverse graph confirms --------------------------------
+
+    def push(self) -> None:
+        """Certify a jvp."""
+        p, push = self.p, _Pushed(self.p)
+        self.tell("certified reference: the tangent ahead")
+        behind, ahead = push.both_sides(p.tangents)
+        smooth = {of: push.n.overlap(behind[of].balls, ahead[of].balls) for of in p.of}
+        for of in p.of:
+            self._put((of, ""), _ALL, ahead[of], smooth[of])
+            if not np.all(smooth[of]):
+                self.kinked += 1
+                self._side((of, ""), _ALL, behind[of], ahead[of])
+        self._keep(push)
+        self.tell("certified reference: a cotangent back")
+        # What has two slopes is not what the reverse graph has one of.
+        bars = {of: self.rng.standard_normal(p.shape(of)) * smooth[of] for of in p.of}
+        pull = _Pulled(p, 1)
+        back = pull.back({of: bar[None] for of, bar in bars.items()})
+        n = pull.n if pull.n.bits >= push.n.bits else push.n
+        product, size = _product(n, {w: e.row(0) for w, e in back.items()}, p.tangents)
+        other, _ = _product(n, ahead, bars)
+        self._meet(n, product, other, size)
+
+    # ---- everything else: the reverse graph answers, and the series confirm ----------------------
+
+    def pull(self) -> None:
+        """Certify a gradient, a vjp or a Jacobian."""
+        p, rows = self.p, self._rows()
+        dots = {wrt: self.rng.standard_normal(p.shape(wrt)) for wrt in p.wrt}
+        pull, push = _Pulled(p, len(rows)), _Pushed(p)
+        self.tell("certified reference: a direction ahead")
+        behind, ahead = push.both_sides(dots)
+        self._keep(push)
+        suspects = []
+        for start in range(0, len(rows), pull.width):
+            chunk = rows[start : start + pull.width]
+            self.tell(f"certified reference: row {start + 1} of {len(rows)} back")
+            back = pull.back({of: np.stack([row.bars[of] for row in chunk]) for of in p.of})
+            self._keep(pull)
+            for k, row in enumerate(chunk):
+                mine = {wrt: e.row(k) for wrt, e in back.items()}
+                n = pull.n if pull.n.bits >= push.n.bits else push.n
+                product, size = _product(n, mine, dots)
+                two = [_product(n, side, row.bars)[0] for side in (behind, ahead)]
+                if not n.overlap(*two).item():
+                    self.kinked += 1
+                    suspects.append((row, mine))
+                    continue
+                self._meet(n, product, two[0], size)
+                for wrt in p.wrt:
+                    self._put((row.of, wrt), (row.index, slice(None)), mine[wrt])
+        if suspects:
+            self._along_coordinates(push, suspects)
+
+    def _rows(self) -> list[_Row]:
+        p = self.p
+        if p.operator != "jacobian":
+            return [_Row(p.cotangents)]
+        rows = []
+        for of in p.of:
+            size = int(np.prod(p.shape(of)))
+            for index in range(size) if p.rows <= WHOLE else self.sample.of[of]:
+                bars = {name: np.zeros(p.shape(name)) for name in p.of}
+                bars[of].reshape(-1)[index] = 1.0
+                rows.append(_Row(bars, of, int(index)))
+        return rows
+
+    def _along_coordinates(
+        self, push: _Pushed, rows: Sequence[tuple[_Row, Mapping[str, _Enclosure]]]
+    ) -> None:
+        """On a kink: which elements have two slopes, coordinate by coordinate."""
+        p = self.p
+        looked = {
+            (row.of, wrt): np.zeros_like(self._view(self.known, (row.of, wrt)))
+            for row, _ in rows
+            for wrt in p.wrt
+        }
+        for wrt in p.wrt:
+            size = int(np.prod(p.shape(wrt)))
+            for index in range(size) if p.columns <= WHOLE else self.sample.wrt[wrt]:
+                self.tell(f"certified reference: both sides of {wrt}, element {index}")
+                dots = {name: np.zeros(p.shape(name)) for name in p.wrt}
+                dots[wrt].reshape(-1)[index] = 1.0
+                behind, ahead = push.both_sides(dots)
+                for row, mine in rows:
+                    sides = [_product(push.n, side, row.bars)[0] for side in (behind, ahead)]
+                    smooth = push.n.overlap(*sides).item()
+                    where = (row.index, int(index))
+                    own = mine[wrt].balls.reshape(-1)[int(index) : int(index) + 1]
+                    if smooth:
+                        scale = abs(float(mine[wrt].mid.reshape(-1)[int(index)]))
+                        self._meet(push.n, sides[1], own, scale)
+                    self._side((row.of, wrt), where, *(_Enclosure.of(push.n, x) for x in sides))
+                    looked[row.of, wrt][where] = smooth
+        self._keep(push)
+        for row, mine in rows:
+            for wrt in p.wrt:
+                here = looked[row.of, wrt][row.index]
+                self._put((row.of, wrt), (row.index, slice(None)), mine[wrt], here)
+
+    # ---- what is noted down ----------------------------------------------------------------------
+
+    def _view(self, blocks: Mapping[Key, np.ndarray], key: Key) -> np.ndarray:
+        """A block as a matrix: one row for each element of `of`, one column for each of `wrt`."""
+        of, wrt = key
+        rows = int(np.prod(self.p.shape(of))) if of else 1
+        columns = int(np.prod(self.p.shape(wrt))) if wrt else 1
+        return blocks[key].reshape(rows, columns)
+
+    def _put(
+        self, key: Key, where: _Where, found: _Enclosure, smooth: np.ndarray | bool = True
+    ) -> None:
+        """Elements of the answer, those that are known and have one slope."""
+        blocks = (self._view(b, key) for b in (self.blocks, self.doubts, self.known))
+        value, doubt, known = blocks
+        sure = found.known() & smooth
+        value[where] = np.where(sure, found.mid, np.nan).reshape(value[where].shape)
+        bound = found.rad * (1.0 + EPS) + HALF_ULP * np.abs(found.mid)
+        doubt[where] = np.where(sure, bound, np.inf).reshape(value[where].shape)
+        known[where] = np.reshape(sure, value[where].shape)
+        self.taken += found.mid.size
+        self.below += int(np.sum(found.below() & smooth))
+        self.digits = min(self.digits, found.digits())
+
+    def _side(self, key: Key, where: _Where, behind: _Enclosure, ahead: _Enclosure) -> None:
+        """One-sided derivatives of elements."""
+        left, right, wide = (self._view(b, key) for b in (self.left, self.right, self.wide))
+        left[where] = behind.mid.reshape(left[where].shape)
+        right[where] = ahead.mid.reshape(left[where].shape)
+        bound = np.maximum(behind.rad, ahead.rad) + EPS * np.abs(ahead.mid)
+        wide[where] = bound.reshape(left[where].shape)
+
+    def _meet(self, n: Ball, product: Array, other: Array, size: float) -> None:
+        """An inner product by the reverse graph, and by power series."""
+        if not n.overlap(product, other).item():
+            self.contradicted += 1
+        elif float(max(n.radius(product).item(), n.radius(other).item())) <= NARROW * size:
+            self.confirmed += 1
+
+    def _keep(self, climbed: _Climbing) -> None:
+        """How high it went, and what stayed open there."""
+        self.bits = max(self.bits, climbed.n.bits)
+        self.opened.update(climbed.opened)
+
+    def certificate(self) -> Certificate:
+        """What is known by now."""
+        sides = Sides(self.left, self.right, self.wide) if self.kinked else None
+        return Certificate(
+            self.blocks,
+            self.doubts,
+            self.known,
+            self.below,
+            self.taken,
+            self.bits,
+            self.digits,
+            self.confirmed,
+            self.contradicted,
+            sides,
+            tuple(self.opened),
+        )
+
+
+_Where = Any
+"""An index into a matrix."""
+
+_ALL: _Where = (slice(None), slice(None))
+
+
+def _product(n: Ball, found: Mapping[str, _Enclosure], weights: Arrays) -> tuple[Array, float]:
+    """The inner product of enclosed tensors with exact ones, and the sum of its terms' sizes."""
+    total, size = n.full((1, 1), 0.0), 0.0
+    for name, e in found.items():
+        w = np.asarray(weights[name], np.float64).reshape(-1)
+        total = total + n.matmul(e.balls.reshape(1, -1), n.lift(w[:, None]))
+        size += float(np.nan_to_num(np.abs(e.mid)).reshape(-1) @ np.abs(w))
+    return total, size

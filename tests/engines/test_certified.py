@@ -1,0 +1,240 @@
+"""Certificates: what they enclose, what they refuse, and what no float could tell."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradcli import api
+from gradcli.comparison import Verdict
+from gradcli.deadline import until
+from gradcli.engines.base import Certificate
+from gradcli.errors import MissingExtraError, OutOfTimeError
+from gradcli.graph import Builder, Var
+from gradcli.measure.certify import price
+from gradcli.measure.sample import draw
+from gradcli.ops import OPS
+from gradcli.problem import Problem
+from tests.engines import problems
+
+pytest.importorskip("flint", reason="needs python-flint, which an extra brings")
+
+from gradcli.engines.certified import certify
+
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_models"
+SMOOTH = ("physics", "diabetes", "digits", "attention", "sequence")
+
+
+def certified(problem: Problem) -> Certificate:
+    return certify(problem, draw(problem))
+
+
+def sample(name: str, **how) -> Problem:
+    return api.ask(SAMPLES / f"{name}.onnx", dict(np.load(SAMPLES / f"{name}.npz")), **how)
+
+
+@pytest.mark.parametrize("operator", ["gradient", "jacobian", "jvp", "vjp"])
+@pytest.mark.parametrize("name", SMOOTH)
+def test_every_element_of_the_samples_is_known(name: str, operator: str):
+    if operator == "gradient" and name not in ("physics", "diabetes"):
+        pytest.skip("more than one output")
+    asked = sample(name, operator=operator)
+    found = certified(asked)
+    assert found.holds
+    assert found.elements == found.taken == sum(b.size for b in found.blocks.values())
+    assert found.digits >= 20
+    assert not found.opened
+    program = api.prepare(
+        SAMPLES / f"{name}.onnx",
+        operator=operator,
+        method="forward" if operator == "jvp" else "reverse",
+        dtype="float64",
+    )
+    floats = program.run(
+        dict(asked.point),
+        asked.tangents if operator == "jvp" else None,
+        asked.cotangents if operator == "vjp" else None,
+    )
+    for (of, wrt), block in found.blocks.items():
+        other = floats["/".join(part for part in (of, wrt) if part)]
+        np.testing.assert_allclose(other, block, rtol=1e-9, atol=1e-12 * np.abs(block).max())
+        assert np.all(
+            found.uncertainty[of, wrt] <= 1.2e-16 * np.abs(block) + 1e-20 * np.abs(block).max()
+        )
+
+
+def test_the_truth_lies_within():
+    """Of a function whose derivative is rational, and known as a fraction: |W x|^2 / 3."""
+    rng = np.random.default_rng(0)
+    w, x = rng.standard_normal((4, 3)), rng.standard_normal(3)
+
+    def f(b: Builder, v: Var) -> Var:
+        y = b.op("MatMul", b.constant(w), v)
+        return b.op("ReduceSum", y * y, b.ints([0]), keepdims=0) / 3.0
+
+    found = certified(problems.problem(f, x, "gradient"))
+    rows = [[Fraction(float(a)) for a in row] for row in w]
+    point = [Fraction(float(a)) for a in x]
+    images = [sum((a * p for a, p in zip(row, point, strict=True)), Fraction()) for row in rows]
+    for k in range(3):
+        truth = sum((2 * y * row[k] for y, row in zip(images, rows, strict=True)), Fraction()) / 3
+        gap = abs(Fraction(float(found.blocks["", "x"][k])) - truth)
+        assert gap <= Fraction(float(found.uncertainty["", "x"][k]))
+        assert gap > 0  # a third is no float
+
+
+def test_precision_rises_where_digits_cancel():
+    """(1 + x)^2 - 1 - 2x of a tiny x, to whose fourth power nothing is left at 128 bits."""
+
+    def f(b: Builder, x: Var) -> Var:
+        y = x
+        for _ in range(3):
+            y = (y + 1.0) * (y + 1.0) - 1.0 - y * 2.0
+        return y
+
+    found = certified(problems.problem(f, [2.0**-40], "jacobian"))
+    assert found.bits > 128
+    assert found.elements == 1
+    np.testing.assert_allclose(found.blocks["y", "x"], 8 * 2.0 ** (-40 * 7), rtol=1e-15)
+
+
+@pytest.mark.parametrize("operator", ["jacobian", "jvp", "vjp"])
+def test_a_fault_that_no_float_shows_is_contradicted(operator: str):
+    asked = sample("physics", operator=operator)
+    card = OPS["Tanh"]
+    rule = card.vjp
+    assert rule is not None
+
+    def wrong(s, bars):
+        return [None if x is None else x * (1.0 + 2.0**-52) for x in rule(s, bars)]
+
+    faulty = replace(asked, table=OPS.replace(replace(card, vjp=wrong)))
+    assert certified(asked).holds
+    found = certified(faulty)
+    assert found.contradicted
+    assert not found.holds
+
+
+def relu(b: Builder, x: Var) -> Var:
+    w = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 3.0]])
+    return b.op("MatMul", b.op("Relu", x), b.constant(w))
+
+
+def test_on_a_kink_both_sides_are_certain():
+    found = certified(problems.problem(relu, [[0.0, 2.0, -1.0]]))
+    key = ("y", "x")
+    assert found.sides is not None
+    left, right = (side[key].reshape(2, 3) for side in (found.sides.left, found.sides.right))
+    np.testing.assert_array_equal(right[0], [1.0, 0.0, 0.0])
+    np.testing.assert_array_equal(left[0], [0.0, 0.0, 0.0])
+    # Where both sides are the same, the element is known; row 1 does not meet the kink at all.
+    assert np.all(np.isnan([left[1], right[1]]))
+    np.testing.assert_array_equal(
+        found.known[key].reshape(2, 3), [[False, True, True], [True, True, True]]
+    )
+    assert not found.contradicted
+
+
+def test_on_a_kink_of_a_jvp_the_elements_beside_it_are_known():
+    tangent = {"x": np.array([[1.0, 1.0, 1.0]])}
+    found = certified(problems.problem(relu, [[0.0, 2.0, -1.0]], "jvp", tangents=tangent))
+    np.testing.assert_array_equal(found.known["y", ""], [[False, True]])
+    assert found.sides is not None
+    np.testing.assert_array_equal(found.sides.left["y", ""], [[0.0, 1.0]])
+    np.testing.assert_array_equal(found.sides.right["y", ""], [[1.0, 1.0]])
+    assert found.confirmed == 1
+
+
+def test_an_inactive_tie_is_smooth():
+    """Relu at 0 exactly, of which nothing comes through the other Relu."""
+
+    def f(b: Builder, x: Var) -> Var:
+        return b.op("Relu", b.op("Relu", x) - 1.0) + x * x
+
+    found = certified(problems.problem(f, [0.0, 3.0]))
+    assert found.sides is None
+    assert found.elements == 4
+    np.testing.assert_array_equal(found.blocks["y", "x"], [[0.0, 0.0], [0.0, 7.0]])
+
+
+def test_a_tie_that_cannot_be_excluded_ends_the_climb():
+    """tanh x - tanh x by two roads: equal, but no precision shows it."""
+
+    def f(b: Builder, x: Var) -> Var:
+        e = b.op("Exp", x * 2.0)
+        return b.op("Relu", b.op("Tanh", x) - (e - 1.0) / (e + 1.0) + 0.0) * 3.0 + x
+
+    found = certified(problems.problem(f, [0.5]))
+    assert found.bits == 1536
+    assert found.elements == 0
+    assert found.opened
+
+
+def test_where_time_ends_nothing_is_said():
+    asked = sample("attention")
+    with pytest.raises(OutOfTimeError), until(time.perf_counter() + 1e-3):
+        certified(asked)
+
+
+def test_prices_are_of_the_right_size():
+    for name in ("digits", "attention"):
+        asked = sample(name)
+        start = time.perf_counter()
+        certified(asked)
+        took = time.perf_counter() - start
+        assert price(asked) <= 20 * took
+        assert took <= 100 * price(asked) + 1.0
+
+
+# ---- in a comparison -----------------------------------------------------------------------------
+
+
+def test_a_comparison_is_held_against_it():
+    found = api.compare(
+        SAMPLES / "digits.onnx",
+        dict(np.load(SAMPLES / "digits.npz")),
+        methods=["reverse", "symbolic"],
+        dtype="float64",
+    )
+    reference = found.reference
+    assert (reference.kind, reference.witness) == ("certified", "series")
+    assert reference.confirmed == reference.elements == 640
+    assert reference.digits >= 20
+    assert not reference.reason
+    assert not reference.uncertified
+    for judgement in found.methods:
+        assert judgement.verdict is Verdict.AGREE
+        assert judgement.correct_digits is not None
+        assert judgement.correct_digits > 14
+
+
+def test_without_it_the_reference_is_the_float64_graph():
+    point = dict(np.load(SAMPLES / "physics.npz"))
+    found = api.compare(SAMPLES / "physics.onnx", point, methods=["reverse"], reference="float64")
+    assert found.reference.kind == "float64-reverse"
+    assert not found.reference.uncertified
+
+
+def test_without_flint_a_line_says_what_it_would_add(monkeypatch: pytest.MonkeyPatch):
+    def missing():
+        raise MissingExtraError("no python-flint", 'pip install "gradcli[certified]"')
+
+    monkeypatch.setattr("gradcli.numbers.ball._import_flint", missing)
+    point = dict(np.load(SAMPLES / "physics.npz"))
+    found = api.compare(SAMPLES / "physics.onnx", point, methods=["reverse"])
+    assert found.exit_code == 0
+    assert found.reference.uncertified == 'no python-flint: pip install "gradcli[certified]"'
+    with pytest.raises(MissingExtraError):
+        api.compare(SAMPLES / "physics.onnx", point, methods=["reverse"], reference="certified")
+
+
+def test_what_would_take_too_long_is_not_tried():
+    point = dict(np.load(SAMPLES / "attention.npz"))
+    found = api.compare(SAMPLES / "attention.onnx", point, methods=["reverse"], budget=0.3)
+    assert found.reference.kind != "certified"
+    assert "budget" in found.reference.uncertified
