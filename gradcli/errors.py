@@ -28,6 +28,10 @@ class InputError(GradcliError):
     """An input file or array does not fit the model."""
 
 
+class KernelError(InputError):
+    """A kernel of a runtime refuses while it runs what the runtime had taken."""
+
+
 class OutputError(GradcliError):
     """A result cannot be written where it was asked to go."""
 

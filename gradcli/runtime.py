@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gradcli import onnxfile
-from gradcli.errors import InputError, ModelError, UsageError
+from gradcli.errors import InputError, KernelError, ModelError, UsageError
 from gradcli.graph import DType, Graph, Value, is_static
 from gradcli.onnxfile import Model
 
@@ -91,7 +91,8 @@ class Session:
                 inputs may be given too.
 
         Raises:
-            InputError: When names, dtypes or shapes do not fit the model, or the run fails.
+            InputError: When names, dtypes or shapes do not fit the model.
+            KernelError: When the run fails.
         """
         if self._bound_only:
             return Bound(self, self._check(feeds)).run()
@@ -172,7 +173,7 @@ class Bound:
         """Run, and leave the outputs where onnxruntime puts them: what a clock should see.
 
         Raises:
-            InputError: When the run fails.
+            KernelError: When the run fails.
         """
         try:
             self._native.run_with_iobinding(self._binding)
@@ -183,7 +184,7 @@ class Bound:
         """The outputs by name, in fresh arrays.
 
         Raises:
-            InputError: When the run fails.
+            KernelError: When the run fails.
         """
         self.execute()
         if self._session._bound_only:
@@ -401,8 +402,8 @@ def _check_fits(array: np.ndarray, value: Value) -> None:
         )
 
 
-def _failure(error: Exception) -> InputError:
-    return InputError(
+def _failure(error: Exception) -> KernelError:
+    return KernelError(
         f"onnxruntime cannot run the model on this input: {_first_line(error)}",
         "Check the shapes and values of the inputs.",
     )

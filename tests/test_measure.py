@@ -435,6 +435,20 @@ def test_a_model_that_onnxruntime_cannot_run_is_said():
     assert judge(found).exit_code == 3
 
 
+def test_a_kernel_that_refuses_only_as_it_runs_is_none_of_a_methods_failures():
+    def rows(b: Builder, x: Var) -> Var:
+        """onnxruntime takes a linear Resize, and finds out too late that it wants other axes."""
+        x = b.reshape(x, [2, 1, 2, 1])
+        return b.op("Resize", x, None, None, b.ints([4, 1, 4, 1]), mode="linear")
+
+    asked = pose(model(4, rows), {"x": np.ones((1, 4), np.float32)}, operator="vjp")
+    found = measure(asked, ["forward", "reverse", "symbolic"], runs=1)
+    assert [o.status for o in found.outcomes] == ["skipped", "skipped", "computed"]
+    assert "Resize node" in one(found, "reverse").reason
+    said = judge(found)
+    assert (said.verdict, said.exit_code) == (Verdict.INCONCLUSIVE, 3)
+
+
 def test_without_a_file_there_is_nothing_to_hold_the_primal_against():
     asked = problem()
     graph: Graph = asked.graph

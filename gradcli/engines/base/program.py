@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from gradcli import runtime
-from gradcli.errors import CannotError, ModelError, OutOfTimeError
+from gradcli.errors import CannotError, GradcliError, KernelError, ModelError, OutOfTimeError
 from gradcli.graph import DType, Graph, is_static, size
 from gradcli.interpret import Evaluator
 from gradcli.problem import Key, Problem
@@ -516,7 +516,7 @@ def compile_graph(problem: Problem, graph: Graph) -> Run:
     """A derivative graph made ready: onnxruntime in the model's width, the interpreter in float64.
 
     Raises:
-        CannotError: When onnxruntime has no kernel for it.
+        CannotError: When onnxruntime has no kernel for it; some kernels say so only as they run.
     """
     graph = simplify(graph, problem.table)
     if problem.dtype is DType.FLOAT64:
@@ -529,11 +529,22 @@ def compile_graph(problem: Problem, graph: Graph) -> Run:
             provider=problem.provider,
         )
     except ModelError as error:
-        raise CannotError(
-            f"onnxruntime has no {problem.dtype.value} kernel for the derivative: {error.message}",
-            "--dtype float64 computes without it",
-        ) from error
-    return session.run
+        raise _no_kernel(problem, error) from error
+
+    def run(feeds: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+        try:
+            return session.run(feeds)
+        except KernelError as error:
+            raise _no_kernel(problem, error) from error
+
+    return run
+
+
+def _no_kernel(problem: Problem, error: GradcliError) -> CannotError:
+    return CannotError(
+        f"onnxruntime has no {problem.dtype.value} kernel for the derivative: {error.message}",
+        "--dtype float64 computes without it",
+    )
 
 
 def chunk_width(graph: Graph, directions: int) -> int:
