@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cmp_to_key
 from typing import Any
@@ -90,6 +90,10 @@ class Boxed(Numbers):
     def _element(self, number: float) -> Any:
         """A float, exactly."""
 
+    def _elements(self, numbers: list[float]) -> Iterable[Any]:
+        """Floats, exactly."""
+        return map(self._element, numbers)
+
     @abstractmethod
     def _is_element(self, x: Any) -> bool:
         """Whether an object is a number of this system."""
@@ -146,8 +150,10 @@ class Boxed(Numbers):
             return array
         array = np.asarray(array)
         if is_float(array.dtype):
-            numbers = map(self._element, array.astype(np.float64).reshape(-1).tolist())
-            return self.box(np.fromiter(numbers, object, array.size).reshape(array.shape))
+            numbers = self._elements(array.astype(np.float64).reshape(-1).tolist())
+            lifted = np.fromiter(numbers, object, array.size)
+            lifted.flags.writeable = False  # so that it may be known again: see Ball
+            return self.box(lifted.reshape(array.shape))
         if array.dtype == object and array.size and all(map(self._is_element, array.flat)):
             return self.box(array)
         return array
@@ -273,10 +279,14 @@ class Boxed(Numbers):
         return self._rows(x, (axis,), False, self._first_greatest).astype(np.int64)
 
     def _first_greatest(self, row: list[Any]) -> int:
-        for k, top in enumerate(row):
-            above = all(self._less(x, top) is True for x in row[:k])
-            if above and all(self._less(top, x) is False for x in row[k + 1 :]):
-                return k
+        first = 0
+        for k, x in enumerate(row):
+            if self._less(row[first], x) is True:
+                first = k
+        top = row[first]
+        above = all(self._less(x, top) is True for x in row[:first])
+        if above and all(self._less(top, x) is False for x in row[first + 1 :]):
+            return first
         raise CannotError(f"{self.name!r} cannot decide which element is the greatest")
 
     def argsort(self, x: Array, axis: int) -> np.ndarray:

@@ -144,14 +144,18 @@ class Series(Numbers):
     def __init__(self, bits: int = 128) -> None:
         self.ball = Ball(bits)
         # Steps are looked at so close to their edges that lower precision does not tell them apart.
-        self._fine = Ball(4 * max(bits, 64))
+        self._fine = Ball()
         self._arb = self.ball.arb
         self._nothing = plain(self.ball.zero)[()]
 
     @property
     def bits(self) -> int:
-        """The precision of midpoints."""
+        """The precision of midpoints. It may be raised at any time: what was lifted is exact."""
         return self.ball.bits
+
+    @bits.setter
+    def bits(self, bits: int) -> None:
+        self.ball.bits = bits
 
     @property
     def undecided(self) -> int:
@@ -397,6 +401,7 @@ class Series(Numbers):
         )
         if not exact.any():
             return y
+        self._fine.bits = 4 * max(self.bits, 64)
         at = np.array(np.asarray(y)[exact])
         low, high = (
             np.asarray(plain(step(self._fine, self._beside(plain(x.value)[exact], side))))

@@ -161,6 +161,54 @@ def test_matrix_products_and_sums_enclose_rationals(seed):
             assert contains(found, mp.mpf(square.numerator) / square.denominator)
 
 
+SIZES = [(1, 300, 1), (20, 70, 30), (64, 64, 17), (15, 90, 90), (70, 16, 66), (100, 30, 2)]
+
+
+@pytest.mark.parametrize("bits", [64, 192, 700])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_matrix_products_of_all_sizes_enclose_and_are_narrow(sizes, bits):
+    m, k, n = sizes
+    rng = np.random.default_rng(m)
+    a, b = rng.standard_normal((m, k)), np.exp(9 * rng.standard_normal((k, n)))
+    rough, fine = Ball(bits), Ball(1500)
+    third = [x.full((), 1.0) / x.full((), 3.0) for x in (rough, fine)]
+    found, true = (
+        x.matmul(x.lift(a), x.lift(b) * t) for x, t in zip((rough, fine), third, strict=True)
+    )
+    assert found.shape == (m, n)
+    assert rough.overlap(found, true).all()
+    assert fine.radius(true).max() < 1e-300
+    size = np.abs(a) @ (b / 3)
+    assert np.all(rough.radius(found) <= size * 2.0 ** (12 - bits))
+
+
+def test_matrices_are_known_again_only_as_they_are():
+    n = Ball()
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 4, 4)), rng.standard_normal((4, 4))
+    weight = n.lift(b)
+    for precision in (128, 300):
+        n.bits = precision
+        for x in a:
+            for left, right in ((n.lift(x), weight), (n.lift(x), n.transpose(weight, (1, 0)))):
+                true = n.lower(left) @ n.lower(right)
+                np.testing.assert_allclose(n.lower(n.matmul(left, right)), true, rtol=1e-13)
+    part = n.slice(weight, [slice(1, 3)])
+    np.testing.assert_allclose(n.lower(n.matmul(part, weight)), b[1:3] @ b, rtol=1e-13)
+    with pytest.raises(ValueError, match="read-only"):
+        weight[0, 0] = weight[1, 1]
+
+
+def test_only_so_many_matrices_are_kept(monkeypatch):
+    monkeypatch.setattr("gradcli.numbers.ball.REMEMBERED", 40)
+    n = Ball()
+    x = np.arange(16.0).reshape(4, 4)
+    for k in range(5):
+        kept = n.lift(x + k)
+        np.testing.assert_array_equal(n.lower(n.matmul(kept, kept)), (x + k) @ (x + k))
+        assert n.remembered <= 40
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @given(x=st.floats(allow_nan=False, allow_infinity=False))
 def test_lift_and_lower_are_exact(dtype, x):
