@@ -135,8 +135,13 @@ def _apply(
         raise CannotError(
             f"node {node.name!r} ({node.key}): {error.message}", error.hint
         ) from error
-    except (GradcliError, MemoryError, NotImplementedError):
+    except (GradcliError, NotImplementedError):
         raise
+    except MemoryError as error:
+        raise UnsupportedError(
+            f"node {node.name!r} ({node.key}): its results do not fit into memory",
+            "ask for less at once with --wrt and --of, or take smaller inputs",
+        ) from error
     except (ValueError, TypeError, IndexError, ArithmeticError) as error:
         shapes = ", ".join("absent" if x is None else str(np.shape(x)) for x in operands)
         raise UnsupportedError(

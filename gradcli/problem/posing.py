@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcli import runtime
 from gradcli.errors import UnsupportedError, UsageError
-from gradcli.graph import DType, Graph, Node, Value, burst, is_static
+from gradcli.graph import DType, Graph, Node, Value, burst, is_static, size
 from gradcli.interpret import Evaluator
 from gradcli.ops import OPS, Table
 from gradcli.problem.arrays import complete_directions
@@ -37,6 +39,9 @@ STRAIGHT_THROUGH = (
     " here rounding, quantising and Casts to integers count as the identity, and as 0 where they"
     " saturate. Finite differences and symbols know nothing of it, and are not held against it"
 )
+
+WORD = 8
+"""Bytes of an element: all floats are evaluated in float64."""
 
 JACOBIAN_ENTRIES = 1_000_000
 JACOBIAN_ROWS = 1000
@@ -107,6 +112,7 @@ def pose(
     fork = expose(whole, (), ends, table=table) if ends else None
     _refuse_sequences(whole, tensors)
     _refuse_unknown(whole, set(wrt_names) - late, tensors, table)
+    _refuse_vast(whole, needed_values(whole, set(wrt_names) - late, tensors))
     point = _point(model, whole, wrt_names, feeds, table, threads, provider)
     if not all(is_static(v.shape) for v in map(whole.value, wrt_names) if v is not None):
         shapes |= {name: array.shape for name, array in point.items()}
@@ -114,6 +120,7 @@ def pose(
     if found := _shapes_at(whole, point, set(wrt_names) - late, elements, table):
         shapes |= found
         whole = specialise(whole, shapes, table=table, keep=wrt_names, choices=choices)
+        _refuse_vast(whole, needed_values(whole, set(wrt_names) - late, tensors))
     for element in elements:
         check_index(whole, element)
     part = expose(whole, wrt_names, elements, {name: point[name] for name in late}, table)
@@ -242,6 +249,29 @@ def _refuse_unknown(graph: Graph, cut: set[str], of: set[str], table: Table) -> 
             if any(key.startswith("com.microsoft.nchwc::") for key in unknown)
             else "differentiate a part of the model without them, with --wrt and --of",
         )
+
+
+def _refuse_vast(graph: Graph, needed: Collection[Value]) -> None:
+    """The first node with a result that memory does not hold: a few bytes of a file can ask it."""
+    for node in graph.nodes:
+        for value in node.makes():
+            if value not in needed or value.shape is None or not is_static(value.shape):
+                continue
+            if size(value.shape) * WORD > _memory():
+                raise UnsupportedError(
+                    f"node {node.name!r} ({node.key}) makes a tensor of shape {list(value.shape)},"
+                    " which does not fit into memory",
+                    "take smaller inputs, or a machine with more memory, if you trust the model",
+                )
+
+
+@cache
+def _memory() -> int:
+    """Bytes of this machine's memory; a guess where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 1 << 36
 
 
 def _why(key: str, table: Table) -> str:
