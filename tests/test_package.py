@@ -123,10 +123,15 @@ def without_timings(screen: str) -> list[str]:
     return re.sub(r"\s+", " ", numbers.sub("#", "\n".join([above, *verdict]))).split()
 
 
-def test_the_run_that_readme_shows_is_what_the_first_command_prints():
+def test_the_run_that_readme_shows_is_what_the_first_command_prints(tmp_path):
     (shown,) = blocks("text")
     command = shlex.split(COMPARE)[1:]
-    result = run("-m", "gradcli", *command, COLUMNS="80", PYTHONIOENCODING="utf-8")
+    # The first command installs no extra.
+    (tmp_path / "flint.py").write_text("raise ImportError", encoding="utf-8")
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    result = run(
+        "-m", "gradcli", *command, COLUMNS="80", PYTHONIOENCODING="utf-8", PYTHONPATH=paths
+    )
     assert result.returncode == 0, result.stderr
     assert without_timings(shown) == without_timings(result.stdout)
     assert len(without_timings(shown)) > 150

@@ -235,7 +235,8 @@ def certify(
         CannotError: When an operator has no enclosure here.
         OutOfTimeError: When a deadline of `deadline.until` passed before anything was known.
     """
-    notary = _Notary(replace(problem, dtype=DType.FLOAT64), sample, tell)
+    in_balls = replace(problem, dtype=DType.FLOAT64, table=problem.table.exactly())
+    notary = _Notary(in_balls, sample, tell)
     try:
         if problem.operator == "jvp":
             notary.push()

@@ -20,7 +20,13 @@ from gradcli.graph.ir import Graph, Node, Value
 
 
 class OpTable(Protocol):
-    """What the Builder must know of operators: their defaults and the types of their results."""
+    """What the Builder must know of operators: their defaults and the types of their results.
+
+    Attributes:
+        exact: Whether rules write irrational numbers as operators, and not as floats next to them.
+    """
+
+    exact: bool
 
     def __contains__(self, key: object) -> bool:
         """Whether the operator of this full name (`Conv`, `domain::Op`) is known."""

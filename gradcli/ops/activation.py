@@ -38,7 +38,7 @@ def _dx_gelu(s: Site) -> Var:
         y = op("Sigmoid", u)
         return y + x * (y * op("Sigmoid", -u)) * inside
     half = root(s.b, 0.5, x.dtype)
-    density = op("Exp", x * x * -0.5) * (over_root_pi(s.b, 1.0, x.dtype) * half)
+    density = op("Exp", x * x * -0.5) * over_root_pi(s.b, 1.0, 2.0, x.dtype)
     cumulative = (op("Erf", x * half) + 1.0) * 0.5
     # 1 + erf cancels in the left tail; there the primal, x Phi(x), knows Phi to the last digit.
     cumulative = s.b.where(x < -1.0, s.y / x, cumulative)

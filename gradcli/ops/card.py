@@ -205,9 +205,16 @@ def _as_in_a_file(value: Any) -> Any:
 
 
 class Table(Mapping[str, Card]):
-    """The plain table of all cards, and what the Builder asks of it."""
+    """The plain table of all cards, and what the Builder asks of it.
 
-    def __init__(self, *families: Sequence[Card]) -> None:
+    Args:
+        families: The cards.
+        exact: Whether rules write irrational numbers as operators on other numbers, and not as the
+            floats next to them: for whoever evaluates graphs in more than float64.
+    """
+
+    def __init__(self, *families: Sequence[Card], exact: bool = False) -> None:
+        self.exact = exact
         self._cards: dict[str, Card] = {}
         for card in (card for family in families for card in family):
             if card.op in self._cards:
@@ -232,7 +239,12 @@ class Table(Mapping[str, Card]):
 
     def replace(self, *cards: Card) -> Table:
         """The same table with some cards exchanged, for experiments and fault injection."""
-        return Table(tuple({**self._cards, **{card.op: card for card in cards}}.values()))
+        made = {**self._cards, **{card.op: card for card in cards}}
+        return Table(tuple(made.values()), exact=self.exact)
+
+    def exactly(self) -> Table:
+        """The same cards, for graphs that are evaluated in more than float64."""
+        return Table(tuple(self._cards.values()), exact=True)
 
     def attributes(self, key: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """The given attributes with defaults filled in.

@@ -285,7 +285,7 @@ ELEMENTARY = (
     elementwise(
         "Erf",
         lambda n, x: n.erf(x),
-        lambda s: s.b.op("Exp", -(s.x * s.x)) * over_root_pi(s.b, 2.0, s.x.dtype),
+        lambda s: s.b.op("Exp", -(s.x * s.x)) * over_root_pi(s.b, 2.0, 1.0, s.x.dtype),
         inputs=INPUT,
     ),
 )
