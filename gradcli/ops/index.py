@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.graph import DType, Shape, Type, Var, is_static
+from gradcli.graph import Dim, DType, Shape, Type, Var, is_static
 from gradcli.numbers import Array, Numbers
 from gradcli.ops.axes import (
     INDEX,
@@ -167,8 +167,14 @@ def _top_k_infer(s: Site) -> Sequence[Type]:
         return [(s.x.dtype, None), (DType.INT64, None)]
     axis = axis_of(s["axis"], s.x.rank)
     count: Shape = s.ints(1) or s.b.fresh(1)
+    _check_count(count[0], s.x.shape[axis])
     shape = (*s.x.shape[:axis], *count, *s.x.shape[axis + 1 :])
     return [(s.x.dtype, shape), (DType.INT64, shape)]
+
+
+def _check_count(count: Dim, size: Dim) -> None:
+    if isinstance(count, int) and isinstance(size, int) and not 0 <= count <= size:
+        raise ValueError(f"the {count} greatest of {size} elements")
 
 
 def _top_k(
@@ -181,8 +187,7 @@ def _top_k(
     sorted: int,  # noqa: A002 # ONNX's name
 ) -> tuple[Array, np.ndarray]:
     axis, count = axis_of(axis, x.ndim), int(k.reshape(()))
-    if not 0 <= count <= x.shape[axis]:
-        raise ValueError(f"the {count} greatest of {x.shape[axis]} elements")
+    _check_count(count, x.shape[axis])
     if n.is_number(x):
         at = _order(n, x if largest else -x, count, axis)
     else:
