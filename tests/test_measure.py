@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from gradcli import api
+from gradcli import api, runtime
 from gradcli.comparison import judge
 from gradcli.comparison.facts import Verdict
 from gradcli.engines import ENGINES
@@ -561,3 +561,95 @@ def test_a_network_of_nothing_but_eight_bits_rounds_nothing_more() -> None:
         Verdict.AGREE,
         Verdict.INCONCLUSIVE,
     }
+
+
+# ---- results that change ------------------------------------------------------------------------
+
+
+def test_what_always_gives_the_same_says_nothing():
+    found = measure(problem(dtype=DType.FLOAT32), QUICK, runs=2)
+    assert not found.unsteady
+    assert not any(o.unsteady for o in found.outcomes)
+    assert not judge(found).unsteady
+
+
+def test_results_that_change_from_run_to_run_are_reported_with_their_size(monkeypatch):
+    rng, run = np.random.default_rng(0), runtime.Session.run
+
+    def jitter(self: runtime.Session, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        out = run(self, feeds)
+        return {
+            k: (y * (1 + 1e-6 * rng.standard_normal(y.shape))).astype(y.dtype)
+            for k, y in out.items()
+        }
+
+    monkeypatch.setattr(runtime.Session, "run", jitter)
+    found = judge(measure(problem(), QUICK, runs=2))
+    assert [(u.program, u.threads) for u in found.unsteady] == [
+        (name, (1, 1)) for name in ("primal", "forward", "reverse")
+    ]
+    assert all(1e-8 < u.max_rel < 1e-5 for u in found.unsteady)
+    assert [u.name for u in found.unsteady] == ["y", "x", "x"]
+    assert found.exit_code == 0
+
+
+def test_results_that_change_with_the_threads_are_reported(monkeypatch):
+    prepare = runtime.prepare
+
+    def uneven(source: Any, *, threads: int = 1, **how: Any) -> runtime.Session:
+        session = prepare(source, threads=threads, **how)
+        run = session.run
+        monkeypatch.setattr(
+            session,
+            "run",
+            lambda feeds: {k: y * np.float32(threads) for k, y in run(feeds).items()},
+        )
+        return session
+
+    monkeypatch.setattr(runtime, "prepare", uneven)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    asked = problem()
+    for threads, other in ((1, 3), (3, 1)):
+        found = measure(replace(asked, threads=threads), ["reverse"], runs=1)
+        (primal,), (reverse,) = found.unsteady, one(found, "reverse").unsteady
+        assert primal.threads == reverse.threads == (threads, other)
+        assert [primal.max_rel, reverse.max_rel] == pytest.approx([2 / 3, 2 / 3], rel=1e-6)
+
+
+def test_a_model_that_is_random_elsewhere_only_says_nothing():
+    def body(b: Builder, x: Var) -> Var:
+        return b.op("Tanh", x)
+
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT32, (1, 3))
+    noise = b.op("RandomNormal", shape=[1, 3]) * x
+    made = read(write(b.graph([b.rename(body(b, x), "y"), b.rename(noise, "z")])), OPS)
+    asked = pose(made, {"x": np.ones((1, 3), np.float32)}, of=["y"], operator="vjp")
+    assert not measure(asked, ["reverse"], runs=1).unsteady
+
+
+def test_a_kernel_that_rounds_otherwise_on_two_threads_is_reported_as_onnxruntime_does_it(
+    monkeypatch,
+):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    made = model(20_003, lambda b, x: b.op("Softplus", x))
+    x = np.random.default_rng(1).uniform(0.1, 2.0, (1, 20_003)).astype(np.float32)
+    one_thread, two = (runtime.prepare(made, threads=t).run({"x": x})["y"] for t in (1, 2))
+    asked = pose(made, {"x": x}, operator="vjp")
+    found = measure(asked, ["reverse"], runs=1, reference="float64").unsteady
+    assert sum(u.elements for u in found) == np.sum(one_thread != two)
+
+
+def test_looking_whether_results_change_is_left_out_where_it_would_cost_much(monkeypatch, clock):
+    run = runtime.Session.run
+    runs = []
+
+    def slow(self: runtime.Session, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        clock.now += 0.5
+        runs.append(self)
+        return run(self, feeds)
+
+    monkeypatch.setattr(runtime.Session, "run", slow)
+    measure(problem(), ["complex-step"], budget=10.0, runs=1, warmup=0)
+    forward = runs[0]
+    assert sum(session is forward for session in runs) == 2  # timed once, and run for its outputs

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gradcli.engines.base import Times
+from gradcli.engines.base import Times, Unsteady
 
 
 class Verdict(StrEnum):
@@ -249,6 +249,7 @@ class Comparison:
         counts: Methods by verdict, and `skipped` and `failed`.
         verdict: Of the whole.
         exit_code: 0, 1 or 3; 70 when a method broke and none disagrees.
+        unsteady: Programs whose results differ from run to run, or with the number of threads.
     """
 
     subject: Subject
@@ -261,3 +262,4 @@ class Comparison:
     counts: Mapping[str, int]
     verdict: Verdict
     exit_code: int
+    unsteady: tuple[Unsteady, ...] = ()

@@ -74,6 +74,7 @@ def judge(evidence: Evidence, rtol: float | None = None, atol: float = 0.0) -> C
         counts,
         verdict,
         exit_code,
+        (*evidence.unsteady, *(u for o in evidence.outcomes for u in o.unsteady)),
     )
 
 

@@ -65,7 +65,8 @@ def measure(
     names = list(methods or METHODS)
 
     tell("primal")
-    file_primal, forward, reason = timed_file_primal(problem, clock, runs, warmup)
+    given = timed_file_primal(problem, clock, runs, warmup)
+    forward = given.times
     clock.forward = forward.median if forward else 0.0
     exact = Evaluator(problem.exact, table=problem.table)
     with until(clock.end):
@@ -112,10 +113,10 @@ def measure(
     return Evidence(
         problem,
         tuple(outcomes),
-        file_primal,
+        given.outputs,
         exact_primal,
         forward,
-        reason,
+        given.reason,
         referred,
         witness,
         rounding,
@@ -126,6 +127,7 @@ def measure(
         primal_noise=noise,
         certificate=sure,
         uncertified=unsure,
+        unsteady=given.unsteady,
     )
 
 

@@ -8,13 +8,27 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from gradcli.deadline import until
-from gradcli.engines.base import CHUNK, Engine, Options, Outcome, Probes, Program, Times
+from gradcli.engines.base import (
+    CHUNK,
+    Engine,
+    Estimate,
+    Options,
+    Outcome,
+    Probes,
+    Program,
+    Times,
+    Unsteady,
+    unsteady,
+)
 from gradcli.errors import CannotError, GradcliError, OutOfTimeError, UnsupportedError
 from gradcli.graph import DType
 from gradcli.measure.clock import Clock, timed
+from gradcli.measure.primal import other_threads
 from gradcli.measure.sample import SMALLEST, fewer, reached
-from gradcli.problem import Problem
+from gradcli.problem import Key, Problem
 
 REPEATING = 1.0
 """Seconds after which a method is not run again just to be timed."""
@@ -51,10 +65,58 @@ def outcome(
         if (not program.judges and seconds(made) > left) or (made.sampled and probes is None):
             # It has been timed already, once; there is no time for more.
             return made
-        times = timed(lambda: program.run(probes, point={}), left, runs, warmup)
-        return replace(made, run=times)
+        again: list[Estimate] = []
+
+        def run() -> None:
+            again[:] = [program.run(probes, point={})]
+
+        times = timed(run, left, runs, warmup)
+        made = replace(made, run=times)
+        if engine.exact or problem.dtype is DType.FLOAT64:
+            return made  # not by onnxruntime
+        return replace(made, unsteady=_changes(made, again[0], program, probes, end))
 
     return caught(engine.name, make)
+
+
+def _changes(
+    made: Outcome, again: Estimate, program: Program, probes: Probes | None, end: float
+) -> tuple[Unsteady, ...]:
+    """What came out otherwise in the last timed run; if nothing did, on other threads.
+
+    The latter only where it costs little of what is left until `end`.
+    """
+    assert made.estimate is not None
+    problem, first = program.problem, made.estimate
+    own, other = problem.threads, other_threads(problem)
+    if (apart := _apart(made.method, (own, own), first, again)) is not None:
+        return (apart,)
+    if made.prepare + seconds(made) > 0.25 * (end - time.perf_counter()):
+        return ()
+    elsewhere = replace(problem, threads=other, tuned=own)
+    there = caught(
+        made.method,
+        lambda: replace(made, estimate=Program(program.engine, elsewhere).run(probes)),
+    ).estimate
+    apart = None if there is None else _apart(made.method, (own, other), first, there)
+    return () if apart is None else (apart,)
+
+
+def _apart(
+    method: str, threads: tuple[int, int], first: Estimate, second: Estimate
+) -> Unsteady | None:
+    """What differs among the elements that both know."""
+    names = {key: "/".join(filter(None, key)) for key in first.blocks}
+    both = {key: _known(first, key) & _known(second, key) for key in first.blocks}
+    a, b = (
+        {name: np.where(both[key], e.blocks[key], 0.0) for key, name in names.items()}
+        for e in (first, second)
+    )
+    return unsteady(method, threads, a, b)
+
+
+def _known(estimate: Estimate, key: Key) -> np.ndarray | bool:
+    return True if estimate.known is None else estimate.known[key]
 
 
 def caught(name: str, make: Callable[[], Outcome]) -> Outcome:

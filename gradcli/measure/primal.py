@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from gradcli import runtime
-from gradcli.engines.base import Arrays, Times, shaken, spread
+from gradcli.engines.base import Arrays, Times, Unsteady, shaken, spread, unsteady
 from gradcli.errors import GradcliError
 from gradcli.graph import DType
 from gradcli.interpret import Evaluator
@@ -16,18 +20,57 @@ SHAKES = 4
 """Evaluations with random roundings."""
 
 
-def timed_file_primal(
-    problem: Problem, clock: Clock, runs: int, warmup: int
-) -> tuple[Arrays, Times | None, str]:
-    """The file's own outputs, the time they take, and why there are none."""
+AGAIN = 0.02
+"""The part of the budget that runs to see whether the results change may take, of one program."""
+
+
+@dataclass(frozen=True)
+class FilePrimal:
+    """What onnxruntime makes of the file.
+
+    Attributes:
+        outputs: By name of `of`; empty where it failed.
+        times: Of a run.
+        reason: Why there are none.
+        unsteady: What came out otherwise in another run.
+    """
+
+    outputs: Arrays
+    times: Times | None = None
+    reason: str = ""
+    unsteady: tuple[Unsteady, ...] = ()
+
+
+def timed_file_primal(problem: Problem, clock: Clock, runs: int, warmup: int) -> FilePrimal:
+    """The file's own outputs, the time they take, and whether they are always the same."""
     if problem.model is None:
-        return {}, None, "there is no file"
+        return FilePrimal({}, reason="there is no file")
     try:
+        start = time.perf_counter()
         session = runtime.prepare(problem.model, threads=problem.threads, provider=problem.provider)
+        prepared = time.perf_counter() - start
         times = timed(lambda: session.run(problem.feeds), clock.left() * 0.05, runs, warmup)
-        return file_primal(problem, session), times, ""
+        outputs = file_primal(problem, session)
+        dear = 2 * (prepared + times.median) > AGAIN * clock.left()
+        return FilePrimal(outputs, times, "", () if dear else _changes(problem, outputs, session))
     except GradcliError as error:
-        return {}, None, error.message
+        return FilePrimal({}, reason=error.message)
+
+
+def other_threads(problem: Problem) -> int:
+    """One thread in the place of several, and several in the place of one."""
+    return 1 if problem.threads > 1 else max(2, os.cpu_count() or 2)
+
+
+def _changes(problem: Problem, first: Arrays, session: runtime.Session) -> tuple[Unsteady, ...]:
+    """What two more runs give, one of them on other threads; the latter only if the first holds."""
+    own, other = problem.threads, other_threads(problem)
+    again = unsteady("primal", (own, own), first, file_primal(problem, session))
+    if again is not None:
+        return (again,)
+    there = file_primal(replace(problem, threads=other))
+    apart = unsteady("primal", (own, other), first, there)
+    return () if apart is None else (apart,)
 
 
 def file_primal(problem: Problem, session: runtime.Session | None = None) -> dict[str, np.ndarray]:

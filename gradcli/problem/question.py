@@ -53,6 +53,7 @@ class Problem:
         branches: By name of the tensor: what each of these is at the point. `graph` has the
             branches taken in the place of the Ifs, and the trips made in that of the loops: only at
             the edge of such a choice is its derivative another one.
+        tuned: The number of threads that derivative graphs are tuned for; None: that of `threads`.
     """
 
     model: Model | None
@@ -73,6 +74,7 @@ class Problem:
     table: Table = OPS
     fork: Graph | None = None
     branches: Mapping[str, Choice] = field(default_factory=dict)
+    tuned: int | None = None
 
     def same_branches(self, feeds: Mapping[str, np.ndarray]) -> bool:
         """Whether the model's control flow goes the same ways at other inputs of the model."""

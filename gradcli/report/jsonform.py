@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.comparison import Comparison, Judgement, KinkAt, Primal, Reference, Subject, Worst
-from gradcli.engines.base import Times
+from gradcli.engines.base import Times, Unsteady
 
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes; new fields do not raise it."""
@@ -33,6 +33,7 @@ def comparison_json(comparison: Comparison) -> str:
             "advice": [
                 {"text": a.text, "method": a.method, "evidence": dict(a.evidence)} for a in c.advice
             ],
+            "nondeterminism": [_unsteady(u) for u in c.unsteady],
             "notes": list(c.notes),
             "counts": dict(c.counts),
             "verdict": str(c.verdict),
@@ -198,4 +199,16 @@ def _kink(k: KinkAt) -> dict[str, Any]:
         "active": k.active,
         "convention": k.convention,
         "what": k.what,
+    }
+
+
+def _unsteady(u: Unsteady) -> dict[str, Any]:
+    return {
+        "program": u.program,
+        "threads": u.threads,
+        "name": u.name,
+        "index": u.index,
+        "max_abs_difference": u.max_abs,
+        "max_rel_difference": u.max_rel,
+        "elements": u.elements,
     }

@@ -17,6 +17,7 @@ from gradcli.comparison import (
     Verdict,
     Worst,
 )
+from gradcli.engines.base import Unsteady
 
 Tone = Literal["plain", "good", "bad", "odd", "faint"]
 """How a cell or a sentence should sound; formats without colour ignore it."""
@@ -288,6 +289,7 @@ def _listed(names: Iterable[str]) -> str:
 def _below(c: Comparison) -> Iterator[Fact]:
     yield from _grouped(c.methods)
     yield from _kinks(c.kinks)
+    yield from (Fact("note", unsteady_sentence(u), "odd") for u in c.unsteady)
     for advice in c.advice:
         yield Fact("advice", advice.text)
     yield Fact(
@@ -385,6 +387,23 @@ def kink_sentence(kink: KinkAt) -> str:
     }[kink.active]
     convention = f"; convention: {kink.convention}" if kink.convention else ""
     return f"{at}: {near}; {matters}{convention}"
+
+
+def unsteady_sentence(u: Unsteady) -> str:
+    """Which program does not always give the same results, and by how much they differ."""
+    who = "the file's own forward pass" if u.program == "primal" else u.program
+    own, other = u.threads
+    how = (
+        "gives other results when it is run again"
+        if own == other
+        else f"gives other results on {other} thread{'s' * (other != 1)} than on {own}"
+    )
+    at = f"{u.name}[{', '.join(map(str, u.index))}]" if u.index else u.name
+    many = f"{u.elements:,} element{'s' * (u.elements != 1)}"
+    return (
+        f"{who} {how}: {many}, by at most {scientific(u.max_abs)} (at {at}),"
+        f" {scientific(u.max_rel)} relative"
+    )
 
 
 WORDS = {

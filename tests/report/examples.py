@@ -17,7 +17,7 @@ from gradcli.comparison import (
     Verdict,
     Worst,
 )
-from gradcli.engines.base import Times
+from gradcli.engines.base import Times, Unsteady
 
 
 def smooth() -> Comparison:
@@ -217,4 +217,8 @@ def odd() -> Comparison:
         },
         verdict=Verdict.DISAGREE,
         exit_code=1,
+        unsteady=(
+            Unsteady("primal", (1, 1), "logits", (0, 3), 0.25, 0.5, 1),
+            Unsteady("reverse", (2, 1), "logits[0,3]/image", (0, 1, 2, 3), 1.2e-7, math.inf, 12345),
+        ),
     )

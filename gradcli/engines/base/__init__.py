@@ -21,6 +21,7 @@ from gradcli.engines.base.program import (
 )
 from gradcli.engines.base.rounding import shake, shaken, spread
 from gradcli.engines.base.sides import Sides
+from gradcli.engines.base.unsteady import Unsteady, unsteady
 from gradcli.engines.base.watch import Near, Survey, Watch, survey
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Sides",
     "Survey",
     "Times",
+    "Unsteady",
     "Watch",
     "WrongRule",
     "chunk_width",
@@ -54,5 +56,6 @@ __all__ = [
     "shaken",
     "spread",
     "survey",
+    "unsteady",
     "wrong_rule",
 ]

@@ -9,6 +9,7 @@ from gradcli.engines.base.certificate import Certificate
 from gradcli.engines.base.outcome import Outcome, Times
 from gradcli.engines.base.program import Arrays, Estimate, Probes
 from gradcli.engines.base.sides import Sides
+from gradcli.engines.base.unsteady import Unsteady
 from gradcli.engines.base.watch import Survey
 from gradcli.problem import Problem
 
@@ -39,6 +40,8 @@ class Evidence:
         uncertified: Why nothing is.
         primal_noise: Three standard deviations of the rounding errors of `file_primal`; None when
             not measured.
+        unsteady: What of `file_primal` came out otherwise when it was run again, or on more or
+            fewer threads.
     """
 
     problem: Problem
@@ -58,3 +61,4 @@ class Evidence:
     primal_noise: Arrays | None = None
     certificate: Certificate | None = None
     uncertified: str = ""
+    unsteady: tuple[Unsteady, ...] = ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradcli.engines.base.program import Estimate
+from gradcli.engines.base.unsteady import Unsteady
 from gradcli.graph import DType
 
 
@@ -47,6 +48,7 @@ class Outcome:
         run: Times of whole answers; of a sample when `sampled`.
         evaluations: Directions pushed or pulled in one run.
         sampled: Whether only a sample was computed.
+        unsteady: What came out otherwise when it was run again, or on more or fewer threads.
     """
 
     method: str
@@ -59,3 +61,4 @@ class Outcome:
     run: Times | None = None
     evaluations: int = 0
     sampled: bool = False
+    unsteady: tuple[Unsteady, ...] = ()

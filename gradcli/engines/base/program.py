@@ -522,7 +522,8 @@ def compile_graph(problem: Problem, graph: Graph) -> Run:
     if problem.dtype is DType.FLOAT64:
         return Evaluator(graph, table=problem.table).run
     try:
-        cpu_threads = problem.threads if problem.provider == runtime.CPU else None
+        threads = problem.threads if problem.tuned is None else problem.tuned
+        cpu_threads = threads if problem.provider == runtime.CPU else None
         session = runtime.prepare(
             tune(graph, problem.table, cpu_threads=cpu_threads),
             threads=problem.threads,
