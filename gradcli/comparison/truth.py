@@ -84,6 +84,9 @@ def _why_not(evidence: Evidence) -> str:
         return "the reverse graph in balls and power series of the primal exclude each other"
     if certificate.sides is not None:
         return "the point lies on a kink, whose two sides are certain where they were taken"
+    if certificate.opened and not certificate.elements:
+        nodes = ", ".join(certificate.opened[:3])
+        return f"at {certificate.bits} bits it is open which way {nodes} goes: a tie, or nearly one"
     if not certificate.confirmed:
         return "power series of the primal did not come as near, or not in time"
     return "no element could be enclosed"

