@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -202,7 +203,13 @@ class _Pulled(_Climbing):
 
 
 class _Pushed(_Climbing):
-    """The primal in power series of balls: what a tangent comes to, with no rule at all."""
+    """The primal in power series of balls: what a tangent comes to, with no rule at all.
+
+    Attributes:
+        primal: The outputs of the last evaluation, to the nearest float64.
+    """
+
+    primal: Arrays = MappingProxyType({})
 
     def __init__(self, problem: Problem) -> None:
         self._series = Series(FIRST)
@@ -217,6 +224,7 @@ class _Pushed(_Climbing):
 
         def run() -> dict[str, Array]:
             out = self._evaluator.run({**p.point, **moved}, self.watch)
+            self.primal = {of: self.n.lower(self._series.number(out[of]).value) for of in p.of}
             return {of: self._series.number(out[of]).slope for of in p.of}
 
         return self.climb(run)
@@ -291,6 +299,7 @@ class _Notary:
         self.confirmed = self.contradicted = self.kinked = 0
         self.digits: float = math.inf
         self.opened: dict[str, None] = {}
+        self.primal: Arrays = {}
 
     # ---- a jvp: the series answer, and the reverse graph confirms --------------------------------
 
@@ -437,6 +446,8 @@ class _Notary:
     def _keep(self, climbed: _Climbing) -> None:
         """How high it went, and what stayed open there."""
         self.bits = max(self.bits, climbed.n.bits)
+        if isinstance(climbed, _Pushed):
+            self.primal = climbed.primal
         self.opened.update(climbed.opened)
 
     def certificate(self) -> Certificate:
@@ -454,6 +465,7 @@ class _Notary:
             self.contradicted,
             sides,
             tuple(self.opened),
+            self.primal,
         )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Literal
+
+import numpy as np
 
 from gradcli.deadline import until
 from gradcli.engines import certified
-from gradcli.engines.base import Certificate, Probes
+from gradcli.engines.base import Arrays, Certificate, Probes, Sides
 from gradcli.errors import GradcliError, MissingExtraError, OutOfTimeError
 from gradcli.graph import Node, Value, is_static, size
 from gradcli.measure.clock import Clock, Progress
-from gradcli.problem import Problem
+from gradcli.problem import Key, Problem
 
 References = Literal["auto", "certified", "float64"]
 """Which reference: a certified one where it is to be had and fits, or surely, or not."""
@@ -25,12 +28,25 @@ ELEMENT = 2e-6
 PRODUCT = 12e-9
 """Seconds of a multiplication and an addition in a matrix product of balls."""
 
+HALF = 10.0 * 2.0**-26
+"""Of the largest output: half of the digits of float64, less one."""
+
+ROUNDED_AWAY = (
+    "in exact arithmetic the outputs are others than in floats, in which they lose what is added to"
+    " far greater numbers"
+)
+
 PASSES = 6.0
 """Evaluations of the primal that a certificate is worth: two ahead, of two terms each, one back."""
 
 
 def certificate(
-    problem: Problem, sample: Probes, which: References, clock: Clock, tell: Progress
+    problem: Problem,
+    sample: Probes,
+    which: References,
+    clock: Clock,
+    tell: Progress,
+    in_floats: Arrays,
 ) -> tuple[Certificate | None, str]:
     """What is certain of an answer, or why nothing is.
 
@@ -40,6 +56,7 @@ def certificate(
         which: The kind of reference that was asked for.
         clock: The budget.
         tell: Called with a few words before each step.
+        in_floats: The outputs in float64.
 
     Raises:
         MissingExtraError: When a certified reference was asked for, and python-flint is missing.
@@ -54,7 +71,7 @@ def certificate(
         return None, f"it would take some {needed:.0f} s: {hint}"
     try:
         with until(time.perf_counter() + share):
-            return certified.certify(problem, sample, tell), ""
+            found = certified.certify(problem, sample, tell)
     except MissingExtraError as error:
         if which == "certified":
             raise
@@ -67,6 +84,43 @@ def certificate(
         return None, "it does not fit into memory"
     except Exception as error:  # noqa: BLE001 # a rule that breaks is a method's fault, told there
         return None, f"{type(error).__name__}: {error}"
+    kept = of_the_same_function(problem, found, in_floats)
+    return (kept, "") if kept.elements or not found.elements else (None, ROUNDED_AWAY)
+
+
+def of_the_same_function(problem: Problem, found: Certificate, in_floats: Arrays) -> Certificate:
+    """The certificate without outputs that floats have lost.
+
+    What is added to -3.4e38 is there in exact arithmetic, and not in floats: a Softmax of a row
+    that is masked like this as a whole is another function. No method is held against that.
+    """
+    lost = {of: _lost(x, in_floats[of]) for of, x in found.primal.items()}
+    if not any(map(np.any, lost.values())):
+        return found
+
+    def gone(key: Key) -> np.ndarray:
+        of, wrt = key
+        if of:
+            return lost[of].reshape(
+                *lost[of].shape, *(1 for _ in (problem.shape(wrt) if wrt else ()))
+            )
+        bars = problem.cotangents
+        return np.array(any(np.any(mask & (bars[of] != 0)) for of, mask in lost.items()))
+
+    sides = found.sides and Sides(
+        *(
+            {k: np.where(gone(k), np.nan, x) for k, x in part.items()}
+            for part in vars(found.sides).values()
+        )
+    )
+    known = {key: mask & ~gone(key) for key, mask in found.known.items()}
+    return replace(found, known=known, sides=sides)
+
+
+def _lost(exact: np.ndarray, in_floats: np.ndarray) -> np.ndarray:
+    """Outputs of which float64 has not even half of the digits."""
+    size = float(np.max(np.abs(exact), where=np.isfinite(exact), initial=0.0))
+    return np.asarray(np.abs(exact - in_floats) > HALF * size)
 
 
 def price(problem: Problem) -> float:

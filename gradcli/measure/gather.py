@@ -90,7 +90,7 @@ def measure(
         if not found.is_smooth and not problem.straight_through
         else None
     )
-    sure, unsure = certificate(problem, sample, reference, clock, tell)
+    sure, unsure = certificate(problem, sample, reference, clock, tell, exact_primal)
 
     outcomes = []
     twins = {}

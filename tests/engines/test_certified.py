@@ -15,9 +15,10 @@ from gradcli.comparison import Verdict
 from gradcli.deadline import until
 from gradcli.engines.base import Certificate
 from gradcli.errors import MissingExtraError, OutOfTimeError
-from gradcli.graph import Builder, Var
+from gradcli.graph import Builder, DType, Var
 from gradcli.measure.certify import price
 from gradcli.measure.sample import draw
+from gradcli.onnxfile import write
 from gradcli.ops import OPS
 from gradcli.problem import Problem
 from tests.engines import problems
@@ -211,6 +212,25 @@ def test_a_comparison_is_held_against_it():
         assert judgement.verdict is Verdict.AGREE
         assert judgement.correct_digits is not None
         assert judgement.correct_digits > 14
+
+
+@pytest.mark.parametrize("operator", ["jacobian", "vjp", "jvp"])
+def test_outputs_that_floats_have_lost_are_not_certified(operator: str):
+    """A row that is masked as a whole: exactly, a Softmax sees what was there before the mask."""
+    mask = np.zeros((3, 4), np.float32)
+    mask[1], mask[2, 2:] = -3.4e38, -3.4e38
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT32, mask.shape)
+    y = b.rename(b.op("Softmax", x + b.constant(mask)), "y")
+    point = np.random.default_rng(0).standard_normal(mask.shape).astype(np.float32)
+    found = api.compare(write(b.graph([y])), {"x": point}, operator=operator, runs=1)
+    assert [m for m in found.methods if m.verdict is Verdict.DISAGREE] == []
+    assert found.primal.matches
+    if operator == "vjp":
+        assert "exact arithmetic" in found.reference.uncertified
+    else:
+        assert found.reference.kind == "certified"
+        assert 0 < found.reference.confirmed < found.reference.elements
 
 
 def test_without_it_the_reference_is_the_float64_graph():

@@ -322,6 +322,18 @@ def test_powers_by_an_array_are_finite_at_zero() -> None:
         np.testing.assert_array_equal(got, [0.0, 1.0, 0.0, 0.0])
 
 
+def test_of_what_is_written_down_as_no_number_nothing_is_claimed() -> None:
+    """A quotient of exponentials that vanish, all of them: 0 / 0."""
+    p = problem(lambda b, x: b.op("Softmax", x), np.array([[-800.0, -801.0], [0.0, 1.0]]))
+    found = estimate("symbolic-plain", p)
+    lost = np.isnan(found.blocks["y", "x"])
+    assert lost[0, :, 0].all()
+    assert not lost[1].any()
+    assert np.isinf(found.uncertainty["y", "x"][lost]).all()
+    assert np.all(found.uncertainty["y", "x"][~lost] == 0.0)
+    assert "0 / 0" in found.notes[0]
+
+
 # ---- what is out of reach ------------------------------------------------------------------------
 
 

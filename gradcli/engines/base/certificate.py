@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Certificate:
         contradicted: How many they exclude: then a rule is wrong.
         sides: On a kink: the two one-sided derivatives along coordinates.
         opened: The nodes where a choice stayed open at the last precision, in the user's names.
+        primal: The outputs in exact arithmetic, to the nearest float64; NaN where not known.
     """
 
     blocks: Mapping[Key, np.ndarray]
@@ -43,6 +44,7 @@ class Certificate:
     contradicted: int
     sides: Sides | None = None
     opened: tuple[str, ...] = ()
+    primal: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def elements(self) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import sympy
 
 from gradcli.engines.base import Arrays, Images
@@ -20,6 +22,11 @@ from gradcli.problem import Problem
 
 MOST_OPERATIONS = 20_000
 """Of all derivatives, each counted as long as its primal: SymPy takes up to 5 s for these."""
+
+NO_NUMBER = (
+    "what SymPy writes down is 0 / 0, or another form that is no number, in some elements; the"
+    " derivative may well be one"
+)
 
 HINT = "use symbolic, which names shared subexpressions before it differentiates"
 
@@ -84,8 +91,12 @@ class Plain:
         )
 
     def apply(self, point: Arrays, directions: Arrays) -> Images:
-        """See Map."""
-        return self._call(point, directions)
+        """See Map. Of what comes out as no number, nothing is claimed."""
+        images = self._call(point, directions)
+        if not any(np.isnan(y).any() for y in images.values.values()):
+            return images
+        doubt = {name: np.where(np.isnan(y), np.inf, 0.0) for name, y in images.values.items()}
+        return replace(images, uncertainty=doubt, notes=(NO_NUMBER,))
 
 
 class _Written:
