@@ -45,6 +45,7 @@ class Ball(Boxed):
         arb: flint's type of one ball.
         undecided: How many elements have met an open choice so far, kinks of maxima and absolute
             values included. Set it to 0 to count anew.
+        remembered: How many elements of lifted arrays are kept as matrices too.
 
     Raises:
         MissingExtraError: Without python-flint.
@@ -57,6 +58,7 @@ class Ball(Boxed):
         self.arb: Any = self._flint.arb
         self.bits = bits
         self.undecided = 0
+        self.remembered = 0
         self._matrices: dict[tuple[Any, ...], tuple[np.ndarray, Any]] = {}
 
     @contextmanager
@@ -293,11 +295,6 @@ class Ball(Boxed):
             return m, k, n
         return sizes[0], sizes[1], sizes[2]
 
-    @property
-    def remembered(self) -> int:
-        """How many elements of lifted arrays are kept as matrices."""
-        return sum(root.size for root, _ in self._matrices.values())
-
     def _matrix(self, x: np.ndarray, rows: int, columns: int) -> Any:
         """An object array as flint's matrix, with zeros behind.
 
@@ -320,8 +317,10 @@ class Ball(Boxed):
         if lasting and root.size <= REMEMBERED:
             # The array is kept too, lest another come to lie in its place.
             self._matrices[key] = root, matrix
+            self.remembered += root.size
             while self.remembered > REMEMBERED:
-                del self._matrices[next(iter(self._matrices))]
+                oldest, _ = self._matrices.pop(next(iter(self._matrices)))
+                self.remembered -= oldest.size
         return matrix
 
     def anchor(self, x: Array, axis: int) -> Array:
