@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -93,8 +93,10 @@ def _number(entries: Mapping[str, str], key: str, default: int, where: str) -> i
 
 def _open(base: Path, location: str, where: str) -> np.ndarray:
     shown = printable(location)
-    parts = location.split("/")
-    if any(c in location for c in _FORBIDDEN) or any(p in ("", ".", "..") for p in parts):
+    # Without what changes nothing, such as the "./" that some exporters write; ".." stays in it.
+    parts = PurePosixPath(location).parts
+    leaves = location.startswith("/") or location.endswith("/") or not parts or ".." in parts
+    if leaves or any(c in location for c in _FORBIDDEN):
         raise ModelError(
             f"{where} is said to lie at {shown!r}, which is not a plain path below the model's"
             " folder",

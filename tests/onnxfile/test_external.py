@@ -73,6 +73,23 @@ def test_weights_in_a_folder_below_and_at_an_odd_offset(folder):
         np.testing.assert_allclose(runtime.prepare(source).run({"x": x})["y"], x @ W)
 
 
+@pytest.mark.parametrize("location", ["./w.bin", "././w.bin", "./sub/w.bin", "sub//./w.bin"])
+def test_a_location_may_be_written_with_what_changes_nothing(folder, location):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "w.bin").write_bytes(W.tobytes())
+    read = onnxfile.read(write(folder, external(location=location)), OPS)
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_allclose(runtime.prepare(read).run({"x": x})["y"], x @ W)
+
+
+@posix
+def test_links_behind_such_a_location_are_refused(folder):
+    (folder / "link.bin").symlink_to(folder.parent / "secret.bin")
+    assert "is a symbolic link" in refusal(write(folder, external(location="./link.bin")))
+    os.link(folder.parent / "secret.bin", folder / "hard.bin")
+    assert "is a hard link" in refusal(write(folder, external(location="./hard.bin")))
+
+
 @pytest.mark.parametrize(
     "location",
     [
@@ -81,10 +98,14 @@ def test_weights_in_a_folder_below_and_at_an_odd_offset(folder):
         "..",
         ".",
         "",
-        "./w.bin",
+        "./",
+        "./../secret.bin",
+        "./sub/.././../secret.bin",
+        "sub/../w.bin",
         "w.bin/",
-        "sub//w.bin",
         "/etc/passwd",
+        "//etc/passwd",
+        "/./w.bin",
         "..\\secret.bin",
         "C:secret.bin",
         "C:\\secret.bin",
