@@ -463,6 +463,7 @@ class _Notary:
             self.digits,
             self.confirmed,
             self.contradicted,
+            self.p.operator == "jvp",
             sides,
             tuple(self.opened),
             self.primal,

@@ -28,6 +28,7 @@ class Certificate:
         confirmed: How many inner products with a random direction power series of the primal
             enclose too, as narrowly.
         contradicted: How many they exclude: then a rule is wrong.
+        rule_free: Whether the elements are those of power series of the primal themselves.
         sides: On a kink: the two one-sided derivatives along coordinates.
         opened: The nodes where a choice stayed open at the last precision, in the user's names.
         primal: The outputs in exact arithmetic, to the nearest float64; NaN where not known.
@@ -42,6 +43,7 @@ class Certificate:
     digits: float
     confirmed: int
     contradicted: int
+    rule_free: bool = False
     sides: Sides | None = None
     opened: tuple[str, ...] = ()
     primal: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -53,5 +55,5 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether a method without rules says the same."""
-        return self.confirmed > 0 and not self.contradicted
+        """Whether a method without rules says the same, or has said it all by itself."""
+        return (self.confirmed > 0 or self.rule_free) and not self.contradicted
