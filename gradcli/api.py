@@ -90,7 +90,8 @@ def compare(
         dtype: `float32` or `float64`, for forward and reverse; default: the file's own.
         tangent: For a jvp, arrays by name of `wrt`; default: random.
         cotangent: For a vjp, arrays by name of `of`; default: random.
-        rtol: Relative tolerance; default: 1e-6 for float64, 3e-3 for float32.
+        rtol: Relative tolerance; default: 1e-6 for float64, 3e-3 for float32, and 3.7e-4 for
+            finite-forward, whose formula comes to half of the digits.
         atol: Absolute tolerance.
         step: Step of finite differences, relative to max(1, |x|).
         runs: Timed runs of each method, fewer where the budget ends first.

@@ -22,7 +22,8 @@ from gradcli.cli.options import METHODS, Number, ask, question_options
 @click.option(
     "--rtol",
     type=Number(0),
-    help="Relative tolerance. [default: 3e-3 for methods in float32, 1e-6 in float64]",
+    help="Relative tolerance. [default: 3e-3 for methods in float32, 1e-6 in float64,"
+    " 3.7e-4 for finite-forward]",
 )
 @click.option("--atol", type=Number(0), default=0.0, show_default=True, help="Absolute tolerance.")
 @click.option(

@@ -6,24 +6,27 @@ from gradcli.comparison.facts import (
     Comparison,
     Judgement,
     KinkAt,
+    Part,
     Primal,
     Reference,
     Subject,
     Verdict,
     Worst,
 )
-from gradcli.comparison.field import FLOOR, RTOL
+from gradcli.comparison.field import FLOOR, MARGIN, RTOL
 from gradcli.comparison.judge import judge, name_nodes
 from gradcli.comparison.primal import hold_primal
 
 __all__ = [
     "FLOOR",
+    "MARGIN",
     "RTOL",
     "Advice",
     "Cause",
     "Comparison",
     "Judgement",
     "KinkAt",
+    "Part",
     "Primal",
     "Reference",
     "Subject",

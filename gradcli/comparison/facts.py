@@ -144,6 +144,35 @@ class Worst:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One method's numbers of one block: of one output with respect to one input.
+
+    Attributes:
+        name: The block: `x`, or `y/x` of a Jacobian.
+        verdict: Of it.
+        cause: Why it disagrees.
+        counts: Elements by verdict.
+        max_abs_error: As of the whole, and so on.
+        max_rel_error: Likewise.
+        correct_digits: Likewise.
+        uncertainty: Likewise.
+        zero: Elements that are zero within u.
+        needed_rtol: Likewise.
+    """
+
+    name: str
+    verdict: Verdict
+    cause: Cause | None
+    counts: Mapping[str, int]
+    max_abs_error: float | None
+    max_rel_error: float | None
+    correct_digits: float | None
+    uncertainty: float | None
+    zero: int
+    needed_rtol: float | None
+
+
+@dataclass(frozen=True)
 class Judgement:
     """One method's row.
 
@@ -163,6 +192,11 @@ class Judgement:
         uncertainty: The largest u of its elements (its own and the reference's).
         worst: Where it is furthest off.
         counts: Elements by verdict.
+        zero: Elements whose reference is zero within u; they have no relative error.
+        rtol: The relative tolerance that it was held to; None where it was not judged.
+        needed_rtol: The smallest with which all its elements would agree, those on kinks and
+            staircases aside; infinite where none would do.
+        parts: The same of each output with respect to each input.
         prepare: Seconds.
         run: Times of whole answers, or of a sample.
         times_forward: Median run over the median forward pass.
@@ -185,6 +219,10 @@ class Judgement:
     uncertainty: float | None = None
     worst: Worst | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+    zero: int = 0
+    rtol: float | None = None
+    needed_rtol: float | None = None
+    parts: tuple[Part, ...] = ()
     prepare: float | None = None
     run: Times | None = None
     times_forward: float | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradcli.engines.base import Estimate, Evidence
+from gradcli.engines.base import Estimate, Evidence, Outcome
 from gradcli.graph import DType
 from gradcli.problem import Problem
 
@@ -18,6 +18,11 @@ RTOL: Mapping[DType, float] = {
     DType.BFLOAT16: 3e-1,
 }
 """Default relative tolerance by the arithmetic that a method computed in."""
+
+EPS = 2.0**-52
+
+MARGIN = 2.5e4
+"""Of the default tolerance, in units of what a method can come to. Float32's, as it happens."""
 
 FLOOR = 1e-3
 """Elements smaller than this part of the largest are held to its absolute band."""
@@ -95,12 +100,20 @@ def field_of(evidence: Evidence, estimate: Estimate, *, signed: bool = True) -> 
     return flatten(evidence.problem, _along(evidence, estimate, signed=signed), directions)
 
 
+def tolerance_of(outcome: Outcome) -> float:
+    """The default relative tolerance of a method.
+
+    That of its arithmetic; of a formula that comes to fewer digits, the same part of its own.
+    """
+    return max(RTOL[outcome.dtype], MARGIN * outcome.reach)
+
+
 def largest(r: np.ndarray) -> float:
     """The largest finite size among some numbers; 0 when there is none."""
     return float(np.max(np.abs(r), where=np.isfinite(r), initial=0.0))
 
 
-def _size(evidence: Evidence, a: np.ndarray, truth: Field) -> np.ndarray:
+def size_of(evidence: Evidence, a: np.ndarray, truth: Field) -> np.ndarray:
     """What an element's error is relative to: it, or a part of the largest of its block.
 
     A block that is zero within its uncertainty has no size of its own; it gets that of the whole
@@ -134,7 +147,7 @@ def band_of(
     evidence: Evidence, a: np.ndarray, truth: Field, rtol: float, atol: float
 ) -> np.ndarray:
     """How far from the truth a method's elements may lie: rtol of their size, and atol."""
-    return rtol * _size(evidence, a, truth) + atol
+    return rtol * size_of(evidence, a, truth) + atol
 
 
 def gap_of(a: np.ndarray, r: np.ndarray) -> np.ndarray:

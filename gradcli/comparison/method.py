@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +11,23 @@ import numpy as np
 from gradcli.comparison.facts import (
     Cause,
     Judgement,
+    Part,
     Primal,
     Reference,
     Verdict,
     Worst,
 )
-from gradcli.comparison.field import RTOL, Field, band_of, field_of, gap_of, largest
+from gradcli.comparison.field import (
+    EPS,
+    RTOL,
+    Field,
+    band_of,
+    field_of,
+    gap_of,
+    largest,
+    size_of,
+    tolerance_of,
+)
 from gradcli.comparison.truth import ROUNDING_FACTOR, active_on, defined_on, settled_on, sides_of
 from gradcli.engines.base import Evidence, Near, Outcome
 from gradcli.graph import DType
@@ -72,9 +83,10 @@ def judgement_of(
     if truth is None:
         return _with(base, verdict=Verdict.INCONCLUSIVE, detail="there is no reference")
     own = field_of(evidence, outcome.estimate)
-    tolerance = rtol if rtol is not None else RTOL[outcome.dtype]
+    tolerance = rtol if rtol is not None else tolerance_of(outcome)
     verdicts = _elements(evidence, own, truth, tolerance, atol)
     band = band_of(evidence, own.value, truth, tolerance, atol)
+    base = _with(base, rtol=tolerance)
     return _with(base, **_summary(_Facing(evidence, outcome, own, truth, verdicts, band, atol)))
 
 
@@ -145,26 +157,26 @@ def _elements(evidence: Evidence, own: Field, truth: Field, rtol: float, atol: f
 
 
 def _summary(f: _Facing) -> dict[str, object]:
-    own, truth, verdicts = f.own, f.truth, f.verdicts
-    counts = {str(v): int(np.sum(verdicts == k)) for k, v in enumerate(_CODES)}
+    own, verdicts = f.own, f.verdicts
+    counts = _counted(verdicts)
     verdict = _method_verdict(counts)
-    smooth = np.isin(verdicts, (0, 1, 3))
-    gap, r, u = f.gap()[smooth], truth.value[smooth], (own.u + truth.u)[smooth]
-    found: dict[str, object] = {"verdict": verdict, "counts": counts}
-    if gap.size:
-        sizable = (np.abs(r) > u) & np.isfinite(r)
-        relative = gap[sizable] / np.abs(r[sizable])
-        found |= {
-            "max_abs_error": float(np.max(gap)),
-            "max_rel_error": float(np.max(relative)) if np.any(sizable) else None,
-            "correct_digits": _worst_digits(f, smooth),
-            "uncertainty": float(np.max(u)),
-        }
-    found["worst"] = _worst(f)
+    parts = _parts(f)
+    found: dict[str, object] = {
+        "verdict": verdict,
+        "counts": counts,
+        **{name: _most(getattr(part, name) for part in parts) for name in _LARGEST},
+        "correct_digits": min(
+            (d for p in parts if (d := p.correct_digits) is not None), default=None
+        ),
+        "zero": sum(part.zero for part in parts),
+        "parts": tuple(part for part in parts if part.name),
+        "worst": _worst(f),
+    }
     if verdict is Verdict.STAIRCASE:
         found |= {"detail": STAIRCASE}
     rim = f.evidence.survey.rim
-    if verdict is Verdict.INCONCLUSIVE and np.any(~np.isfinite(own.value[smooth])) and rim:
+    open_ = np.isin(verdicts, _SMOOTH) & ~np.isfinite(own.value)
+    if verdict is Verdict.INCONCLUSIVE and np.any(open_) and rim:
         found |= {"detail": _edge(rim[0])}
     if verdict is Verdict.DISAGREE:
         cause, detail = _cause(f)
@@ -172,22 +184,67 @@ def _summary(f: _Facing) -> dict[str, object]:
     return found
 
 
+_LARGEST = ("max_abs_error", "max_rel_error", "uncertainty", "needed_rtol")
+"""Of a method, the largest of its parts."""
+
+_SMOOTH = (0, 1, 3)
+"""Verdicts of elements that have one derivative and a number for it."""
+
+
+def _most(numbers: Iterable[float | None]) -> float | None:
+    return max((x for x in numbers if x is not None), default=None)
+
+
+def _counted(verdicts: np.ndarray) -> dict[str, int]:
+    return {str(v): int(np.sum(verdicts == k)) for k, v in enumerate(_CODES)}
+
+
+def _parts(f: _Facing) -> list[Part]:
+    """The numbers of each block, and last of the sampled directions, whose part has no name."""
+    names = [label(key) for key in f.evidence.problem.keys]
+    gap, u = f.gap(), f.own.u + f.truth.u
+    size = size_of(f.evidence, f.own.value, f.truth)
+    parts = []
+    for name, block in zip([*names, ""], f.truth.blocks, strict=True):
+        smooth = np.isin(f.verdicts[block], _SMOOTH)
+        counts = _counted(f.verdicts[block])
+        verdict, cause = _method_verdict(counts), None
+        if name and verdict is Verdict.DISAGREE:
+            here = np.full(len(f.verdicts), _UNKNOWN)
+            here[block] = f.verdicts[block]
+            cause, _ = _cause(replace(f, verdicts=here))
+        off, r, doubt = gap[block][smooth], f.truth.value[block][smooth], u[block][smooth]
+        sizable = (np.abs(r) > doubt) & np.isfinite(r)
+        relative = off[sizable] / np.abs(r[sizable])
+        needed = _needed(np.fmax(off, doubt) - f.atol, size[block][smooth])
+        known = bool(off.size)
+        parts.append(
+            Part(
+                name,
+                verdict,
+                cause,
+                counts,
+                float(np.max(off)) if known else None,
+                float(np.max(relative)) if relative.size else None,
+                _digits(float(np.max(off)), largest(r)) if known else None,
+                float(np.max(doubt)) if known else None,
+                int(np.sum(np.abs(r) <= doubt)),
+                float(np.max(needed)) if known else None,
+            )
+        )
+    return parts
+
+
+def _needed(off: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """The relative tolerance that makes a band of this width, of each element; a touch more."""
+    return np.asarray(np.where(off <= 0, 0.0, off / size) * (1.0 + 4 * EPS))
+
+
 def _edge(near: Near) -> str:
     return (
         f"node {near.node!r} ({near.op}) is exactly at the edge of its domain, {near.what}:"
         " a slope there is infinite, or ends"
     )
-
-
-def _worst_digits(f: _Facing, which: np.ndarray) -> float | None:
-    """The correct digits of the block that has the fewest, relative to its largest element."""
-    gap, truth = f.gap(), f.truth
-    digits = [
-        _digits(float(np.max(gap[block][which[block]])), largest(truth.value[block][which[block]]))
-        for block in truth.blocks
-        if np.any(which[block])
-    ]
-    return min((d for d in digits if d is not None), default=None)
 
 
 def _digits(error: float, norm: float) -> float | None:

@@ -11,6 +11,7 @@ from gradcli.comparison.facts import (
     Reference,
 )
 from gradcli.comparison.field import (
+    EPS,
     RTOL,
     Field,
     _finite,
@@ -31,8 +32,6 @@ ROUNDING_FACTOR = 4.0
 
 RESOLVED = 1e-3
 """A witness less certain of an element than this, relative, does not confirm it."""
-
-EPS = 2.0**-52
 
 
 def truth_of(evidence: Evidence) -> tuple[Field | None, Reference]:

@@ -447,6 +447,7 @@ FORWARD = Engine(
     mode="push",
     prepare=_prepare_forward,
     uses="impl",
+    reach=float(np.sqrt(EPS)),
     price=5.0,
 )
 
@@ -456,6 +457,7 @@ CENTRAL_DIFFERENCE = Engine(
     mode="push",
     prepare=_prepare_central,
     uses="impl",
+    reach=float(np.cbrt(EPS)) ** 2,
     price=6.0,
 )
 

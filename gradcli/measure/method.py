@@ -193,6 +193,7 @@ def computed(
         run=Times((took,)),
         evaluations=program.evaluations,
         sampled=estimate.known is not None,
+        reach=engine.reach if options.step is None else 0.0,
     )
     return made, program, probes
 

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.comparison import Comparison, Judgement, KinkAt, Primal, Reference, Subject, Worst
+from gradcli.comparison import (
+    Comparison,
+    Judgement,
+    KinkAt,
+    Part,
+    Primal,
+    Reference,
+    Subject,
+    Worst,
+)
 from gradcli.engines.base import Times, Unsteady
 
 SCHEMA_VERSION = 1
@@ -154,12 +163,31 @@ def _method(j: Judgement) -> dict[str, Any]:
         "uncertainty": j.uncertainty,
         "worst": _worst(j.worst),
         "counts": dict(j.counts),
+        "zero": j.zero,
+        "rtol": j.rtol,
+        "needed_rtol": j.needed_rtol,
+        "parts": [_part(p) for p in j.parts],
         "prepare": j.prepare,
         "run": _times(j.run),
         "times_forward": j.times_forward,
         "evaluations": j.evaluations,
         "sampled": j.sampled,
         "notes": list(j.notes),
+    }
+
+
+def _part(p: Part) -> dict[str, Any]:
+    return {
+        "name": p.name,
+        "verdict": str(p.verdict),
+        "cause": None if p.cause is None else str(p.cause),
+        "counts": dict(p.counts),
+        "max_abs_error": p.max_abs_error,
+        "max_rel_error": p.max_rel_error,
+        "correct_digits": p.correct_digits,
+        "uncertainty": p.uncertainty,
+        "zero": p.zero,
+        "needed_rtol": p.needed_rtol,
     }
 
 

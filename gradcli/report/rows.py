@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradcli.comparison import (
+    Cause,
     Comparison,
     Judgement,
     KinkAt,
@@ -344,9 +345,24 @@ def _why(j: Judgement) -> str:
         )
     if j.worst:
         parts.append(_where(j.worst))
+    if len(j.parts) > 1:
+        parts.append(f"in {_listed(p.name for p in j.parts if p.verdict is j.verdict)}")
+    if j.cause not in (Cause.RULE, Cause.RUNTIME) and j.needed_rtol is not None:
+        parts.extend(_needed(j.needed_rtol, j.rtol or 0.0))
     if elements := tally(j.counts):
         parts.append(f"elements: {elements}")
     return "; ".join(parts)
+
+
+WORTH_ASKING = 0.1
+"""A tolerance beyond which nothing is told by passing it."""
+
+
+def _needed(rtol: float, given: float) -> Iterator[str]:
+    if given < rtol <= WORTH_ASKING:
+        mantissa, exponent = f"{rtol:.6e}".split("e")
+        # Up, or what is printed would not do.
+        yield f"--rtol {math.ceil(float(mantissa) * 10) / 10:.1f}e{int(exponent)} would pass it"
 
 
 def _where(w: Worst) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcli.comparison import Comparison, hold_primal, judge
+from gradcli.comparison import MARGIN, RTOL, Comparison, hold_primal, judge
 from gradcli.comparison.facts import Cause, Judgement, Verdict
 from gradcli.engines.base import Estimate, Evidence, Near, Outcome, Probes, Sides, Survey, Times
 from gradcli.graph import Builder, DType
@@ -133,6 +133,69 @@ def test_tolerances_by_arithmetic_and_by_request():
     assert only(found).verdict is DISAGREE
     assert found.subject.rtol == {"float32": 1e-3, "float64": 1e-3}
     assert only(judge(evidence((1, 2, 4), narrow, problem=asked), 1e-3, atol=0.1)).verdict is AGREE
+
+
+def test_a_formula_that_comes_to_fewer_digits_is_held_to_those():
+    def held(reach: float) -> Judgement:
+        own = outcome("m", said((1.0, 2.0, 4.0), 1e-4), reach=reach)
+        return only(judge(evidence((1.0, 2.0, 4.0), own)))
+
+    assert held(0.0).verdict is INCONCLUSIVE
+    assert held(2.0**-26).verdict is AGREE
+    assert held(2.0**-26).rtol == MARGIN * 2.0**-26
+    assert held(1e-15).rtol == RTOL[DType.FLOAT64]
+
+
+@pytest.mark.parametrize("u", [0.0, 1e-5, 1e-2])
+@pytest.mark.parametrize("off", [0.0, 1e-9, 1e-4, 0.3])
+@pytest.mark.parametrize("atol", [0.0, 1e-3])
+def test_the_smallest_tolerance_that_would_pass_is_just_that(off, u, atol):
+    found = evidence((1.0, -2.0, 4e-9), outcome("m", said((1.0, -2.0 - off, 4e-9), u)))
+    needed = only(judge(found, atol=atol)).needed_rtol
+    assert needed is not None
+    assert only(judge(found, needed, atol)).verdict is AGREE
+    if needed:
+        assert only(judge(found, needed * (1 - 1e-12), atol)).verdict is not AGREE
+
+
+def test_of_what_is_no_number_no_tolerance_passes():
+    found = judge(evidence((1.0, 2.0), outcome("m", said((1.0, np.nan)))))
+    assert only(found).needed_rtol == math.inf
+
+
+def test_every_output_has_numbers_of_its_own():
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT64, (2,))
+    outputs = [b.rename(x * 2.0, "y"), b.rename(x * 3.0, "z")]
+    x_at, ones = {"x": np.ones(2)}, {"y": np.ones(2), "z": np.ones(2)}
+    asked = Problem(
+        *(None, b.graph(outputs), ("x",), ("y", "z"), "jvp", x_at, x_at, {}, DType.FLOAT64)
+    )
+
+    def blocks(y: Any, z: Any) -> Estimate:
+        return Estimate({("y", ""): np.asarray(y, float), ("z", ""): np.asarray(z, float)})
+
+    truth = outcome("forward", blocks([2, 2], [3, 0]))
+    found = evidence(
+        (2.0, 2.0),
+        outcome("m", blocks([2, 2], [3.3, 0])),
+        problem=asked,
+        reference=truth,
+        witness=outcome("complex-step", truth.estimate),
+        exact_primal=ones,
+        file_primal=ones,
+    )
+    judged = only(judge(found))
+    first, second = judged.parts
+    assert [part.name for part in judged.parts] == ["y", "z"]
+    assert (first.verdict, first.cause) == (AGREE, None)
+    assert first.needed_rtol == pytest.approx(0.0, abs=1e-12)
+    assert (second.verdict, second.cause) == (DISAGREE, Cause.RULE)
+    assert second.needed_rtol == pytest.approx(0.3 / 3.3)
+    assert (first.zero, second.zero, judged.zero) == (0, 1, 1)
+    assert judged.needed_rtol == second.needed_rtol
+    assert judged.max_abs_error == second.max_abs_error
+    assert second.counts["DISAGREE"] == 1
 
 
 def test_each_block_has_its_own_size():

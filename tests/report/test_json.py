@@ -11,7 +11,10 @@ from tests.report import examples
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "json.md"
 
 # Objects whose names are data, not fields.
-OPEN = ("problem.rtol", "methods[].counts", "advice[].evidence", "counts")
+OPEN = (
+    *("problem.rtol", "methods[].counts", "methods[].parts[].counts"),
+    *("advice[].evidence", "counts"),
+)
 TIMES = ("primal.forward", "methods[].run")
 
 

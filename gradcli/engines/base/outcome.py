@@ -49,6 +49,8 @@ class Outcome:
         evaluations: Directions pushed or pulled in one run.
         sampled: Whether only a sample was computed.
         unsteady: What came out otherwise when it was run again, or on more or fewer threads.
+        reach: The accuracy that its formula comes to at the step that it took; 0 where it has none,
+            or where the step was the user's.
     """
 
     method: str
@@ -62,3 +64,4 @@ class Outcome:
     evaluations: int = 0
     sampled: bool = False
     unsteady: tuple[Unsteady, ...] = ()
+    reach: float = 0.0
