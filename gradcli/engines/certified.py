@@ -223,6 +223,7 @@ class _Pushed(_Climbing):
         moved = {wrt: self._series.lift_along(p.point[wrt], dots[wrt]) for wrt in p.wrt}
 
         def run() -> dict[str, Array]:
+            self._series.ties = 0
             out = self._evaluator.run({**p.point, **moved}, self.watch)
             self.primal = {of: self.n.lower(self._series.number(out[of]).value) for of in p.of}
             return {of: self._series.number(out[of]).slope for of in p.of}
@@ -231,8 +232,11 @@ class _Pushed(_Climbing):
 
     def both_sides(self, dots: Arrays) -> tuple[dict[str, _Enclosure], dict[str, _Enclosure]]:
         """The derivative in a direction from behind and from ahead; off kinks they are the same."""
+        ahead = self.ahead(dots)
+        if not self.n.undecided and not self._series.ties:
+            return ahead, ahead
         behind = self.ahead({wrt: -d for wrt, d in dots.items()})
-        return {of: e.negated() for of, e in behind.items()}, self.ahead(dots)
+        return {of: e.negated() for of, e in behind.items()}, ahead
 
 
 # ---- the certificate -----------------------------------------------------------------------------

@@ -136,6 +136,8 @@ class Series(Numbers):
 
     Attributes:
         ball: The number system of the coefficients.
+        ties: How many choices so far hung on the slopes. While there is none, and nothing is
+            `undecided`, the slopes are those for t below 0 too. Set it to 0 to count anew.
     """
 
     name = "series"
@@ -143,6 +145,7 @@ class Series(Numbers):
 
     def __init__(self, bits: int = 128) -> None:
         self.ball = Ball(bits)
+        self.ties = 0
         # Steps are looked at so close to their edges that lower precision does not tell them apart.
         self._fine = Ball()
         self._arb = self.ball.arb
@@ -276,6 +279,7 @@ class Series(Numbers):
             if not left.is_zero():
                 return s * left.rsqrt()
             # From an edge inwards it is infinite; outwards there is nothing.
+            self.ties += not s.is_zero()
             if not opens > 0:
                 return self._arb.nan()
             return self._arb.pos_inf() if s > 0 else self._arb.neg_inf()
@@ -362,6 +366,7 @@ class Series(Numbers):
 
         def in_x(v: Any, w: Any, s: Any) -> Any:
             if v.is_zero() and w < 1 and not w.is_zero():
+                self.ties += not s.is_zero()
                 return self._arb.pos_inf() if w > 0 and s > 0 else self._arb.nan()
             return s * w * self.ball.power_of(v, w - 1) if not w.is_zero() else self._nothing
 
@@ -410,6 +415,7 @@ class Series(Numbers):
         slopes = plain(x.slope)[exact].tolist()
         for k, (here, below, above, slope) in enumerate(zip(at, low, high, slopes, strict=True)):
             if not here == below == above:
+                self.ties += 1
                 after = above if slope > 0 else below if slope < 0 else either(below, above)
                 unchanged = bool(after == here)  # which `!=` would not deny of wide balls
                 self.undecided += not unchanged
@@ -458,6 +464,7 @@ class Series(Numbers):
         tied = self._tied(x, y)
         if x is y or not tied.any():
             return at
+        self.ties += int(np.count_nonzero(tied))
         a, b = (
             self.ball.box(np.broadcast_to(np.asarray(v.slope), tied.shape)[tied]) for v in (x, y)
         )
@@ -565,6 +572,7 @@ class Series(Numbers):
         slopes = [x.slope for x in rivals]
         moves = any(x.moves for x in rivals)
         if all(x.value == rivals[0].value for x in rivals[1:]):
+            self.ties += moves and len(rivals) > 1
             return _Jet(rivals[0].value, functools.reduce(self._arb.max, slopes), moves)
         self.undecided += 1
         return _Jet(top, functools.reduce(self._arb.union, slopes), moves)
@@ -647,6 +655,7 @@ class Series(Numbers):
         if order or not (x.moves or y.moves):
             return order
         order = _order(x.slope, y.slope)
+        self.ties += 1
         if order == OVERLAP:
             raise CannotError("an order hangs on slopes that ball arithmetic cannot decide")
         # What is the same up to t^2 may be in either order after all.

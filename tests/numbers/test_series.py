@@ -149,6 +149,9 @@ def test_the_slope_at_a_kink_is_the_one_just_after_it(row, k, sign):
         assert contains(slope, far[name], near[name])
         if not n.undecided:
             assert contains(slope, near[name], here[name]), "a jump that is not counted"
+        if not n.undecided and not n.ties:
+            behind, before = at(-STEP), at(-2 * STEP)
+            assert contains(slope, behind[name], before[name]), "a kink that is not counted"
 
 
 # ---- functions ----------------------------------------------------------------------------------
@@ -244,6 +247,41 @@ def test_what_holds_just_after_a_tie_decides():
     same = n.equal(x, n.zero)
     assert values(n.where(same, n.full((), 7.0), n.zero)) == [0.0] * 4
     assert n.undecided == 2, "a jump"
+
+
+@pytest.mark.parametrize(
+    ("name", "smooth", "tie"),
+    [
+        ("abs", [1.0, -2.0], 0.0),
+        ("floor", [1.5], 1.0),
+        ("sqrt", [2.0], 0.0),
+        ("asin", [0.5], 1.0),
+    ],
+)
+def test_ties_are_counted(name, smooth, tie):
+    x = line(smooth, np.ones(len(smooth)))
+    getattr(x.n, name)(x)
+    assert x.n.ties == 0
+    x = line([tie, tie], [1.0, 0.0])
+    getattr(x.n, name)(x)
+    assert x.n.ties == 1
+    assert x.n.max(line([2.0, 2.0], [0.0, 0.0]), (0,), False).is_still
+
+
+def test_orders_and_comparisons_count_ties():
+    x = line([2.0, 2.0, 5.0], [1.0, 2.0, 1.0])
+    n = x.n
+    n.less(x, n.full((), 3.0))
+    assert n.argmax(x, 0) == 2
+    assert n.argsort(line([1.0, 2.0], [1.0, 1.0]), 0).tolist() == [0, 1]
+    n.max(x, (0,), False)
+    assert n.ties == 0
+    n.less(x, n.full((), 2.0))
+    assert n.ties == 2
+    n.argsort(x, 0)
+    assert n.ties == 3
+    n.max(-x + 7.0, (0,), False)
+    assert n.ties == 4
 
 
 def test_branches_that_do_not_meet_are_a_jump():
