@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,6 +75,7 @@ def compare(
     shapes: Mapping[str, Sequence[int]] | None = None,
     straight_through: bool = False,
     reference: measure.References = "auto",
+    at_kink: comparison.AtKink = "report",
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Differentiate by several methods, and judge each.
@@ -106,6 +107,9 @@ def compare(
         reference: `certified`: enclosures of the derivative of the saved function in exact
             arithmetic, by python-flint; `float64`: a float64 graph that a method without rules has
             confirmed; `auto`: certified where python-flint is installed and the budget allows it.
+        at_kink: What becomes of elements whose one-sided derivatives differ: `report` gives them a
+            verdict of their own, `skip` leaves them out, `fail` makes the exit code 1; `nudge`
+            moves the point off its kinks first, by a few units in the last place.
         progress: Called with a few words before each step.
 
     Raises:
@@ -136,6 +140,7 @@ def compare(
         warmup=warmup,
         budget=budget,
         reference=reference,
+        at_kink=at_kink,
         progress=progress,
     )
 
@@ -188,13 +193,18 @@ def judged(
     warmup: int = measure.WARMUP,
     budget: float = measure.BUDGET,
     reference: measure.References = "auto",
+    at_kink: comparison.AtKink = "report",
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Answer a question by several methods. See `compare` for the arguments."""
     names = _names(methods)
     for name in names or ():
         engine(name)
+    if at_kink not in get_args(comparison.AtKink):
+        raise UsageError(f"at_kink is {at_kink!r}", "report, skip, fail or nudge")
     start = time.perf_counter()
+    if at_kink == "nudge":
+        problem = measure.nudged(problem)
     evidence = measure.measure(
         problem,
         names,
@@ -205,7 +215,7 @@ def judged(
         reference=reference,
         progress=progress,
     )
-    found = comparison.judge(evidence, rtol=rtol, atol=atol)
+    found = comparison.judge(evidence, rtol=rtol, atol=atol, at_kink=at_kink)
     causes = {m.method: m.cause.value for m in found.methods if m.cause is not None}
     left = start + budget - time.perf_counter()
     return comparison.name_nodes(found, measure.culprits(problem, causes, left) if causes else {})

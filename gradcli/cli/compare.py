@@ -53,6 +53,14 @@ from gradcli.cli.options import METHODS, Number, ask, question_options
     " a confirmed float64 graph, or the first where it can be had in time.",
 )
 @click.option(
+    "--at-kink",
+    type=click.Choice(["report", "skip", "fail", "nudge"]),
+    default="report",
+    show_default=True,
+    help="Elements whose one-sided derivatives differ: report them as KINK, skip them, fail with"
+    " exit code 1, or nudge the point off its kinks first.",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["table", "json"]),
@@ -69,6 +77,7 @@ def command(
     warmup: int,
     budget: float,
     reference: Literal["auto", "certified", "float64"],
+    at_kink: Literal["report", "skip", "fail", "nudge"],
     form: str | None,
     output: str | None,
     **question: Any,
@@ -100,6 +109,7 @@ def command(
                 warmup=warmup,
                 budget=budget,
                 reference=reference,
+                at_kink=at_kink,
                 progress=tell,
             )
         finally:

@@ -5,6 +5,7 @@ from gradcli.comparison.facts import (
     Cause,
     Comparison,
     Judgement,
+    Jump,
     KinkAt,
     Part,
     Primal,
@@ -14,7 +15,7 @@ from gradcli.comparison.facts import (
     Worst,
 )
 from gradcli.comparison.field import FLOOR, MARGIN, RTOL
-from gradcli.comparison.judge import judge, name_nodes
+from gradcli.comparison.judge import AtKink, judge, name_nodes
 from gradcli.comparison.primal import hold_primal
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "MARGIN",
     "RTOL",
     "Advice",
+    "AtKink",
     "Cause",
     "Comparison",
     "Judgement",
+    "Jump",
     "KinkAt",
     "Part",
     "Primal",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gradcli.engines.base import Times, Unsteady
+from gradcli.ops.peers import Taken
 
 
 class Verdict(StrEnum):
@@ -232,6 +233,25 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class Jump:
+    """The element of the answer where the derivative jumps most.
+
+    Attributes:
+        name: The block: `x`, or `y/x` of a Jacobian.
+        index: Within the block.
+        below: The derivative just behind the point, along that coordinate; of a jvp, the tangent.
+        above: Just ahead of it.
+        certified: Whether both are enclosed.
+    """
+
+    name: str
+    index: tuple[int, ...]
+    below: float
+    above: float
+    certified: bool
+
+
+@dataclass(frozen=True)
 class KinkAt:
     """A place near which the derivative jumps, or a domain edge.
 
@@ -239,12 +259,17 @@ class KinkAt:
         node: The user's node.
         op: Its operator.
         index: The element of the node's operand or result.
-        margin: How far the point is from the kink, in units of the operand; 0 on it.
+        margin: How far the point is from the kink, in units of the operand, by float64; 0 on it.
         active: Whether the one-sided derivatives of what was asked for differ there; None when not
             decided.
         convention: What gradcli's rules take there.
         kind: `kink` or `edge`.
         what: For an edge: what lies there.
+        decided: What exact arithmetic says: `on` it exactly, `off` it whatever float64 says, or
+            `open`, a tie that is not excluded; empty where it was not asked.
+        within: Where that is `off`, how far it really is; where `open`, at most.
+        taken: What gradcli, PyTorch and JAX take for the slope of this operator.
+        jump: On an active kink: where the derivative jumps most, and its two sides.
     """
 
     node: str
@@ -255,6 +280,15 @@ class KinkAt:
     convention: str
     kind: str = "kink"
     what: str = ""
+    decided: str = ""
+    within: float = 0.0
+    taken: tuple[Taken, ...] = ()
+    jump: Jump | None = None
+
+    @property
+    def touched(self) -> bool:
+        """Whether the point lies on it in float64 or exactly, or may do so."""
+        return self.margin == 0 or self.decided in ("on", "open")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcli.engines.base import Estimate, Evidence, Outcome
 from gradcli.graph import DType
-from gradcli.problem import Problem
+from gradcli.problem import Key, Problem
 
 RTOL: Mapping[DType, float] = {
     DType.FLOAT64: 1e-6,
@@ -155,3 +155,19 @@ def gap_of(a: np.ndarray, r: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         gap = np.where(a == r, 0.0, np.abs(a - r))
     return np.where(np.isinf(gap), np.nan, gap)
+
+
+def place_of(problem: Problem, place: int) -> tuple[str, tuple[int, ...]]:
+    """The block and the index within it of a flat element."""
+    for key in problem.keys:
+        shape = problem.block_shape(key)
+        size = int(np.prod(shape))
+        if place < size:
+            return label(key), tuple(int(i) for i in np.unravel_index(place, shape))
+        place -= size
+    return f"random direction {place}", ()
+
+
+def label(key: Key) -> str:
+    """A block's name: `x`, `y`, or `y/x`."""
+    return "/".join(part for part in key if part)

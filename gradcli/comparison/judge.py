@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -39,27 +40,45 @@ from gradcli.engines.base import Evidence
 from gradcli.graph import DType
 from gradcli.problem import Problem
 
+AtKink = Literal["report", "skip", "fail", "nudge"]
+"""What becomes of elements on an active kink: a verdict of their own, none, or the exit code 1; or
+the point is moved off its kinks before anything is measured."""
+
 
 @np.errstate(all="ignore")
-def judge(evidence: Evidence, rtol: float | None = None, atol: float = 0.0) -> Comparison:
+def judge(
+    evidence: Evidence,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    at_kink: AtKink = "report",
+) -> Comparison:
     """Hold every method against the best reference there is.
 
     Args:
         evidence: What was measured.
         rtol: Relative tolerance for all methods; default by each one's arithmetic (RTOL).
         atol: Absolute tolerance.
+        at_kink: What becomes of elements on an active kink.
     """
     problem = evidence.problem
     primal = primal_of(evidence)
     truth, reference = truth_of(evidence)
-    kinks = kinks_of(evidence, active_on(evidence))
+    active = active_on(evidence)
+    kinks = kinks_of(evidence, active)
+    left_out = active & (at_kink == "skip")
     methods = tuple(
-        not_against_itself(judgement_of(evidence, outcome, primal, truth, rtol, atol), reference)
+        not_against_itself(
+            judgement_of(evidence, outcome, primal, truth, rtol, atol, left_out), reference
+        )
         for outcome in evidence.outcomes
     )
     counts = _counts(methods)
     decided = truth is not None and primal.matches and (reference.confirmed or not truth.value.size)
     verdict, exit_code = _overall(counts, bool(decided))
+    if at_kink == "fail" and np.any(active):
+        exit_code = 1
+    if np.any(left_out) and verdict is Verdict.INCONCLUSIVE and not exit_code:
+        exit_code = 3
     tolerances = {
         d.value: rtol if rtol is not None else RTOL[d] for d in (problem.dtype, DType.FLOAT64)
     }
@@ -70,7 +89,12 @@ def judge(evidence: Evidence, rtol: float | None = None, atol: float = 0.0) -> C
         methods,
         kinks,
         advise(methods),
-        (*problem.notes, *_sample_notes(evidence), *evidence.notes),
+        (
+            *problem.notes,
+            *_sample_notes(evidence),
+            *_kink_notes(evidence, active, at_kink),
+            *evidence.notes,
+        ),
         counts,
         verdict,
         exit_code,
@@ -92,6 +116,17 @@ def name_nodes(comparison: Comparison, nodes: Mapping[str, str]) -> Comparison:
         for m in comparison.methods
     )
     return replace(comparison, methods=methods)
+
+
+def _kink_notes(evidence: Evidence, active: np.ndarray, at_kink: AtKink) -> tuple[str, ...]:
+    problem = evidence.problem
+    elements = sum(int(np.prod(problem.block_shape(key))) for key in problem.keys)
+    count = int(np.sum(active[:elements]))
+    if not count or at_kink not in ("skip", "fail"):
+        return ()
+    are = f"{count:,} of {elements:,} elements {'lies' if count == 1 else 'lie'} on an active kink"
+    done = "and nothing is claimed of them" if at_kink == "skip" else "which is asked to fail"
+    return (f"{are}, {done} (--at-kink {at_kink})",)
 
 
 def _counts(methods: tuple[Judgement, ...]) -> dict[str, int]:

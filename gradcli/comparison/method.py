@@ -24,14 +24,15 @@ from gradcli.comparison.field import (
     band_of,
     field_of,
     gap_of,
+    label,
     largest,
+    place_of,
     size_of,
     tolerance_of,
 )
 from gradcli.comparison.truth import ROUNDING_FACTOR, active_on, defined_on, settled_on, sides_of
 from gradcli.engines.base import Evidence, Near, Outcome
 from gradcli.graph import DType
-from gradcli.problem import Key, Problem
 
 STAIRCASE = (
     "the function jumps within the step: what is measured is a jump over the step, which grows as"
@@ -58,8 +59,19 @@ def judgement_of(
     truth: Field | None,
     rtol: float | None,
     atol: float,
+    left_out: np.ndarray,
 ) -> Judgement:
-    """One method's row: what it cost, and what its numbers are worth."""
+    """One method's row: what it cost, and what its numbers are worth.
+
+    Args:
+        evidence: All that was measured.
+        outcome: The method's run.
+        primal: Whether the function matches.
+        truth: What it is held against.
+        rtol: Relative tolerance; by default that of the method's arithmetic.
+        atol: Absolute tolerance.
+        left_out: Elements of which nothing is to be claimed.
+    """
     base = Judgement(
         outcome.method,
         outcome.status,
@@ -85,6 +97,10 @@ def judgement_of(
     own = field_of(evidence, outcome.estimate)
     tolerance = rtol if rtol is not None else tolerance_of(outcome)
     verdicts = _elements(evidence, own, truth, tolerance, atol)
+    verdicts = np.where(left_out, _UNKNOWN, verdicts)
+    if np.any(left_out) and np.all(verdicts == _UNKNOWN):
+        detail = "every element lies on an active kink, and is left out"
+        return _with(base, verdict=Verdict.INCONCLUSIVE, detail=detail)
     band = band_of(evidence, own.value, truth, tolerance, atol)
     base = _with(base, rtol=tolerance)
     return _with(base, **_summary(_Facing(evidence, outcome, own, truth, verdicts, band, atol)))
@@ -273,7 +289,7 @@ def _worst(f: _Facing) -> Worst | None:
     if sides is not None and np.any(on_kink) and not np.any(np.isin(verdicts, (1, 4))):
         left, right = sides[0].value, sides[1].value
         place = int(np.argmax(np.where(on_kink, np.nan_to_num(gap_of(left, right)), -1.0)))
-        name, index = _place(problem, place)
+        name, index = place_of(problem, place)
         both = float(left[place]), float(right[place])
         return Worst(name, index, float(own.value[place]), float(truth.value[place]), sides=both)
     gap = f.gap()
@@ -283,24 +299,8 @@ def _worst(f: _Facing) -> Worst | None:
     first = next((code for code in (1, 4) if np.any(verdicts == code)), None)
     pool = known if first is None else verdicts == first
     place = int(np.argmax(np.where(pool, np.nan_to_num(excess, nan=np.inf), -1.0)))
-    name, index = _place(problem, place)
+    name, index = place_of(problem, place)
     return Worst(name, index, float(own.value[place]), float(truth.value[place]))
-
-
-def _place(problem: Problem, place: int) -> tuple[str, tuple[int, ...]]:
-    """The block and the index within it of a flat element."""
-    for key in problem.keys:
-        shape = problem.block_shape(key)
-        size = int(np.prod(shape))
-        if place < size:
-            return label(key), tuple(int(i) for i in np.unravel_index(place, shape))
-        place -= size
-    return f"random direction {place}", ()
-
-
-def label(key: Key) -> str:
-    """A block's name: `x`, `y`, or `y/x`."""
-    return "/".join(part for part in key if part)
 
 
 def _cause(f: _Facing) -> tuple[Cause | None, str]:

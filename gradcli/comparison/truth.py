@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from gradcli.comparison.facts import (
+    Jump,
     KinkAt,
     Reference,
 )
@@ -20,6 +21,7 @@ from gradcli.comparison.field import (
     flatten,
     gap_of,
     largest,
+    place_of,
 )
 from gradcli.engines.base import Certificate, Estimate, Evidence, Sides
 from gradcli.graph import DType
@@ -248,16 +250,41 @@ def kinks_of(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:
     """The kinks and edges near the point, those on it marked where they matter."""
     undecided = _two_slopes(evidence) is None
     on_kink = bool(np.any(active))
-    return tuple(
-        KinkAt(
-            near.node,
-            near.op,
-            near.index,
-            near.margin,
-            on_kink if near.kind == "kink" and near.margin == 0 and not undecided else None,
-            near.convention,
-            near.kind,
-            near.what,
+    jump = _jump_of(evidence, active) if on_kink else None
+    found = []
+    for near in evidence.survey.nearest:
+        here = near.kind == "kink" and near.touched and not undecided
+        found.append(
+            KinkAt(
+                near.node,
+                near.op,
+                near.index,
+                near.margin,
+                on_kink if here else None,
+                near.convention,
+                near.kind,
+                near.what,
+                near.decided,
+                near.within,
+                near.taken,
+                jump if here else None,
+            )
         )
-        for near in evidence.survey.nearest
-    )
+    return tuple(found)
+
+
+def _jump_of(evidence: Evidence, active: np.ndarray) -> Jump | None:
+    """Where the derivative jumps most."""
+    sides = sides_of(evidence)
+    if sides is None:
+        return None
+    left, right = sides
+    gap = np.nan_to_num(gap_of(left.value, right.value))
+    place = int(np.argmax(np.where(active, gap, -1.0)))
+    name, index = place_of(evidence.problem, place)
+    sure = evidence.certificate.sides if evidence.certificate else None
+    certified = False
+    if sure is not None:
+        enclosed = field_of(evidence, Estimate(sure.left)).value
+        certified = bool(np.isfinite(enclosed[place]))
+    return Jump(name, index, float(left.value[place]), float(right.value[place]), certified)

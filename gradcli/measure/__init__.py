@@ -4,6 +4,7 @@ from gradcli.measure.blame import culprits
 from gradcli.measure.certify import References
 from gradcli.measure.clock import BUDGET, RUNS, WARMUP, Progress, timed
 from gradcli.measure.gather import METHODS, measure
+from gradcli.measure.nudge import nudged
 from gradcli.measure.primal import file_primal, rounding
 from gradcli.measure.sample import ALONG, SAMPLE
 
@@ -19,6 +20,7 @@ __all__ = [
     "culprits",
     "file_primal",
     "measure",
+    "nudged",
     "rounding",
     "timed",
 ]

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from gradcli.deadline import until
 from gradcli.engines import ENGINES
-from gradcli.engines.base import Evidence, Options, survey
+from gradcli.engines.base import Evidence, Options, around
 from gradcli.errors import UsageError
 from gradcli.graph import DType
 from gradcli.interpret import Evaluator
 from gradcli.measure.certify import References, certificate
 from gradcli.measure.clock import BUDGET, RUNS, WARMUP, Clock, Progress
 from gradcli.measure.method import is_dear, outcome
+from gradcli.measure.near import look_around
 from gradcli.measure.primal import primal_noise, timed_file_primal
 from gradcli.measure.reference import refer, twin, witnesses
 from gradcli.measure.sample import draw
@@ -73,9 +74,10 @@ def measure(
         start = time.perf_counter()
         exact_primal = exact.run(problem.point)
         first = time.perf_counter()
-        found = survey(problem)
+        seen = around(problem)
     # The first evaluation may have loaded libraries; the second one is the price.
     clock.primal = min(first - start, time.perf_counter() - first)
+    found = look_around(problem, seen, reference, clock)
     noise = primal_noise(problem, exact_primal, clock)
 
     sample = draw(problem)

@@ -24,7 +24,7 @@ SURE = 1e-6
 def sides(problem: Problem, seen: Sequence[Outcome], sample: Probes, clock: Clock) -> Sides | None:
     """One-sided derivatives along the coordinates at which somebody is not sure of one slope.
 
-    None where there was no time for any.
+    None where there was no time for any; where everybody is sure, none is taken.
     """
     left = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
     right = {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
@@ -37,7 +37,10 @@ def sides(problem: Problem, seen: Sequence[Outcome], sample: Probes, clock: Cloc
                 for blocks, side in zip((left, right, doubt), along(problem.tangents), strict=True):
                     blocks.update({(of, ""): side[of] for of in problem.of})
                 return found
-            for name, index in _unsure(problem, [o.estimate for o in seen if o.estimate], sample):
+            unsure = list(_unsure(problem, [o.estimate for o in seen if o.estimate], sample))
+            if not unsure:
+                return found
+            for name, index in unsure:
                 direction = {n: np.zeros(problem.shape(n)) for n in problem.wrt}
                 direction[name].reshape(-1)[index] = 1.0
                 for blocks, side in zip((left, right, doubt), along(direction), strict=True):

@@ -227,6 +227,20 @@ def _kink(k: KinkAt) -> dict[str, Any]:
         "active": k.active,
         "convention": k.convention,
         "what": k.what,
+        "decided": k.decided,
+        "within": k.within,
+        "slopes": [
+            {"at": t.at, "gradcli": t.gradcli, "pytorch": t.pytorch, "jax": t.jax} for t in k.taken
+        ],
+        "jump": None
+        if k.jump is None
+        else {
+            "name": k.jump.name,
+            "index": k.jump.index,
+            "below": k.jump.below,
+            "above": k.jump.above,
+            "certified": k.jump.certified,
+        },
     }
 
 

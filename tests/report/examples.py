@@ -10,6 +10,7 @@ from gradcli.comparison import (
     Cause,
     Comparison,
     Judgement,
+    Jump,
     KinkAt,
     Part,
     Primal,
@@ -19,6 +20,7 @@ from gradcli.comparison import (
     Worst,
 )
 from gradcli.engines.base import Times, Unsteady
+from gradcli.ops.peers import Taken
 
 
 def smooth() -> Comparison:
@@ -229,8 +231,23 @@ def odd() -> Comparison:
             ),
         ),
         kinks=(
-            KinkAt("/relu/Relu", "Relu", (0, 3), 0.0, True, "0 at 0"),
-            KinkAt("/pool/MaxPool", "MaxPool", (0, 0, 1, 1), 3.2e-9, False, "the first largest"),
+            KinkAt(
+                *("/relu/Relu", "Relu", (0, 3), 0.0, True, "0 at 0"),
+                decided="on",
+                taken=(Taken("at 0", 0.0, 0.0, 1.0), Taken("at 6", 0.25, None, math.inf)),
+                jump=Jump("image", (0, 2), -0.5, 1.25, certified=True),
+            ),
+            KinkAt("/pool/MaxPool", "MaxPool", (0, 0, 1, 1), 3.2e-9, None, "the first largest"),
+            KinkAt(
+                *("/max", "Max", (0,), 2.3e-17, True, "equal shares among ties"),
+                decided="open",
+                within=1e-300,
+            ),
+            KinkAt(
+                *("/min", "Min", (0,), 0.0, False, "equal shares among ties"),
+                decided="off",
+                within=4.5e-20,
+            ),
             KinkAt("/abs", "Abs", (), 0.0, None, ""),
             KinkAt("/Log_1", "Log", (2,), 0.0, None, "", "edge", "the logarithm of 0"),
             *(KinkAt(f"/many/{i}", "Relu", (i,), 0.0, False, "0 at 0") for i in range(7)),

@@ -2,6 +2,7 @@
 
 from gradcli.engines.base.certificate import Certificate
 from gradcli.engines.base.evidence import Evidence
+from gradcli.engines.base.exactly import decide, suspects
 from gradcli.engines.base.linearised import Linearised
 from gradcli.engines.base.local import WrongRule, coarse_node, wrong_rule
 from gradcli.engines.base.outcome import Outcome, Times
@@ -22,10 +23,11 @@ from gradcli.engines.base.program import (
 from gradcli.engines.base.rounding import shake, shaken, spread
 from gradcli.engines.base.sides import Sides
 from gradcli.engines.base.unsteady import Unsteady, unsteady
-from gradcli.engines.base.watch import Near, Survey, Watch, survey
+from gradcli.engines.base.watch import COUNT, Near, Reach, Survey, Watch, around, survey
 
 __all__ = [
     "CHUNK",
+    "COUNT",
     "EPS",
     "Arrays",
     "Certificate",
@@ -43,19 +45,23 @@ __all__ = [
     "Primal",
     "Probes",
     "Program",
+    "Reach",
     "Sides",
     "Survey",
     "Times",
     "Unsteady",
     "Watch",
     "WrongRule",
+    "around",
     "chunk_width",
     "coarse_node",
     "compile_graph",
+    "decide",
     "shake",
     "shaken",
     "spread",
     "survey",
+    "suspects",
     "unsteady",
     "wrong_rule",
 ]

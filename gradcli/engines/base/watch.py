@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -12,11 +12,15 @@ from gradcli.graph import Graph, Node, Value
 from gradcli.interpret import Evaluator
 from gradcli.numbers import Array, real
 from gradcli.ops import OPS, Card, Table
+from gradcli.ops.peers import Taken, taken
 from gradcli.problem import Problem
 from gradcli.transform.rewrite import active_values
 
 SAME = 2.0**-48
 """Margins below this part of a node's widest one are rounding, not distance."""
+
+COUNT = 8
+"""How many of the nearest kinks and edges a survey keeps."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,10 @@ class Near:
         kind: `kink` where the derivative jumps, `edge` where the function ends or has none.
         convention: At a kink: what the rules take for the derivative.
         what: At an edge: what lies there.
+        decided: What exact arithmetic says: `on` it exactly, `off` it whatever float64 says, or
+            `open`, a tie that no precision excluded; empty where only float64 was asked.
+        within: Where that is `off`, how far it really is; where `open`, a bound of that.
+        taken: The conventions of the operator, gradcli's and others'.
     """
 
     node: str
@@ -40,6 +48,27 @@ class Near:
     kind: Literal["kink", "edge"]
     convention: str = ""
     what: str = ""
+    decided: Literal["", "on", "off", "open"] = ""
+    within: float = 0.0
+    taken: tuple[Taken, ...] = ()
+
+    @property
+    def touched(self) -> bool:
+        """Whether the point lies on it in float64 or exactly, or may do so."""
+        return self.margin == 0 or self.decided in ("on", "open")
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a tensor may be moved before the nearest kink, to first order.
+
+    Attributes:
+        distance: Its length, elements taken as coordinates.
+        near: The kink.
+    """
+
+    distance: float
+    near: Near
 
 
 @dataclass(frozen=True)
@@ -48,11 +77,13 @@ class Survey:
 
     Attributes:
         nearest: The nearest kinks and domain edges, nearest first, one for each node and kind.
-        ties: The kinks that the point lies on exactly.
+        ties: The kinks that the point lies on: exactly, in float64, or for all that is known.
+        reach: By name of `wrt`: how far it is to the nearest kink off the point.
     """
 
     nearest: tuple[Near, ...] = ()
     ties: tuple[Near, ...] = ()
+    reach: Mapping[str, Reach] = field(default_factory=dict)
 
     @property
     def rim(self) -> tuple[Near, ...]:
@@ -157,18 +188,42 @@ class Watch:
             return not all(_same(a, b) for a, b in pairs)
         return not _same(self.branches[node], moved.branches[node])
 
-    def near(self) -> list[Near]:
-        """The nearest kink and the nearest edge of each node, nearest first."""
+    def near(self, decisions: Mapping[Node, Decision] | None = None) -> list[Near]:
+        """The nearest kink and the nearest edge of each node, nearest first.
+
+        Args:
+            decisions: What exact arithmetic says of some nodes' kinks.
+        """
         found = []
         for node, margin in self.margins.items():
-            if (place := _least(margin)) is not None:
-                convention = self._table[node.key].convention
-                found.append(Near(node.name, node.op, *place, "kink", convention=convention))
+            decision = (decisions or {}).get(node)
+            place = _least(margin)
+            if decision is not None:
+                place = decision.index, float(margin[decision.index])
+            if place is not None:
+                found.append(self.kink(node, *place, decision))
         for node, distance in self.distances.items():
             if (place := _least(distance)) is not None:
                 edge = self._table[node.key].edge
-                found.append(Near(node.name, node.op, *place, "edge", what=edge))
+                takes = taken(node.key, node.attrs)
+                found.append(Near(node.name, node.op, *place, "edge", what=edge, taken=takes))
         return sorted(found, key=lambda near: near.margin)
+
+    def kink(
+        self, node: Node, index: tuple[int, ...], margin: float, decision: Decision | None = None
+    ) -> Near:
+        """A kink of a node, described."""
+        return Near(
+            node.name,
+            node.op,
+            index,
+            margin,
+            "kink",
+            self._table[node.key].convention,
+            decided=decision.decided if decision else "",
+            within=decision.within if decision else 0.0,
+            taken=taken(node.key, node.attrs),
+        )
 
     def ties(self) -> list[Near]:
         """The nodes with an element that is exactly on a kink."""
@@ -178,19 +233,45 @@ class Watch:
         """The nodes with an element that is exactly on the edge of its domain."""
         return [near for near in self.near() if near.kind == "edge" and near.margin == 0]
 
+    def survey(self, count: int, decisions: Mapping[Node, Decision] | None = None) -> Survey:
+        """The nearest kinks and edges, and all that the point lies on."""
+        near = self.near(decisions)
+        rest = [place for place in near if not place.touched]
+        touched = [place for place in near if place.touched]
+        nearest = (*touched, *rest[: max(0, count - len(touched))])
+        return Survey(nearest, tuple(place for place in touched if place.kind == "kink"))
 
-def survey(problem: Problem, count: int = 8) -> Survey:
+
+@dataclass(frozen=True)
+class Decision:
+    """What exact arithmetic says of a node's kinks; see Near.
+
+    Attributes:
+        decided: Of the element that is nearest.
+        index: Which element that is.
+        within: How far it is, or may be.
+    """
+
+    decided: Literal["on", "off", "open"]
+    index: tuple[int, ...]
+    within: float = 0.0
+
+
+def survey(problem: Problem, count: int = COUNT) -> Survey:
     """Look around a problem's point, in float64.
 
     Args:
         problem: The question.
         count: How many of the nearest kinks and edges to keep, besides all ties.
     """
+    return around(problem).survey(count)
+
+
+def around(problem: Problem, point: Mapping[str, np.ndarray] | None = None) -> Watch:
+    """What a Watch sees at a problem's point, or at another one, in float64, edges included."""
     watch = Watch(problem.exact, problem.wrt, problem.table, edges=True)
-    Evaluator(problem.exact, real, problem.table).run(problem.point, watch)
-    near, ties = watch.near(), tuple(watch.ties())
-    exact = sum(place.margin == 0 for place in near)
-    return Survey(tuple(near[: max(count, exact)]), ties)
+    Evaluator(problem.exact, real, problem.table).run(point or problem.point, watch)
+    return watch
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

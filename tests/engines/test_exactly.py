@@ -1,0 +1,61 @@
+"""Whether a point is really on a kink."""
+
+import pytest
+
+from gradcli.engines.base import decide, survey
+from tests.engines.problems import problem
+
+pytest.importorskip("flint", reason="needs the extra `certified`")
+
+
+def near(f, x):
+    """What is said of the only kink."""
+    (found,) = [n for n in decide(problem(f, x)).nearest if n.kind == "kink"]
+    return found
+
+
+def test_a_tie_of_exact_numbers_is_exact():
+    found = near(lambda b, v: b.op("Relu", v - 0.1), [0.3, 0.1])
+    assert (found.decided, found.index, found.margin) == ("on", (1,), 0.0)
+
+
+def test_a_tie_that_is_rounding_is_none():
+    def f(b, v):
+        return b.op("Relu", (v + 1.0) - 1.0)
+
+    found = near(f, [2.0**-60, 3.0])
+    assert survey(problem(f, [2.0**-60, 3.0])).ties
+    assert (found.margin, found.decided, found.within) == (0.0, "off", 2.0**-60)
+
+
+def test_a_tie_that_float64_misses_is_found():
+    # 2^53 + 1 is no float64: the sum is 1 there, and 0 exactly.
+    def f(b, v):
+        sums = b.op("ReduceSum", v, b.ints([1]), keepdims=0)
+        return b.op("Abs", sums * b.constant([2.0**-53, 1.0]))
+
+    asked = problem(f, [[2.0**53, 1.0, 1.0, -(2.0**53), -2.0], [1.0, 0.0, 0.0, 2.0, 0.0]])
+    assert not survey(asked).ties
+    (tie,) = decide(asked).ties
+    assert (tie.decided, tie.index) == ("on", (0,))
+    assert tie.margin > 0
+
+
+def test_equal_numbers_of_no_exact_value_stay_open():
+    found = near(lambda b, v: b.op("Max", b.op("Tanh", v), b.op("Tanh", v * 1.0)), [0.3])
+    assert found.decided == "open"
+    assert 0 < found.within < 1e-300
+    assert found.touched
+
+
+def test_far_from_all_kinks_nothing_is_decided():
+    assert near(lambda b, v: b.op("Relu", v), [1.0, 0.5]).decided == ""
+
+
+def test_a_tie_of_exact_zeros_among_rounded_numbers():
+    def f(b, v):
+        a = b.op("Relu", b.op("Tanh", v))
+        return b.op("MaxPool", a, kernel_shape=(2,), strides=(2,))
+
+    found = decide(problem(f, [[[-1.0, -2.0, 0.3, 0.4]]])).ties
+    assert [(n.op, n.index, n.decided) for n in found] == [("MaxPool", (0, 0, 0), "on")]
