@@ -13,6 +13,7 @@ from gradcli import api, engines, onnxfile
 from gradcli.errors import CannotError, GradcliError, InputError, UsageError
 from gradcli.graph import Builder, DType
 from gradcli.ops import OPS
+from gradcli.report.rows import screen
 from tests.cli.support import save_model
 
 SAMPLES = Path(__file__).resolve().parents[1] / "sample_models"
@@ -311,6 +312,10 @@ def test_importing_it_is_free_and_the_first_use_is_not():
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True, timeout=60)
 
 
+NOTHING = "there is nothing to compare: the derivative has no elements"
+NONE_NEEDED = "none is needed: the derivative has no elements"
+
+
 def test_a_sum_over_nothing_has_an_empty_derivative() -> None:
     b = Builder(OPS)
     x = b.input("x", DType.FLOAT32, ("N", 3))
@@ -318,4 +323,11 @@ def test_a_sum_over_nothing_has_an_empty_derivative() -> None:
     empty = {"x": np.zeros((0, 3), np.float32)}
     assert api.jacobian(model, empty)["y/x"].shape == (3, 0, 3)
     assert api.vjp(model, empty, np.ones(3, np.float32))["x"].shape == (0, 3)
-    assert api.compare(model, empty, budget=10, runs=1, warmup=0).exit_code == 0
+    found = api.compare(model, empty, budget=10, runs=1, warmup=0)
+    assert found.exit_code == 0
+    assert {m.verdict for m in found.methods} == {None}
+    assert {m.detail for m in found.methods} == {NOTHING}
+    assert not any(found.counts.values())
+    shown = screen(found)
+    assert shown.below[-1].text == f"{NOTHING} (exit 0)"
+    assert [f.text for f in shown.above if f.label == "reference"] == [NONE_NEEDED]

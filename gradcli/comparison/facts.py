@@ -183,7 +183,7 @@ class Judgement:
         reason: Why, when not computed.
         level: The way it took, where there are several.
         dtype: Its arithmetic.
-        verdict: None when not computed.
+        verdict: None when not computed, and of a derivative without elements.
         cause: Why it disagrees.
         detail: The cause in a sentence.
         max_abs_error: Against the reference.

@@ -73,8 +73,9 @@ def judge(
         for outcome in evidence.outcomes
     )
     counts = _counts(methods)
-    decided = truth is not None and primal.matches and (reference.confirmed or not truth.value.size)
-    verdict, exit_code = _overall(counts, bool(decided))
+    confirmed = truth is not None and bool(reference.confirmed)
+    decided = primal.matches and (confirmed or not reference.elements)
+    verdict, exit_code = _overall(counts, decided)
     if at_kink == "fail" and np.any(active):
         exit_code = 1
     if np.any(left_out) and verdict is Verdict.INCONCLUSIVE and not exit_code:

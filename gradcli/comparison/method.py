@@ -39,6 +39,8 @@ STAIRCASE = (
     " 1/h; between its jumps the derivative is what the reference says"
 )
 
+NOTHING = "there is nothing to compare: the derivative has no elements"
+
 UNDERFLOW = 2.0**-126
 """What float32 may lose of a number because it has no smaller normal ones."""
 
@@ -92,6 +94,8 @@ def judgement_of(
         return _with(
             base, verdict=Verdict.INCONCLUSIVE, detail="the primal does not match the file"
         )
+    if not any(np.prod(evidence.problem.block_shape(k)) for k in evidence.problem.keys):
+        return _with(base, detail=NOTHING)
     if truth is None:
         return _with(base, verdict=Verdict.INCONCLUSIVE, detail="there is no reference")
     own = field_of(evidence, outcome.estimate)

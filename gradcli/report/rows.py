@@ -251,12 +251,16 @@ def _primal(p: Primal) -> Fact:
         )
         return Fact("primal", f"matches onnxruntime {close}{forward}")
     reason = f": {p.reason}" if p.reason else ""
+    if math.isinf(p.max_abs_error):
+        return Fact("primal", f"CANNOT BE HELD AGAINST onnxruntime{reason}", "bad")
     errors = f"off by {scientific(p.max_abs_error)} ({scientific(p.max_rel_error)} relative){where}"
     return Fact("primal", f"DOES NOT MATCH onnxruntime, {errors}{reason}", "bad")
 
 
 def _reference(r: Reference) -> Fact:
     reason = f": {r.reason}" if r.reason else ""
+    if not r.elements:
+        return Fact("reference", "none is needed: the derivative has no elements")
     if r.kind == "none":
         return Fact("reference", f"none{reason}", "odd")
     if r.kind == "certified":
@@ -294,11 +298,15 @@ def _below(c: Comparison) -> Iterator[Fact]:
     yield from (Fact("note", unsteady_sentence(u), "odd") for u in c.unsteady)
     for advice in c.advice:
         yield Fact("advice", advice.text)
-    yield Fact(
-        "verdict",
-        f"{c.verdict}: {tally(c.counts) or 'no method'} (exit {c.exit_code})",
-        _verdict_tone(c.verdict),
-    )
+    yield _verdict(c)
+
+
+def _verdict(c: Comparison) -> Fact:
+    of_nothing = [j.detail for j in c.methods if j.status == "computed" and j.verdict is None]
+    if of_nothing:
+        return Fact("verdict", f"{of_nothing[0]} (exit {c.exit_code})")
+    counts = tally(c.counts) or "no method"
+    return Fact("verdict", f"{c.verdict}: {counts} (exit {c.exit_code})", _verdict_tone(c.verdict))
 
 
 REMARKS = (*map(str, Verdict), "failed", "skipped", "zero", "sample", "way", "note")
