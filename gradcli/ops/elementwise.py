@@ -159,7 +159,7 @@ ARITHMETIC = (
     elementwise(
         "Mean",
         lambda n, *xs: functools.reduce(lambda a, b: a + b, xs) / float(len(xs)),
-        lambda s: 1.0 / len(s.inputs),
+        lambda s: s.b.like(1.0, s.y) / float(len(s.inputs)),
         inputs=VARIADIC,
     ),
     elementwise("Neg", lambda n, x: -x, -1.0, rounds=False),

@@ -169,17 +169,17 @@ def _average_pool_in_x(s: Site, y_bar: Var) -> Var:
 
 
 def _per_element(s: Site, y_bar: Var, axes: Axes) -> Var:
-    """y_bar divided by what its window's sum was divided by."""
+    """y_bar divided by what its window's sum was divided by; of 1 / 3 no float is left."""
     whole = float(size(spatial.kernel(axes)))
     if all(isinstance(a.size, int) for a in axes):
         counts = _counts(axes, s["count_include_pad"], dict(s.attrs))
         if np.all(counts == whole):
-            return y_bar * (1.0 / whole)
+            return y_bar / whole
         # A window of padding alone divides by 0; what it sends back lands on the padding.
-        return y_bar * s.b.constant(1.0 / np.maximum(counts, 1.0), s.x.dtype)
+        return y_bar / s.b.constant(np.maximum(counts, 1.0), s.x.dtype)
     padded = any(spatial.pads(axes))
     if not padded or (s["count_include_pad"] and not s["ceil_mode"]):
-        return y_bar * (1.0 / whole)
+        return y_bar / whole
     if s["count_include_pad"]:
         raise UnsupportedError(
             "AveragePool with ceil_mode and count_include_pad over sizes known only at run time",

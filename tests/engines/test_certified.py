@@ -89,6 +89,23 @@ def test_the_truth_lies_within():
         assert gap > 0  # a third is no float
 
 
+MEANS = {
+    "AveragePool": lambda b, x: b.op("AveragePool", b.reshape(x, [1, 1, 6]), kernel_shape=(3,)),
+    "AveragePool, padded": lambda b, x: b.op(
+        "AveragePool", b.reshape(x, [1, 1, 6]), kernel_shape=(3,), pads=(1, 1)
+    ),
+    "Mean": lambda b, x: b.op("Mean", x, x * x, b.op("Sin", x)),
+    "ReduceMean": lambda b, x: b.op("ReduceMean", b.reshape(x, [2, 3]), b.ints([1])),
+}
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_a_third_is_no_float_and_no_rule_takes_it_for_one(name: str):
+    found = certified(problems.problem(MEANS[name], np.linspace(0.1, 1.7, 6), "jacobian"))
+    assert found.holds
+    assert found.elements == found.taken
+
+
 def test_precision_rises_where_digits_cancel():
     """(1 + x)^2 - 1 - 2x of a tiny x, to whose fourth power nothing is left at 128 bits."""
 
