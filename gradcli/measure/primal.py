@@ -116,8 +116,7 @@ def rounding(problem: Problem, exact: Arrays) -> dict[str, np.ndarray]:
     # What rounds to 8 bits or fewer does so in the exact primal too.
     wide = (dtype.eps for dtype in floats if dtype.np.itemsize > 1)
     eps = max(wide, default=DType.FLOAT64.eps)
-    narrow = eps > DType.FLOAT64.eps
     rng = np.random.default_rng(problem.seed)
-    f = Evaluator(problem.exact, table=shaken(problem.table, rng, eps, kernels=narrow))
+    f = Evaluator(problem.exact, table=shaken(problem.table, rng, eps, kernels=True))
     runs = [f.run(problem.point) for _ in range(SHAKES)]
     return {name: spread((run[name] for run in runs), y) for name, y in exact.items()}

@@ -21,8 +21,12 @@ ROUNDED = (
 """What an operator may round inside itself, where only the number system sees it."""
 
 
-BOUNDED = ("Tanh", "Sigmoid", "Erf", "Softmax")
-"""Operators with results between -1 and 1, which fast kernels compute to an absolute error."""
+ABSOLUTE = (
+    *("Tanh", "Sigmoid", "Erf", "Softmax"),
+    *("Elu", "Selu", "Celu", "Mish", "Gelu", "com.microsoft::Gelu"),
+)
+"""Operators that fast kernels compute to an absolute error: those with results between -1 and 1,
+and those that are put together from such, or from exp(x) - 1 as it stands."""
 
 
 def shaken(
@@ -41,9 +45,9 @@ def shaken(
         rng: Of the random signs.
         eps: Relative size of an error.
         kernels: Whether functions that saturate have absolute errors of this size, as they have in
-            runtimes' fast approximations: far out in a tail no digit is right.
+            a runtime's kernels: far out in a tail, or near a zero, no digit is right.
     """
-    blurred = BOUNDED if kernels else ()
+    blurred = ABSOLUTE if kernels else ()
     return table.replace(
         *(_shake(card, rng, eps, card.op in blurred) for card in table.values() if _rounds(card))
     )
