@@ -31,7 +31,7 @@ from gradcli.comparison.field import (
     tolerance_of,
 )
 from gradcli.comparison.truth import ROUNDING_FACTOR, active_on, defined_on, settled_on, sides_of
-from gradcli.engines.base import Evidence, Near, Outcome
+from gradcli.engines.base import Estimate, Evidence, Near, Outcome
 from gradcli.graph import DType
 
 STAIRCASE = (
@@ -314,6 +314,10 @@ def _cause(f: _Facing) -> tuple[Cause | None, str]:
         return Cause.STEP, "the step is too long or too short for this function"
     twin = evidence.twins.get(outcome.method)
     if outcome.dtype is DType.FLOAT64:
+        made = evidence.reference.estimate
+        spread = Estimate(made.uncertainty, made.known) if made and made.uncertainty else None
+        if spread is not None and _by_rounding(f, f.verdicts == 1, spread):
+            return Cause.ROUNDING, "float64 is too coarse here"
         return Cause.RULE, "its derivative is wrong in float64 too"
     exact = None if twin is None else field_of(evidence, twin)
     bad = (f.verdicts == 1) & (exact.known if exact else False)
@@ -325,20 +329,25 @@ def _cause(f: _Facing) -> tuple[Cause | None, str]:
     coarse = f"the same graph in float64 agrees; {outcome.dtype.value} is too coarse here"
     if evidence.rounding is None:
         return Cause.ROUNDING, coarse
-    model = field_of(evidence, evidence.rounding, signed=False).value
-    allowed = np.empty(len(model))
-    for block in truth.blocks:
-        allowed[block] = ROUNDING_FACTOR * np.fmax(
-            np.nan_to_num(model[block], posinf=np.inf), 0.1 * largest(model[block])
-        )
-    # A spread that is no number has shown that anything may come of rounding.
-    allowed = np.where(np.isinf(model), np.inf, allowed) + UNDERFLOW
-    if np.all((f.gap() <= allowed + f.band)[bad]):
+    if _by_rounding(f, bad, evidence.rounding, UNDERFLOW):
         return Cause.ROUNDING, coarse
     return (
         Cause.RUNTIME,
         "the same graph in float64 agrees, and rounding does not explain the difference",
     )
+
+
+def _by_rounding(f: _Facing, bad: np.ndarray, spread: Estimate, lost: float = 0.0) -> bool:
+    """Whether rounding errors, of which this is the spread, explain how far elements are off."""
+    model = field_of(f.evidence, spread, signed=False).value
+    allowed = np.empty(len(model))
+    for block in f.truth.blocks:
+        allowed[block] = ROUNDING_FACTOR * np.fmax(
+            np.nan_to_num(model[block], posinf=np.inf), 0.1 * largest(model[block])
+        )
+    # A spread that is no number has shown that anything may come of rounding.
+    allowed = np.where(np.isinf(model), np.inf, allowed) + lost
+    return bool(np.all((f.gap() <= allowed + f.band)[bad]))
 
 
 def _with(judgement: Judgement, **changes: object) -> Judgement:

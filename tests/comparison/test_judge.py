@@ -11,7 +11,17 @@ import pytest
 
 from gradcli.comparison import MARGIN, RTOL, Comparison, hold_primal, judge
 from gradcli.comparison.facts import Cause, Judgement, Verdict
-from gradcli.engines.base import Estimate, Evidence, Near, Outcome, Probes, Sides, Survey, Times
+from gradcli.engines.base import (
+    Certificate,
+    Estimate,
+    Evidence,
+    Near,
+    Outcome,
+    Probes,
+    Sides,
+    Survey,
+    Times,
+)
 from gradcli.graph import Builder, DType
 from gradcli.ops import OPS
 from gradcli.problem import Key, Problem
@@ -470,6 +480,25 @@ def test_why_a_wide_method_is_wrong(name, cause):
         DISAGREE,
         cause,
     )
+
+
+@pytest.mark.parametrize(("spread", "cause"), [(0.2, Cause.ROUNDING), (1e-7, Cause.RULE)])
+def test_what_is_certain_shows_that_float64_is_too_coarse_too(spread, cause):
+    """A derivative that cancels: the enclosed truth has digits that no float64 method has."""
+    sure = Certificate(
+        blocks={X: np.array([1.0, 2.0, 4.0])},
+        uncertainty={X: np.full(3, 1e-16)},
+        known={X: np.ones(3, bool)},
+        below=0,
+        taken=3,
+        bits=128,
+        digits=20.0,
+        confirmed=1,
+        contradicted=0,
+    )
+    rough = outcome("reverse", said([1.0, 2.0, 4.4], [0.0, 0.0, spread]))
+    made = evidence((1.0, 2.0, 4.0), outcome("forward", COARSE), reference=rough, certificate=sure)
+    assert verdict(only(judge(made))) == (DISAGREE, cause)
 
 
 # ---- kinks --------------------------------------------------------------------------------------
