@@ -553,7 +553,7 @@ def _inputs(model: Model, given: Given) -> dict[str, np.ndarray]:
     if given is None:
         return {}
     if isinstance(given, Mapping):
-        return {name: np.asarray(array) for name, array in given.items()}
+        return {model.shown(name): np.asarray(array) for name, array in given.items()}
     names = [v.name for v in model.graph.inputs]
     if len(names) != 1:
         raise InputError(

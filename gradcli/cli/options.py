@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -225,9 +225,10 @@ def _feeds(model: Model, given: Sequence[str], stdin: Any) -> dict[str, np.ndarr
     values = declared(model)
     feeds: dict[str, np.ndarray] = {}
     for text in given:
-        name, path = split_input(text, values)
+        name, path = split_input(text, values, model.real_names)
         stored = open_arrays(path, "--input", stdin)
-        for key, array in _named(name, stored, [v.name for v in model.graph.inputs]).items():
+        for given_as, array in _named(name, stored, [v.name for v in model.graph.inputs]).items():
+            key = model.shown(given_as)
             if key in feeds:
                 raise UsageError(f"--input gives {key!r} twice", "give each input once")
             if key in values:
@@ -243,13 +244,20 @@ def _empty() -> np.ndarray:
     return np.empty(0)
 
 
-def split_input(text: str, names: Mapping[str, object]) -> tuple[str, str]:
+def split_input(
+    text: str, names: Mapping[str, object], real_names: Iterable[str] = ()
+) -> tuple[str, str]:
     """`name=path` after the longest matching input name; just a path gives an empty name.
+
+    Args:
+        text: What was given.
+        names: The inputs, as they are shown.
+        real_names: Names of the file that are not shown as they are.
 
     Raises:
         InputError: When there is no such input, and no such file either.
     """
-    found = [name for name in names if text.startswith(f"{name}=")]
+    found = [name for name in (*names, *real_names) if text.startswith(f"{name}=")]
     if found:
         name = max(found, key=len)
         return name, text[len(name) + 1 :]

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -57,6 +58,20 @@ class Model:
     mapped: Mapping[str, np.ndarray] = field(default_factory=dict)
     opsets: Mapping[str, int] = field(default_factory=dict)
     unzipped: tuple[str, ...] = ()
+
+    @cached_property
+    def real_names(self) -> Mapping[str, str]:
+        """Names of the graph by the file's own, as a command line has them, where they differ."""
+        own = {
+            raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else raw: name
+            for name, raw in self.raw_names.items()
+        }
+        # A name that is printable as it is means the tensor of that name.
+        return {raw: name for raw, name in own.items() if raw not in self.raw_names}
+
+    def shown(self, name: str) -> str:
+        """What a tensor is called here, by that or by its real name; another name stays."""
+        return self.real_names.get(name, name)
 
     def __repr__(self) -> str:
         return f"Model({self.path!r}, opset {self.opset}, {len(self.graph.nodes)} nodes)"

@@ -30,6 +30,8 @@ def check_directions(
         InputError: When one is missing, unknown, of another shape, or not finite.
     """
     graph = problem.graph
+    if problem.model is not None:
+        given = {problem.model.shown(name): array for name, array in given.items()}
     values, names = (
         (graph.inputs, problem.wrt) if what == "tangent" else (graph.outputs, problem.of)
     )
@@ -98,7 +100,7 @@ def check_feeds(
 
     Args:
         model: The file.
-        given: Arrays by input name.
+        given: Arrays by input name, real or as it is shown.
         shapes: For drawing: shapes by input name. Without one, a symbolic dimension is as large as
             in an input that has it too and is given, else 1.
         seed: Of the draw.
@@ -110,7 +112,8 @@ def check_feeds(
         InputError: For an unknown or missing name, a wrong shape or dtype, NaN or infinity.
     """
     inputs = {v.name: v for v in model.graph.inputs}
-    shapes = dict(shapes or {})
+    given = {model.shown(name): array for name, array in given.items()}
+    shapes = {model.shown(name): shape for name, shape in (shapes or {}).items()}
     known = declared(model)
     for name in (*given, *shapes):
         if name not in known or (name in shapes and name not in inputs):

@@ -13,7 +13,17 @@ from gradcli.problem.question import static
 from gradcli.transform import Element
 
 if TYPE_CHECKING:
-    pass
+    from gradcli.onnxfile import Model
+
+
+def shown(model: Model, names: Sequence[str] | None) -> list[str] | None:
+    """Tensors, or elements of them, by the names that they have here, not by their real ones."""
+
+    def one(text: str) -> str:
+        match = None if text in model.real_names else _ELEMENT.match(text)
+        return model.shown(text) if match is None else f"{model.shown(match[1])}[{match[2]}]"
+
+    return None if names is None else [one(text) for text in names]
 
 
 def float_tensors(graph: Graph, names: Sequence[str] | None) -> list[str]:

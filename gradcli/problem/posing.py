@@ -17,7 +17,7 @@ from gradcli.interpret import Evaluator
 from gradcli.ops import OPS, Table
 from gradcli.problem.arrays import complete_directions
 from gradcli.problem.finding import Finder
-from gradcli.problem.names import asked_parts, check_index, float_tensors
+from gradcli.problem.names import asked_parts, check_index, float_tensors, shown
 from gradcli.problem.question import Problem, static
 from gradcli.transform import Element, cast, depends, expose
 from gradcli.transform.choices import Choices
@@ -96,6 +96,11 @@ def pose(
         UnsupportedError: For operators without a card between `wrt` and `of`: all of them at once.
     """
     graph = model.graph
+    wrt, of = shown(model, wrt), shown(model, of)
+    tangents, cotangents = (
+        d and {model.shown(name): array for name, array in d.items()}
+        for d in (tangents, cotangents)
+    )
     if given := {v: feeds[v.name] for v in graph.constants if v.name in feeds}:
         graph = replace(graph, constants={**graph.constants, **given})
     wrt_names = float_tensors(graph, wrt)

@@ -190,3 +190,43 @@ def test_straight_through_is_asked_for_by_a_flag(tmp_path):
         result.stdout.split()
     )
     refused(cli(*asked, "--straight-through", "--method", "finite"), "another question", code=3)
+
+
+TAB, BIDI, NEWLINE = "a\tb", "x\u202ey", "o\nz"
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_name_that_cannot_be_shown_may_be_given_as_it_is(tmp_path, shown):
+    """Names with tabs, newlines or marks of writing direction: by their own, or as a report has."""
+    path = save_model(
+        tmp_path / "m.onnx",
+        [helper.make_node("Mul", [TAB, BIDI], [NEWLINE])],
+        {TAB: (TensorProto.FLOAT, [2]), BIDI: (TensorProto.FLOAT, [2])},
+        {NEWLINE: (TensorProto.FLOAT, [2])},
+    )
+    a, b = np.array([2, 3], np.float32), np.array([5, 7], np.float32)
+    np.save(tmp_path / "a.npy", a)
+    np.savez(tmp_path / "b.npz", allow_pickle=False, **{BIDI: b})
+    np.savez(tmp_path / "bar.npz", allow_pickle=False, **{NEWLINE: np.array([1, 10])})
+    tab, newline = (r"a\x09b", r"o\x0az") if shown else (TAB, NEWLINE)
+    point = ["--input", f"{tab}={tmp_path / 'a.npy'}", "--input", str(tmp_path / "b.npz")]
+    how = ["--wrt", tab, "--format", "json"]
+    bar = ["--of", newline, "--operator", "vjp", "--cotangent", str(tmp_path / "bar.npz")]
+    for asked, wanted in (["--of", f"{newline}[1]"], [0, 7]), (bar, [5, 70]):
+        result = cli("grad", path, *point, *how, *asked)
+        assert result.exit_code == 0, result.stderr
+        (block,) = json.loads(result.stdout)["derivative"]
+        assert block["wrt"] == r"a\x09b"
+        assert block["values"] == wanted
+    assert api.gradient(path, {TAB: a, BIDI: b}, wrt=TAB, of=f"{NEWLINE}[1]")[r"a\x09b"][1] == 7
+
+
+def test_an_unknown_name_is_answered_with_what_is_shown(tmp_path):
+    path = save_model(
+        tmp_path / "m.onnx",
+        [helper.make_node("Exp", [TAB], ["y"])],
+        {TAB: (TensorProto.FLOAT, [2])},
+        {"y": (TensorProto.FLOAT, [2])},
+    )
+    text = refused(cli("grad", path, "--input", "b=nowhere.npy"), r"a\x09b")
+    assert "a\tb" not in text
