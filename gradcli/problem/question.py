@@ -74,6 +74,7 @@ class Problem:
     table: Table = OPS
     fork: Graph | None = None
     branches: Mapping[str, Choice] = field(default_factory=dict)
+    straight_through: bool = False
     tuned: int | None = None
 
     def same_branches(self, feeds: Mapping[str, np.ndarray]) -> bool:
@@ -84,8 +85,6 @@ class Problem:
             return choices_at(self.fork, feeds, self.table) == self.branches
         except UnsupportedError:
             return False  # beside the way that it takes, not all can be computed
-
-    straight_through: bool = False
 
     @cached_property
     def exact(self) -> Graph:
