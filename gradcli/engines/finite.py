@@ -32,6 +32,12 @@ from gradcli.problem import Problem
 FIRST, LAST = 2.0**-4, 2.0**-36
 """The longest and the shortest rung of the ladder."""
 
+SHORTEST = 2.0**-12
+"""A textbook's step is shortened before a kink by this much at most: noise grows as much."""
+
+CRAMPED = 2.0**-16
+"""Where all steps that cross no kink are shorter, noise is large: then one side is tried too."""
+
 COLUMNS = 5
 """How many powers of h extrapolation removes at most, plus one."""
 
@@ -51,18 +57,28 @@ class Differences:
         step: Relative to max(1, |x|).
         central: Whether both sides are looked at.
         width: Directions to take at once, at most.
+        fixed: Whether the step stays as it is where a kink lies within it.
 
     Attributes:
-        judge: Whether uncertainties are estimated, at the price of evaluations that the textbook's
-            formula does not make.
+        judge: Whether uncertainties are estimated and kinks seen, at the price of evaluations that
+            the textbook's formula does not make.
     """
 
     pads = False
 
-    def __init__(self, problem: Problem, step: float, *, central: bool, width: int = CHUNK) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        step: float,
+        *,
+        central: bool,
+        width: int = CHUNK,
+        fixed: bool = False,
+    ) -> None:
         self._f = Primal(problem)
         self._step = step
         self._central = central
+        self._fixed = fixed
         self.judge = True
         self.width = (
             chunk_width(problem.graph, min(problem.columns, width)) if self._f.is_wide else 1
@@ -78,8 +94,8 @@ class Differences:
             primal = {} if self._central else self._f.outputs(here.y)
             return Images(self._f.outputs(_scaled(values, lines)), primal=primal)
         doubts, jumps, notes = [], [], dict[str, None]()
-        for line, value in zip(lines, values, strict=True):
-            doubt, jump, note = self._doubt(here, line, value)
+        for k, line in enumerate(lines):
+            values[k], doubt, jump, note = self._judged(here, line, values[k])
             doubts.append(np.where(np.isnan(doubt), np.inf, doubt))
             jumps.append(jump)
             notes[note] = None
@@ -100,26 +116,42 @@ class Differences:
         y = here.many(np.concatenate([ahead, behind]))
         return np.asarray((y[: len(lines)] - y[len(lines) :]) / (h - back))
 
-    def _doubt(
+    def _judged(
         self, here: Point, line: Line, value: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, str]:
-        """Truncation, as half the step shows it, and noise; jumps; and what to say of kinks."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+        """The difference, by a shorter step before a kink; its doubt; jumps; what to say of kinks.
+
+        The doubt is truncation, as half the step shows it, and noise.
+        """
         none = np.zeros_like(value)
         if line.scale == 0:
-            return none, none, ""
-        wide, narrow = _Rung(here, line, self._step), _Rung(here, line, self._step / 2)
+            return value, none, none, ""
+        step, note = self._step, ""
+        wide = _Rung(here, line, step)
+        while wide.ahead <= 1 and not (wide.jumped or self._fixed) and step > SHORTEST * self._step:
+            step *= max(0.5 * wide.ahead, 2.0**-4)
+            wide = _Rung(here, line, step)
+        if step < self._step and wide.ahead > 1:
+            value = wide.slope if self._central else wide.forward
+            note = f"where a step of {self._step:.1g} crosses a kink, a shorter one was taken"
+        else:
+            step, wide = self._step, _Rung(here, line, self._step)
+        narrow = _Rung(here, line, step / 2)
         # The even part of a forward difference's error is seen exactly, as its distance to the
         # central one. Of the odd part this is 3/2 for short steps, and enough for long ones.
         truncation = np.abs(value - wide.slope) + 2 * np.abs(wide.slope - narrow.slope)
-        doubt = truncation + here.noise / self._step + here.drift
+        doubt = truncation + here.noise / step + here.drift
         if wide.jumped:
-            jump = _jump(here, line, -self._step if self._central else 0.0, self._step)
+            jump = _jump(here, line, -step if self._central else 0.0, step)
             if np.any(jump):
-                return doubt + wide.swing, jump, _at_jumps(wide.jumped)
+                return value, doubt + wide.swing, jump, _at_jumps(wide.jumped)
         if wide.crossing > 1:
-            return doubt, none, ""
-        note = f"a step of {self._step:.1g} crosses a kink; the uncertainty allows for it"
-        return doubt + wide.swing, none, note
+            return value, doubt, none, note
+        if wide.ahead > 1:
+            # The only kink within the step is at the point: it matters as far as the sides differ.
+            return value, doubt + np.abs(wide.jump) + np.abs(narrow.jump), none, note
+        note = f"a step of {step:.1g} crosses a kink; the uncertainty allows for it"
+        return value, doubt + wide.swing, none, note
 
 
 def _moved(lines: Sequence[Line], t: float) -> tuple[np.ndarray, np.ndarray]:
@@ -138,10 +170,12 @@ class _Rung:
 
     Attributes:
         slope: [M], the difference.
+        forward: [M], the one-sided difference ahead.
         swing: [M], the sizes of the two one-sided differences together: whatever kinks lie
             between, the slope here is hardly off by more.
         jump: [M], the one-sided difference ahead less the one behind.
         crossing: Which part of the step ends at the first kink; infinity without one.
+        ahead: Likewise, of kinks that the point itself does not lie on.
         jumped: The nodes that jump on the way.
     """
 
@@ -149,9 +183,12 @@ class _Rung:
         (ahead, h), (behind, back) = line.step(t), line.step(-t)
         (up, over), (down, under) = here.seen(ahead), here.seen(behind)
         self.slope = (up - down) / (h - back)
-        self.jump = (up - here.y) / h - (down - here.y) / back
+        self.forward = (up - here.y) / h
+        self.jump = self.forward - (down - here.y) / back
         self.swing = (np.abs(up - here.y) + np.abs(down - here.y)) / t
         self.crossing = min(here.kinks.crossing(over), here.kinks.crossing(under))
+        seen = (here.kinks.crossing(w, ties=False) for w in (over, under))
+        self.ahead = self.crossing if self.crossing > 1 else min(seen)
         self.jumped = list(dict.fromkeys(n for w in (over, under) for n in here.kinks.jumped(w)))
 
 
@@ -343,14 +380,23 @@ def _slope(here: Point, line: Line) -> tuple[np.ndarray, np.ndarray, np.ndarray,
             jump.restart()
         else:
             jump.add(at.jump, t)
+            kept.append(t)
         return at.slope, at.crossing
 
+    kept: list[float] = []
     dropped = _climb(ladder, rung)
     if ladder:
         note = f"{_near(here)}: longer steps were dropped" if dropped else ""
         # Margins miss a tie of several that is left for another; the slopes on both sides do not.
         hidden = np.maximum(np.abs(jump.value) - jump.doubt, 0.0)
-        return ladder.value, ladder.doubt + hidden, none, note
+        value, doubt = ladder.value, ladder.doubt
+        if max(kept) < CRAMPED:
+            # Steps that short are noise. On the side without the kink there is room for long ones.
+            for sign in (-1, 1):
+                sided, certainty = _side(here, line, sign)
+                better = (certainty < doubt) & (np.abs(sided - value) <= certainty + doubt)
+                value, doubt = np.where(better, sided, value), np.where(better, certainty, doubt)
+        return value, doubt + hidden, none, note
     (left, _), (right, doubt) = _side(here, line, -1), _side(here, line, 1)
     note = f"{_near(here)}: every step crosses it, so the difference is one-sided"
     last = _Rung(here, line, LAST)
@@ -428,12 +474,14 @@ def one_sided(problem: Problem, point: Arrays) -> Sided:
 
 def _prepare_forward(problem: Problem, options: Options) -> Differences:
     step = options.step or float(np.sqrt(EPS))
-    return Differences(problem, step, central=False, width=options.width)
+    fixed = options.step is not None
+    return Differences(problem, step, central=False, width=options.width, fixed=fixed)
 
 
 def _prepare_central(problem: Problem, options: Options) -> Differences:
     step = options.step or float(np.cbrt(EPS))
-    return Differences(problem, step, central=True, width=options.width)
+    fixed = options.step is not None
+    return Differences(problem, step, central=True, width=options.width, fixed=fixed)
 
 
 def _prepare_ladder(problem: Problem, options: Options) -> Ladder:

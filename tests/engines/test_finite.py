@@ -309,3 +309,47 @@ def test_a_step_that_makes_the_model_fail_is_a_reason(method):
     asked = problem(f, [2.0 - 1e-12, 1.5])
     with pytest.raises(CannotError, match=r"near the point the model fails: node .*Gather"):
         Program(ENGINES[method], asked, Options(step=1.0)).run()
+
+
+def near_a_kink(seed):
+    """A ReLU network at a point between 1e-8 and 1e-5 from a kink, and its exact Jacobian."""
+    rng = np.random.default_rng(seed)
+    w, v = rng.standard_normal((6, 16)) / np.sqrt(6), rng.standard_normal((16, 2)) / 4
+    x = rng.standard_normal((1, 6))
+    normal = w[:, seed % 16]
+    x -= (x @ normal) / (normal @ normal) * normal
+    x += rng.choice([-1, 1]) * 10 ** rng.uniform(-8, -5) * normal / np.linalg.norm(normal)
+
+    def f(b, at):
+        return b.op("MatMul", b.op("Relu", b.op("MatMul", at, b.constant(w))), b.constant(v))
+
+    return problem(f, x), ((w * (x @ w > 0)) @ v).T.reshape(1, 2, 1, 6)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("finite-forward", 1e-3), ("finite-central", 1e-5), ("finite", 1e-6)]
+)
+def test_steps_are_shortened_before_a_kink(name, tolerance, seed):
+    asked, exact = near_a_kink(seed)
+    value, doubt = answer(name, asked)
+    assert np.all(np.abs(value - exact) <= doubt + 1e-15)
+    assert np.all(doubt <= tolerance * np.max(np.abs(exact)))
+
+
+def test_a_step_that_was_asked_for_stays():
+    asked = problem(lambda b, v: b.op("Relu", v), [1e-7])
+    short, _ = answer("finite-central", asked)
+    value, doubt = answer("finite-central", asked, step=1e-6)
+    assert short == pytest.approx(1.0, rel=1e-6)
+    assert value == pytest.approx(0.55, rel=1e-6)
+    assert doubt > 0.45
+
+
+def test_where_a_tie_of_the_point_has_no_sides_the_textbooks_are_certain_too():
+    # max(relu(x), 0) of a negative x ties, and stays 0.
+    asked = problem(lambda b, v: b.op("Max", b.op("Relu", v), b.constant([0.0])) + v, [-1.0])
+    for name in ("finite-forward", "finite-central"):
+        value, doubt = answer(name, asked)
+        assert value == pytest.approx(1.0, abs=1e-7)
+        assert doubt < 1e-7

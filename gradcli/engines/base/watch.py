@@ -151,8 +151,12 @@ class Watch:
             assert edges is not None
             self.distances[node] = np.asarray(edges(real, *operands, **node.attrs))
 
-    def crossing(self, moved: Watch) -> float:
+    def crossing(self, moved: Watch, *, ties: bool = True) -> float:
         """Where on the way to another evaluation the first kink was crossed.
+
+        Args:
+            moved: The other evaluation.
+            ties: Whether kinks that the point itself lies on count.
 
         Returns:
             A part of the way, between 0 (the point is on the kink) and 1, by linear interpolation
@@ -168,7 +172,8 @@ class Watch:
                 continue
             here, there = self.margins[node][changed], moved.margins[node][changed]
             # Elements that tie before and after move together: whichever wins is rounding.
-            apart = np.maximum(here, there) > SAME * _widest(self.margins[node])
+            away = np.maximum(here, there) if ties else here
+            apart = away > SAME * _widest(self.margins[node])
             if np.any(apart):
                 here, there = here[apart], there[apart]
                 first = min(first, float(np.min(here / (here + there))))
