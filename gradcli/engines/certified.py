@@ -42,6 +42,9 @@ STEP = 8
 PATIENCE = 2
 """Raises in a row that may gain nothing."""
 
+BEYOND = 32
+"""Bits that a reverse graph loses more than power series of its primal, where they lose many."""
+
 SPARE = 16
 """Bits beyond what is needed and what was lost."""
 
@@ -157,6 +160,11 @@ class _Climbing:
                 return found
             need = NEEDED + SPARE + self.n.bits - good if math.isfinite(good) else 0.0
             self.n.bits = min(LAST, max(64 * math.ceil(need / 64), self.n.bits * 3 // 2))
+
+    def start_beyond(self, other: _Climbing) -> None:
+        """Start where another one ended that had to climb, and a step above: less is in vain."""
+        if other.n.bits > FIRST:
+            self.n.bits = other.n.bits + BEYOND
 
     def watch(self, node: Node, _: Sequence[Array], __: Sequence[Array]) -> None:
         """Called after each node: whose choices stay open?"""
@@ -323,6 +331,7 @@ class _Notary:
         # What has two slopes is not what the reverse graph has one of.
         bars = {of: self.rng.standard_normal(p.shape(of)) * smooth[of] for of in p.of}
         pull = _Pulled(p, 1)
+        pull.start_beyond(push)
         back = pull.back({of: bar[None] for of, bar in bars.items()})
         n = pull.n if pull.n.bits >= push.n.bits else push.n
         product, size = _product(n, {w: e.row(0) for w, e in back.items()}, p.tangents)
@@ -341,6 +350,7 @@ class _Notary:
         self._keep(push)
         if not any(np.any(side.known()) for side in ahead.values()):
             return  # there is nothing to confirm anything with
+        pull.start_beyond(push)
         suspects = []
         for start in range(0, len(rows), pull.width):
             chunk = rows[start : start + pull.width]
