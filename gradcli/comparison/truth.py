@@ -32,6 +32,9 @@ CONFIRM = 1e-7
 ROUNDING_FACTOR = 4.0
 """How far rounding errors may exceed three standard deviations of their model."""
 
+REFERENCE_FACTOR = 1.5
+"""Likewise, of the float64 graph: calibrated, see benchmarks/calibration.py."""
+
 RESOLVED = 1e-3
 """A witness less certain of an element than this, relative, does not confirm it."""
 
@@ -141,7 +144,7 @@ def _because(reference: Reference, reason: str) -> Reference:
 
 def _rounding(evidence: Evidence, exact: Field) -> np.ndarray:
     """The uncertainty of the float64 graph: its rounding errors."""
-    own: np.ndarray = 8 * EPS * _finite(exact.value)
+    own: np.ndarray = 2 * EPS * _finite(exact.value)
     estimate = evidence.reference.estimate
     if estimate is None or not estimate.uncertainty:
         return own + 64 * EPS * largest(exact.value)
@@ -149,7 +152,7 @@ def _rounding(evidence: Evidence, exact: Field) -> np.ndarray:
     for block in exact.blocks:
         here = exact.u[block][np.isfinite(exact.u[block])]
         typical[block] = np.median(here) if here.size else 0.0
-    return np.asarray(own + ROUNDING_FACTOR * np.fmax(exact.u, 0.1 * typical))
+    return np.asarray(own + REFERENCE_FACTOR * np.fmax(exact.u, 0.1 * typical))
 
 
 def sides_of(evidence: Evidence) -> tuple[Field, Field] | None:

@@ -36,6 +36,9 @@ LOST = 2.0**-640
 ENDLESS = 2.0**100
 """A slope that is steeper than that at the edge of a domain is infinite: it grows with 1 / STEP."""
 
+SHAKES = 4
+"""Runs with random roundings."""
+
 ASIDE = 2.0**-36
 """How far beside a kink, or the edge of a domain, either side of it is looked at."""
 
@@ -103,8 +106,8 @@ class ComplexStep:
 
     def _doubts(self, here: Point, lines: Sequence[Line], values: np.ndarray) -> np.ndarray:
         xs = np.stack([line.x for line in lines])
-        runs = (self._along(self._shaking, here, xs, lines)[0] for _ in range(3))
-        doubts = np.maximum(2 * spread(runs, values), 2 * EPS * np.abs(values))
+        runs = (self._along(self._shaking, here, xs, lines)[0] for _ in range(SHAKES))
+        doubts = np.maximum(spread(runs, values), EPS * np.abs(values))
         doubts = doubts + LOST / _scales(lines)
         if here.singular:
             for t in (-ASIDE, ASIDE):

@@ -11,6 +11,7 @@ is measured. Steps are relative to max(1, |x|).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -221,7 +222,7 @@ def _jump(here: Point, line: Line, start: float, end: float) -> np.ndarray:
     width = end - start
     left, right = f(start), f(end)
     whole = np.abs(right - left) / width
-    floor = 8 * (here.noise + here.drift * width)
+    floor = 16 * (here.noise + here.drift * width)
     for _ in range(HALVINGS):
         if end - start < FINEST:
             break
@@ -272,6 +273,11 @@ class _Tableau:
         noise: [M], of one evaluation of f, times what the difference makes of it at h = 1.
         drift: [M], by how much that grows with h.
         powers: Of h, in the error of the difference, in order.
+
+    Attributes:
+        value: [M], the most certain entries.
+        doubt: [M], their uncertainties.
+        step: [M], the shortest rungs that they were made of.
     """
 
     def __init__(self, noise: np.ndarray, drift: np.ndarray, powers: Sequence[int]) -> None:
@@ -284,6 +290,7 @@ class _Tableau:
         self._last: list[np.ndarray] = []
         self.value = np.full_like(self._noise, np.nan)
         self.doubt = np.full_like(self._noise, np.inf)
+        self.step = np.full_like(self._noise, np.nan)
 
     def __bool__(self) -> bool:
         """Whether there is any rung."""
@@ -292,20 +299,21 @@ class _Tableau:
     def add(self, slope: np.ndarray, h: float) -> None:
         """One rung, half as long as the one before."""
         row, gain = [slope], 1.0
-        self._keep(slope, np.abs(slope) + self._noise / h + self._drift)
+        self._keep(slope, np.abs(slope) + self._noise / h + self._drift, h)
         for ratio, above in zip(self._ratios, self._last, strict=False):
             entry = (ratio * row[-1] - above) / (ratio - 1)
             gain *= (ratio + 0.5) / (ratio - 1)
             doubt = np.maximum(np.abs(entry - row[-1]), np.abs(entry - above))
-            self._keep(entry, doubt + gain * (self._noise / h + self._drift))
+            self._keep(entry, doubt + gain * (self._noise / h + self._drift), h)
             row.append(entry)
         self._last = row
 
-    def _keep(self, value: np.ndarray, doubt: np.ndarray) -> None:
+    def _keep(self, value: np.ndarray, doubt: np.ndarray, h: float) -> None:
         doubt = doubt + 4 * EPS * np.abs(value)  # of the subtractions and divisions themselves
         better = np.isfinite(value) & (doubt < self.doubt)
         self.value = np.where(better, value, self.value)
         self.doubt = np.where(better, doubt, self.doubt)
+        self.step = np.where(better, h, self.step)
 
     def done(self, h: float) -> bool:
         """Whether noise alone makes every rung from h on worse than what there is."""
@@ -356,21 +364,41 @@ class Ladder:
         """See Map. What belongs to the point is computed once for each `point` object."""
         here = self._f.at(point)
         lines = here.lines(directions)
-        values, doubts, jumps, notes = zip(*(_slope(here, line) for line in lines), strict=True)
+        slopes = [slope_along(here, line) for line in lines]
+        notes = dict.fromkeys(slope.note for slope in slopes)
         return Images(
-            self._f.outputs(_scaled(np.stack(values), lines)),
-            self._f.outputs(_scaled(np.stack(doubts), lines)),
+            self._f.outputs(_scaled(np.stack([slope.value for slope in slopes]), lines)),
+            self._f.outputs(_scaled(np.stack([slope.doubt for slope in slopes]), lines)),
             self._f.outputs(here.y),
-            tuple(note for note in dict.fromkeys(notes) if note),
-            _jumps(self._f, jumps, lines),
+            tuple(note for note in notes if note),
+            _jumps(self._f, [slope.jump for slope in slopes], lines),
         )
 
 
-def _slope(here: Point, line: Line) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """The derivative along a line, its uncertainty, jumps, and what to say of kinks."""
-    none = np.zeros_like(here.y)
+@dataclass(frozen=True)
+class Slope:
+    """What the ladder makes of a line.
+
+    Attributes:
+        value: [M], the derivative along it.
+        doubt: [M], its uncertainty.
+        jump: [M], the part that is jumps of the function.
+        step: [M], the shortest step that was used; NaN where only one side was looked at.
+        note: What to say of kinks.
+    """
+
+    value: np.ndarray
+    doubt: np.ndarray
+    jump: np.ndarray
+    step: np.ndarray
+    note: str = ""
+
+
+def slope_along(here: Point, line: Line) -> Slope:
+    """The derivative along a line, by the ladder."""
+    none, nowhere = np.zeros_like(here.y), np.full_like(here.y, np.nan)
     if line.scale == 0:
-        return none, none, none, ""
+        return Slope(none, none, none, nowhere)
     ladder = _Tableau(here.noise, here.drift, CENTRAL)
     jump = _Tableau(4 * here.noise, here.drift, SECOND)
 
@@ -389,20 +417,21 @@ def _slope(here: Point, line: Line) -> tuple[np.ndarray, np.ndarray, np.ndarray,
         note = f"{_near(here)}: longer steps were dropped" if dropped else ""
         # Margins miss a tie of several that is left for another; the slopes on both sides do not.
         hidden = np.maximum(np.abs(jump.value) - jump.doubt, 0.0)
-        value, doubt = ladder.value, ladder.doubt
+        value, doubt, step = ladder.value, ladder.doubt, ladder.step
         if max(kept) < CRAMPED:
             # Steps that short are noise. On the side without the kink there is room for long ones.
             for sign in (-1, 1):
                 sided, certainty = _side(here, line, sign)
                 better = (certainty < doubt) & (np.abs(sided - value) <= certainty + doubt)
                 value, doubt = np.where(better, sided, value), np.where(better, certainty, doubt)
-        return value, doubt + hidden, none, note
+                step = np.where(better, np.nan, step)
+        return Slope(value, doubt + hidden, none, step, note)
     (left, _), (right, doubt) = _side(here, line, -1), _side(here, line, 1)
     note = f"{_near(here)}: every step crosses it, so the difference is one-sided"
     last = _Rung(here, line, LAST)
     leap = _jump(here, line, -LAST, LAST) if last.jumped else none
     note = _at_jumps(last.jumped) if np.any(leap) else note
-    return right, doubt + np.abs(right - left), leap, note
+    return Slope(right, doubt + np.abs(right - left), leap, nowhere, note)
 
 
 def _near(here: Point) -> str:

@@ -19,6 +19,9 @@ from gradcli.problem import Problem
 EPS = 2.0**-52
 """The spacing of float64 at 1."""
 
+HALF = 0.5
+"""Of the spread of shaken runs: they err by a whole unit, and true roundings by half of one."""
+
 AWAY = 2.0**-4
 """How far from x, relative to max(1, |x|), rounding is measured as well."""
 
@@ -87,6 +90,10 @@ class Primal:
         return np.concatenate(
             [np.reshape(np.asarray(arrays[name], np.float64), -1) for name in self._wrt]
         )
+
+    def inputs(self, x: np.ndarray) -> Arrays:
+        """A vector, or one a row, as tensors of `wrt`."""
+        return _cut(x, self._wrt)
 
     def outputs(self, y: np.ndarray) -> Arrays:
         """Vectors of outputs, one a row, as tensors."""
@@ -176,7 +183,7 @@ class Point:
         # x moves too: the coordinates of x + h v are rounded. Of four runs, the luckiest of 100,000
         # elements would show a quarter of its rounding.
         runs = (f(shake(x, rng, EPS), self.arrays) for _ in range(8))
-        return np.asarray(np.maximum(spread(runs, y), 0.5 * EPS * np.abs(y)))
+        return np.asarray(np.maximum(HALF * spread(runs, y), 0.5 * EPS * np.abs(y)))
 
 
 @dataclass(frozen=True)
