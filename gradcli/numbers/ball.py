@@ -237,10 +237,12 @@ class Ball(Boxed):
     def _less(self, x: Any, y: Any) -> Any:
         if x < y:
             return True
-        return False if x >= y else OPEN
+        return False if (x is y and x.is_finite()) or x >= y else OPEN
 
     def _equal(self, x: Any, y: Any) -> Any:
-        if x == y:
+        # A ball that is no point still encloses one number: the very same one equals itself, as what
+        # a maximum has taken equals that maximum.
+        if (x is y and x.is_finite()) or x == y:
             return True
         return False if x != y else OPEN
 
@@ -266,8 +268,8 @@ class Ball(Boxed):
     def _greatest(self, terms: list[Any]) -> Any:
         top = functools.reduce(self.arb.max, terms)
         rivals = [v for v in terms if not v < top]
-        tied = all(v == rivals[0] for v in rivals[1:])
-        return top if tied else self._seen(top)
+        tied = all(v is rivals[0] or v == rivals[0] for v in rivals[1:])
+        return rivals[0] if tied and rivals else self._seen(top)
 
     def overlap(self, x: Array, y: Array) -> np.ndarray:
         """Where two balls have a number in common: where they may enclose the same one."""

@@ -81,8 +81,8 @@ class Numbers(ABC):
         """
         rounded = self.round_to(x, source)
         bits = np.real(self.lower(rounded)).astype(source).view(target)
-        # An open rounding does not even equal itself, and no integer may hang on it.
-        return np.asarray(self.where(self.equal(rounded, rounded), bits, bits))
+        # An open rounding does not even equal itself made anew, and no integer may hang on it.
+        return np.asarray(self.where(self.equal(rounded, rounded * 1.0), bits, bits))
 
     # ---- elementwise, each system's own ---------------------------------------------------------
 

@@ -89,6 +89,23 @@ def test_the_truth_lies_within():
         assert gap > 0  # a third is no float
 
 
+@pytest.mark.parametrize("op", ["ReduceMax", "MaxPool", "Max"])
+def test_the_greatest_of_numbers_that_no_float_is_equals_itself(op: str):
+    def f(b: Builder, x: Var) -> Var:
+        roots = b.op("Sqrt", x)
+        if op == "Max":
+            return b.op("Max", roots, roots * roots)
+        if op == "MaxPool":
+            return b.op("MaxPool", b.reshape(roots, [1, 1, 4]), kernel_shape=(2,))
+        return b.op(op, roots, b.ints([0]))
+
+    found = certified(problems.problem(f, [0.3, 1.7, 0.9, 2.1], "jacobian"))
+    assert found.holds
+    assert found.elements == found.taken
+    assert not found.opened
+    assert found.bits == 128
+
+
 MEANS = {
     "AveragePool": lambda b, x: b.op("AveragePool", b.reshape(x, [1, 1, 6]), kernel_shape=(3,)),
     "AveragePool, padded": lambda b, x: b.op(

@@ -223,6 +223,17 @@ def test_lift_and_lower_are_exact(dtype, x):
 # ---- precision ----------------------------------------------------------------------------------
 
 
+def test_one_and_the_same_number_equals_itself_and_another_in_the_same_ball_does_not():
+    n = Ball()
+    x = balls(n, arb(3.0, 0.5), arb(2.0, 0.25))
+    assert n.equal(x, n.max(x, (0,), keepdims=True)).tolist() == [True, False]
+    assert not np.any(n.less(x, x).tolist())
+    with pytest.raises(CannotError):
+        bool(n.equal(balls(n, arb(3.0, 0.5)), balls(n, arb(3.0, 0.5))))
+    with pytest.raises(CannotError):
+        bool(n.equal(unknown := balls(n, arb("nan")), unknown))
+
+
 def test_precision_is_each_systems_own():
     before = flint.ctx.prec
     few, many = Ball(64), Ball(1000)
@@ -232,7 +243,7 @@ def test_precision_is_each_systems_own():
     assert flint.ctx.prec == before
     assert (many.radius(balls(many, third[1])) < 1e-299).all()
     with pytest.raises(CannotError):
-        few.argmax(balls(few, STRADDLING, STRADDLING), 0)
+        few.argmax(balls(few, STRADDLING, -STRADDLING), 0)
     assert flint.ctx.prec == before
 
 
