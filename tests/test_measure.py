@@ -481,6 +481,31 @@ def test_a_kernels_absolute_error_in_a_tail_is_no_other_function(name: str, scal
     assert judge(replace(found, file_primal=given)).primal.matches == (scale == 1.0)
 
 
+@pytest.mark.parametrize(
+    ("op", "attrs"),
+    [
+        ("GroupNormalization", {"num_groups": 1}),
+        ("Gelu", {"approximate": "tanh"}),
+        ("com.microsoft::FastGelu", {}),
+    ],
+)
+@pytest.mark.parametrize("scale", [1.0, 1.0 + 1e-5])
+def test_a_float64_file_is_held_to_what_its_kernels_compute_in(op, attrs, scale: float):
+    """These compute in float32 inside; a few digits less are another function all the same."""
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT64, (2, 3, 2))
+    affine = [b.constant(np.ones(3)), b.constant(np.ones(3))] if "num_groups" in attrs else []
+    y = b.op(op, x, *affine, name="coarse", **attrs)
+    made = read(write(b.graph([b.rename(y + x, "y")])), OPS)
+    point = np.random.default_rng(0).standard_normal((2, 3, 2))
+    found = measure(pose(made, {"x": point}), QUICK, runs=1)
+    given = {name: y * scale for name, y in found.file_primal.items()}
+    said = judge(replace(found, file_primal=given))
+    assert said.primal.matches == (scale == 1.0)
+    assert said.exit_code == (0 if scale == 1.0 else 3)
+    assert any(f"'coarse' ({op})" in note and "float32" in note for note in said.notes)
+
+
 # ---- what cannot be hurried ---------------------------------------------------------------------
 
 

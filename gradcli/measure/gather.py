@@ -16,7 +16,7 @@ from gradcli.measure.certify import References, certificate
 from gradcli.measure.clock import BUDGET, RUNS, WARMUP, Clock, Progress
 from gradcli.measure.method import is_dear, outcome
 from gradcli.measure.near import look_around
-from gradcli.measure.primal import primal_noise, timed_file_primal
+from gradcli.measure.primal import coarse_kernels, primal_noise, timed_file_primal
 from gradcli.measure.reference import refer, twin, witnesses
 from gradcli.measure.sample import draw
 from gradcli.measure.sides import sides
@@ -129,6 +129,7 @@ def measure(
         primal_noise=noise,
         certificate=sure,
         uncertified=unsure,
+        notes=coarse_kernels(problem),
         unsteady=given.unsteady,
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradcli import runtime
-from gradcli.engines.base import Arrays, Times, Unsteady, shaken, spread, unsteady
+from gradcli.engines.base import COARSE, Arrays, Times, Unsteady, shaken, spread, unsteady
 from gradcli.errors import GradcliError
 from gradcli.graph import DType
 from gradcli.interpret import Evaluator
@@ -103,6 +103,20 @@ def file_primal(problem: Problem, session: runtime.Session | None = None) -> dic
 def primal_noise(problem: Problem, exact: Arrays, clock: Clock) -> dict[str, np.ndarray] | None:
     """The rounding errors of the primal in the file's widths; None when there is no time for it."""
     return None if SHAKES * clock.primal > clock.left() * 0.05 else rounding(problem, exact)
+
+
+def coarse_kernels(problem: Problem) -> tuple[str, ...]:
+    """A note on the nodes that onnxruntime computes in float32 although the file has float64."""
+    found = [
+        f"{node.name!r} ({node.key})"
+        for node in problem.graph.nodes
+        if node.key in COARSE and any(v.dtype is DType.FLOAT64 for v in node.makes())
+    ]
+    if not found:
+        return ()
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    said = f"onnxruntime computes node {', '.join(found[:3])}{more} in float32 inside"
+    return (f"{said}, although the file has float64; its outputs are held to that",)
 
 
 def rounding(problem: Problem, exact: Arrays) -> dict[str, np.ndarray]:

@@ -20,13 +20,14 @@ from gradcli.engines.base.program import (
     chunk_width,
     compile_graph,
 )
-from gradcli.engines.base.rounding import shake, shaken, spread
+from gradcli.engines.base.rounding import COARSE, shake, shaken, spread
 from gradcli.engines.base.sides import Sides
 from gradcli.engines.base.unsteady import Unsteady, unsteady
 from gradcli.engines.base.watch import COUNT, Near, Reach, Survey, Watch, around, survey
 
 __all__ = [
     "CHUNK",
+    "COARSE",
     "COUNT",
     "EPS",
     "Arrays",

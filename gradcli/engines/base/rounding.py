@@ -21,12 +21,25 @@ ROUNDED = (
 """What an operator may round inside itself, where only the number system sees it."""
 
 
+EPS32 = 2.0**-23
+
 ABSOLUTE = (
     *("Tanh", "Sigmoid", "Erf", "Softmax"),
     *("Elu", "Selu", "Celu", "Mish", "Gelu", "com.microsoft::Gelu"),
 )
 """Operators that fast kernels compute to an absolute error: those with results between -1 and 1,
 and those that are put together from such, or from exp(x) - 1 as it stands."""
+
+
+COARSE = frozenset(
+    (
+        *("Attention", "BlackmanWindow", "DFT", "Gelu", "GroupNormalization", "HammingWindow"),
+        *("Shrink", "com.microsoft::FastGelu"),
+    )
+)
+"""Operators that onnxruntime computes in float32 inside, or with constants of that width, also on
+float64: by the standard's own definition of some, as that of GroupNormalization, whose first stage
+is in float32. Measured: of all others with a float64 kernel, 13 digits and more are right."""
 
 
 def shaken(
@@ -45,12 +58,15 @@ def shaken(
         rng: Of the random signs.
         eps: Relative size of an error.
         kernels: Whether functions that saturate have absolute errors of this size, as they have in
-            a runtime's kernels: far out in a tail, or near a zero, no digit is right.
+            a runtime's kernels: far out in a tail, or near a zero, no digit is right; and whether
+            what is computed in float32 inside has the errors of float32.
     """
-    blurred = ABSOLUTE if kernels else ()
-    return table.replace(
-        *(_shake(card, rng, eps, card.op in blurred) for card in table.values() if _rounds(card))
-    )
+
+    def shake_card(card: Card) -> Card:
+        own = max(eps, EPS32) if kernels and card.op in COARSE else eps
+        return _shake(card, rng, own, kernels and card.op in ABSOLUTE)
+
+    return table.replace(*(shake_card(card) for card in table.values() if _rounds(card)))
 
 
 def _rounds(card: Card) -> bool:
