@@ -46,7 +46,7 @@ class Linear(ABC):
         way = self.way
         # Both biases at once, and to a product: onnxruntime makes one operator of these two.
         z: Var = plus(self.o.product(self.x, way.w), plus(way.wb, way.rb))
-        return z + self.o.product(h, way.r)
+        return z + self.o.product(h, way.r)  # type: ignore[no-any-return] # a Var
 
     def use(self, k: int, z: Var) -> Applied:
         """The k-th activation, where slopes can be asked of it."""
