@@ -292,6 +292,27 @@ class KinkAt:
 
 
 @dataclass(frozen=True)
+class Room:
+    """How far an input may be moved before it meets a kink, to first order.
+
+    Attributes:
+        wrt: The input.
+        distance: The length of the way, elements taken as coordinates.
+        node: The user's node.
+        op: Its operator.
+        index: The element of the node's operand or result.
+        margin: How far that is from the kink, in units of the operand.
+    """
+
+    wrt: str
+    distance: float
+    node: str
+    op: str
+    index: tuple[int, ...]
+    margin: float
+
+
+@dataclass(frozen=True)
 class Advice:
     """A recommendation and what it rests on.
 
@@ -322,6 +343,7 @@ class Comparison:
         verdict: Of the whole.
         exit_code: 0, 1 or 3; 70 when a method broke and none disagrees.
         unsteady: Programs whose results differ from run to run, or with the number of threads.
+        room: How far each input may be moved before it meets a kink, where that is known.
     """
 
     subject: Subject
@@ -335,3 +357,4 @@ class Comparison:
     verdict: Verdict
     exit_code: int
     unsteady: tuple[Unsteady, ...] = ()
+    room: tuple[Room, ...] = ()

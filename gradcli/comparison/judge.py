@@ -29,6 +29,7 @@ from gradcli.comparison.advice import advise
 from gradcli.comparison.facts import (
     Comparison,
     Judgement,
+    Room,
     Subject,
     Verdict,
 )
@@ -100,6 +101,10 @@ def judge(
         verdict,
         exit_code,
         (*evidence.unsteady, *(u for o in evidence.outcomes for u in o.unsteady)),
+        tuple(
+            Room(wrt, r.distance, r.near.node, r.near.op, r.near.index, r.near.margin)
+            for wrt, r in evidence.survey.reach.items()
+        ),
     )
 
 

@@ -39,6 +39,7 @@ def comparison_json(comparison: Comparison) -> str:
             "reference": _reference(c.reference),
             "methods": [_method(j) for j in c.methods],
             "kinks": [_kink(k) for k in c.kinks],
+            "room": [vars(r) for r in c.room],
             "advice": [
                 {"text": a.text, "method": a.method, "evidence": dict(a.evidence)} for a in c.advice
             ],

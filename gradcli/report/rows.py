@@ -15,6 +15,7 @@ from gradcli.comparison import (
     KinkAt,
     Primal,
     Reference,
+    Room,
     Subject,
     Verdict,
     Worst,
@@ -294,7 +295,7 @@ def _listed(names: Iterable[str]) -> str:
 
 def _below(c: Comparison) -> Iterator[Fact]:
     yield from _grouped(c.methods)
-    yield from _kinks(c.kinks)
+    yield from _kinks(c.kinks, c.room)
     yield from (Fact("note", unsteady_sentence(u), "odd") for u in c.unsteady)
     for advice in c.advice:
         yield Fact("advice", advice.text)
@@ -384,7 +385,7 @@ def _where(w: Worst) -> str:
     return f"takes {value(w.value)} at {at}{node}, between one-sided {left} and {right}"
 
 
-def _kinks(kinks: Sequence[KinkAt]) -> Iterator[Fact]:
+def _kinks(kinks: Sequence[KinkAt], room: Sequence[Room]) -> Iterator[Fact]:
     """Those at the point, in full; of those further off only the nearest."""
     at = [k for k in kinks if k.margin <= NEAR or k.touched]
     for kink in at[:LISTED]:
@@ -395,7 +396,11 @@ def _kinks(kinks: Sequence[KinkAt]) -> Iterator[Fact]:
     if jump is not None:
         yield Fact("jump", jump_sentence(jump), "odd")
     off = [k for k in kinks if k.kind == "kink" and k.margin > NEAR and not k.touched]
-    if off:
+    for r in room[:LISTED]:
+        index = f", element [{', '.join(map(str, r.index))}]" if r.index else ""
+        where = f"node {r.node} ({r.op}){index}"
+        yield Fact("room", f"{r.wrt} meets a kink after {scientific(r.distance)}, at {where}")
+    if off and not room:
         yield Fact("kink", f"nearest: {kink_sentence(min(off, key=lambda k: k.margin))}")
 
 

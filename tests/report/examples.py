@@ -15,6 +15,7 @@ from gradcli.comparison import (
     Part,
     Primal,
     Reference,
+    Room,
     Subject,
     Verdict,
     Worst,
@@ -264,6 +265,7 @@ def odd() -> Comparison:
         },
         verdict=Verdict.DISAGREE,
         exit_code=1,
+        room=(Room("image", 3.4e-4, "/relu/Relu", "Relu", (0, 5), 1.2e-3),),
         unsteady=(
             Unsteady("primal", (1, 1), "logits", (0, 3), 0.25, 0.5, 1),
             Unsteady("reverse", (2, 1), "logits[0,3]/image", (0, 1, 2, 3), 1.2e-7, math.inf, 12345),

@@ -106,7 +106,7 @@ def test_what_was_not_computed_is_named_with_its_reason():
 def test_kinks_at_the_point_are_listed_and_of_those_further_off_only_the_nearest():
     far = [KinkAt(f"far{i}", "Relu", (i,), 0.1 * i, None, "") for i in (3, 1, 2)]
     edge = KinkAt("log", "Log", (), 0.5, None, "", "edge", "the logarithm of 0")
-    comparison = replace(examples.odd(), kinks=(*far, edge))
+    comparison = replace(examples.odd(), kinks=(*far, edge), room=())
     assert texts(comparison, "kink") == ["nearest: node far1 (Relu), element [1]: 1.0e-1 away"]
     assert texts(comparison, "edge") == []
 

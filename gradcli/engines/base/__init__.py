@@ -20,6 +20,7 @@ from gradcli.engines.base.program import (
     chunk_width,
     compile_graph,
 )
+from gradcli.engines.base.reach import reaches
 from gradcli.engines.base.rounding import COARSE, shake, shaken, spread
 from gradcli.engines.base.sides import Sides
 from gradcli.engines.base.unsteady import Unsteady, unsteady
@@ -58,6 +59,7 @@ __all__ = [
     "coarse_node",
     "compile_graph",
     "decide",
+    "reaches",
     "shake",
     "shaken",
     "spread",
