@@ -76,6 +76,7 @@ def compare(
     straight_through: bool = False,
     reference: measure.References = "auto",
     at_kink: comparison.AtKink = "report",
+    explain: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Differentiate by several methods, and judge each.
@@ -110,6 +111,8 @@ def compare(
         at_kink: What becomes of elements whose one-sided derivatives differ: `report` gives them a
             verdict of their own, `skip` leaves them out, `fail` makes the exit code 1; `nudge`
             moves the point off its kinks first, by a few units in the last place.
+        explain: Whether to look at every node by itself, and say how much of the worst error comes
+            from it, what it is, and what to do about it.
         progress: Called with a few words before each step.
 
     Raises:
@@ -141,6 +144,7 @@ def compare(
         budget=budget,
         reference=reference,
         at_kink=at_kink,
+        explain=explain,
         progress=progress,
     )
 
@@ -194,6 +198,7 @@ def judged(
     budget: float = measure.BUDGET,
     reference: measure.References = "auto",
     at_kink: comparison.AtKink = "report",
+    explain: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Answer a question by several methods. See `compare` for the arguments."""
@@ -209,13 +214,17 @@ def judged(
         problem,
         names,
         Options(step=step),
-        budget=budget,
+        budget=budget * (1.0 - measure.EXPLAINING) if explain else budget,
         runs=runs,
         warmup=warmup,
         reference=reference,
         progress=progress,
     )
     found = comparison.judge(evidence, rtol=rtol, atol=atol, at_kink=at_kink)
+    if explain:
+        focus, left = comparison.focus_of(evidence, found), start + budget - time.perf_counter()
+        walk = measure.explain(problem, focus, names or measure.METHODS, left, progress)
+        return comparison.explained(evidence, found, walk)
     causes = {m.method: m.cause.value for m in found.methods if m.cause is not None}
     left = start + budget - time.perf_counter()
     return comparison.name_nodes(found, measure.culprits(problem, causes, left) if causes else {})

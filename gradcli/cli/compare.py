@@ -61,6 +61,12 @@ from gradcli.cli.options import METHODS, Number, ask, question_options
     " exit code 1, or nudge the point off its kinks first.",
 )
 @click.option(
+    "--explain",
+    is_flag=True,
+    help="Look at every node by itself: how much of the worst error comes from it, what it is, and"
+    " what to do about it.",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["table", "json"]),
@@ -78,6 +84,7 @@ def command(
     budget: float,
     reference: Literal["auto", "certified", "float64"],
     at_kink: Literal["report", "skip", "fail", "nudge"],
+    explain: bool,
     form: str | None,
     output: str | None,
     **question: Any,
@@ -110,6 +117,7 @@ def command(
                 budget=budget,
                 reference=reference,
                 at_kink=at_kink,
+                explain=explain,
                 progress=tell,
             )
         finally:

@@ -1,9 +1,12 @@
 """Outcomes and a reference in, a Comparison out: errors, verdicts, causes, advice. No clocks."""
 
+from gradcli.comparison.blame import explained, explanation_of, focus_of
 from gradcli.comparison.facts import (
     Advice,
+    Blame,
     Cause,
     Comparison,
+    Explanation,
     Judgement,
     Jump,
     KinkAt,
@@ -13,6 +16,7 @@ from gradcli.comparison.facts import (
     Room,
     Subject,
     Verdict,
+    What,
     Worst,
 )
 from gradcli.comparison.field import FLOOR, MARGIN, RTOL
@@ -25,8 +29,10 @@ __all__ = [
     "RTOL",
     "Advice",
     "AtKink",
+    "Blame",
     "Cause",
     "Comparison",
+    "Explanation",
     "Judgement",
     "Jump",
     "KinkAt",
@@ -36,7 +42,11 @@ __all__ = [
     "Room",
     "Subject",
     "Verdict",
+    "What",
     "Worst",
+    "explained",
+    "explanation_of",
+    "focus_of",
     "hold_primal",
     "judge",
     "name_nodes",

@@ -327,6 +327,85 @@ class Advice:
     evidence: Mapping[str, float]
 
 
+class What(StrEnum):
+    """What a node is to the error of a derivative."""
+
+    RULE = "wrong rule"
+    """A method's derivative of the node is wrong in exact arithmetic too."""
+    KERNEL = "wrong kernel"
+    """onnxruntime's result, or its derivative's, is off by more than rounding explains."""
+    EDGE = "domain edge"
+    """The node is exactly where its function ends, or its slope is infinite."""
+    KINK = "kink"
+    """The node is on a kink that makes two slopes of the answer: a convention decides."""
+    STAIRCASE = "staircase"
+    """Its result moves by jumps: no derivative leaves it."""
+    CANCELLATION = "cancellation"
+    """Its terms cancel: of their digits its result keeps few."""
+    ROUNDING = "rounding"
+    """It rounds as it must."""
+    EXACT = "exact"
+    """It adds no error."""
+
+
+@dataclass(frozen=True)
+class Blame:
+    """What one node does to the answer, looked at by itself, on the operands that it has.
+
+    Attributes:
+        node: The user's node.
+        op: Its operator.
+        inner: Of what it is made of, the operator that is worst, where that is another one.
+        what: What it is.
+        todo: What to do about it.
+        ulps: The largest error of its result by onnxruntime, in units of the last place.
+        condition: How much larger a relative error its result has than its operands, as much as
+            the answer hangs on each element.
+        errors: By method, of its derivative of this node alone: the relative error along random
+            directions, in its own arithmetic.
+        exact: By method: likewise in exact arithmetic; None where that was not decided.
+        shares: By method: the part of its error that this node adds; negative where it takes away.
+        held: What it was held against: `balls` or `float64`.
+    """
+
+    node: str
+    op: str
+    inner: str
+    what: What
+    todo: str
+    ulps: float
+    condition: float
+    errors: Mapping[str, float]
+    exact: Mapping[str, float | None]
+    shares: Mapping[str, float | None]
+    held: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where the error of one element of the answer comes from.
+
+    Attributes:
+        of: The element.
+        method: The method whose error is largest there; `outputs` where it is the primal that
+            does not match, and is explained.
+        errors: By method: its error there.
+        explained: By method: the part of that which the nodes add up to, to first order; None
+            where not known.
+        nodes: Every node, worst first.
+        left: Nodes that there was no time for.
+        notes: What could not be done.
+    """
+
+    of: str
+    method: str
+    errors: Mapping[str, float | None]
+    explained: Mapping[str, float | None]
+    nodes: tuple[Blame, ...]
+    left: int = 0
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The whole answer.
@@ -344,6 +423,7 @@ class Comparison:
         exit_code: 0, 1 or 3; 70 when a method broke and none disagrees.
         unsteady: Programs whose results differ from run to run, or with the number of threads.
         room: How far each input may be moved before it meets a kink, where that is known.
+        explanation: Node by node, where the error comes from; None where that was not asked for.
     """
 
     subject: Subject
@@ -358,3 +438,4 @@ class Comparison:
     exit_code: int
     unsteady: tuple[Unsteady, ...] = ()
     room: tuple[Room, ...] = ()
+    explanation: Explanation | None = None

@@ -3,6 +3,7 @@
 from gradcli.measure.blame import culprits
 from gradcli.measure.certify import References
 from gradcli.measure.clock import BUDGET, RUNS, WARMUP, Progress, timed
+from gradcli.measure.explain import EXPLAINING, explain
 from gradcli.measure.gather import METHODS, measure
 from gradcli.measure.nudge import nudged
 from gradcli.measure.primal import file_primal, rounding
@@ -11,6 +12,7 @@ from gradcli.measure.sample import ALONG, SAMPLE
 __all__ = [
     "ALONG",
     "BUDGET",
+    "EXPLAINING",
     "METHODS",
     "RUNS",
     "SAMPLE",
@@ -18,6 +20,7 @@ __all__ = [
     "Progress",
     "References",
     "culprits",
+    "explain",
     "file_primal",
     "measure",
     "nudged",

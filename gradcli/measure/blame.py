@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from gradcli.deadline import until
 from gradcli.engines import ENGINES
-from gradcli.engines.base import coarse_node, wrong_rule
+from gradcli.engines.base import coarse_node, wrong_kernel, wrong_rule
 from gradcli.errors import OutOfTimeError
 from gradcli.problem import Problem
 
@@ -17,17 +17,19 @@ def culprits(problem: Problem, causes: Mapping[str, str], seconds: float) -> dic
 
     Args:
         problem: The question.
-        causes: By method: `rule` or `rounding`; other causes have no node.
+        causes: By method: `rule`, `runtime` or `rounding`; other causes have no node.
         seconds: For the search.
 
     Returns:
-        By method: the node whose rule is wrong, or whose rounding matters most.
+        By method: the node whose rule or kernel is wrong, or whose rounding matters most.
     """
     searches: dict[str, list[str]] = {}
     for method, cause in causes.items():
         uses = ENGINES[method].uses
         if cause == "rounding":
             searches.setdefault("rounding", []).append(method)
+        elif cause == "runtime":
+            searches.setdefault(method, []).append(method)
         elif cause == "rule" and uses != "impl":
             searches.setdefault(uses, []).append(method)
     nodes: dict[str, str] = {}
@@ -43,6 +45,8 @@ def culprits(problem: Problem, causes: Mapping[str, str], seconds: float) -> dic
 
 
 def _search(problem: Problem, what: str) -> str | None:
+    if what in ENGINES:
+        return wrong_kernel(problem, ENGINES[what])
     if what == "rounding":
         return coarse_node(problem, problem.dtype.eps)
     found = wrong_rule(problem, "jvp" if what == "jvp" else "vjp")

@@ -125,12 +125,12 @@ def _lost(exact: np.ndarray, in_floats: np.ndarray) -> np.ndarray:
 
 def price(problem: Problem) -> float:
     """Seconds that a certificate takes, roughly."""
-    elements = sum(_size(v) for node in problem.exact.nodes for v in node.makes())
-    products = sum(_products(node) for node in problem.exact.nodes)
+    elements = sum(size_of(v) for node in problem.exact.nodes for v in node.makes())
+    products = sum(products_of(node) for node in problem.exact.nodes)
     return PASSES * (ELEMENT * elements + PRODUCT * products)
 
 
-def _products(node: Node) -> float:
+def products_of(node: Node) -> float:
     """Multiplications of a matrix product or a convolution; 0 for everything else."""
     if node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return 0
@@ -139,11 +139,12 @@ def _products(node: Node) -> float:
     if not x.shape or not w.shape or not w.shape[0]:
         return 0
     if node.op == "Conv":
-        return _size(y) * _size(w) / int(w.shape[0])
+        return size_of(y) * size_of(w) / int(w.shape[0])
     if node.op == "ConvTranspose":
-        return _size(x) * _size(w) / int(w.shape[0])
-    return _size(y) * int(x.shape[0 if node.attrs.get("transA") else -1])
+        return size_of(x) * size_of(w) / int(w.shape[0])
+    return size_of(y) * int(x.shape[0 if node.attrs.get("transA") else -1])
 
 
-def _size(value: Value) -> int:
+def size_of(value: Value) -> int:
+    """Elements of a tensor; 0 where that is not known."""
     return size(value.shape) if value.shape is not None and is_static(value.shape) else 0

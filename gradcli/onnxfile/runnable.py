@@ -59,6 +59,12 @@ def runnable(model: Model, extra_outputs: Iterable[str] = ()) -> bytes:
     return proto.SerializeToString() if changed else model.data
 
 
+def tensors_of(model: Model) -> set[str]:
+    """The values of the graph that the file itself has, and a runtime can give back."""
+    known = _names(parse(model.data, model.path).graph)
+    return {v.name for v in model.graph.values() if model.raw_names.get(v.name, v.name) in known}
+
+
 def _unzip(proto: onnx.ModelProto) -> None:
     tensors: set[str] = set()
     for node in proto.graph.node:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from gradcli.comparison import (
+    Blame,
     Comparison,
+    Explanation,
     Judgement,
     KinkAt,
     Part,
@@ -44,6 +46,7 @@ def comparison_json(comparison: Comparison) -> str:
                 {"text": a.text, "method": a.method, "evidence": dict(a.evidence)} for a in c.advice
             ],
             "nondeterminism": [_unsteady(u) for u in c.unsteady],
+            "explanation": _explanation(c.explanation),
             "notes": list(c.notes),
             "counts": dict(c.counts),
             "verdict": str(c.verdict),
@@ -254,4 +257,34 @@ def _unsteady(u: Unsteady) -> dict[str, Any]:
         "max_abs_difference": u.max_abs,
         "max_rel_difference": u.max_rel,
         "elements": u.elements,
+    }
+
+
+def _explanation(e: Explanation | None) -> dict[str, Any] | None:
+    if e is None:
+        return None
+    return {
+        "of": e.of,
+        "method": e.method,
+        "errors": dict(e.errors),
+        "explained": dict(e.explained),
+        "nodes": [_blame(b) for b in e.nodes],
+        "left": e.left,
+        "notes": list(e.notes),
+    }
+
+
+def _blame(b: Blame) -> dict[str, Any]:
+    return {
+        "node": b.node,
+        "op": b.op,
+        "inner": b.inner,
+        "what": str(b.what),
+        "todo": b.todo,
+        "ulps": b.ulps,
+        "condition": b.condition,
+        "errors": dict(b.errors),
+        "exact": dict(b.exact),
+        "shares": dict(b.shares),
+        "held": b.held,
     }

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from gradcli.comparison import (
+    Blame,
     Cause,
     Comparison,
+    Explanation,
     Judgement,
     Jump,
     KinkAt,
@@ -18,6 +21,7 @@ from gradcli.comparison import (
     Room,
     Subject,
     Verdict,
+    What,
     Worst,
 )
 from gradcli.engines.base import Unsteady
@@ -68,9 +72,28 @@ COLUMNS = (
 )
 
 
+BLAMED = (
+    Column("share", ("share of", "the error"), "both"),
+    Column("ulps", ("result", "off, ulp"), "both"),
+    Column("error", ("slope", "off by"), "both"),
+    Column("condition", ("condi-", "tion"), "both"),
+    Column("what", ("what it is",), "both", right=False),
+    Column("node", ("node",), "both", right=False),
+)
+
+NODES = 10
+"""Nodes beyond this many are not listed; the JSON has all of them."""
+
+TOLD = 3
+"""Of so many nodes it is said what to do."""
+
+SMALL = 0.02
+"""The share of an error below which it is not said of a node what to do."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """One method: a cell for every column, by its key."""
+    """One method, or one node: a cell for every column, by its key."""
 
     cells: Mapping[str, str]
     tone: Tone
@@ -92,12 +115,16 @@ class Screen:
     Attributes:
         above: What was differentiated, and what the methods were held against.
         rows: The methods.
+        nodes: The nodes that an error comes from, worst first; empty where that was not asked for.
+        beside: What is said of those.
         below: What is odd, the advice, and last the verdict.
     """
 
     above: tuple[Fact, ...]
     rows: tuple[Row, ...]
     below: tuple[Fact, ...]
+    nodes: tuple[Row, ...] = ()
+    beside: tuple[Fact, ...] = ()
 
 
 def screen(comparison: Comparison) -> Screen:
@@ -106,6 +133,8 @@ def screen(comparison: Comparison) -> Screen:
         tuple(_above(comparison)),
         tuple(row(judgement) for judgement in comparison.methods),
         tuple(_below(comparison)),
+        tuple(map(partial(blame_row, comparison.explanation), listed(comparison.explanation))),
+        tuple(_explained(comparison)),
     )
 
 
@@ -197,6 +226,86 @@ def _tone(j: Judgement) -> Tone:
 def _verdict_tone(verdict: Verdict) -> Tone:
     tones: dict[Verdict, Tone] = {Verdict.AGREE: "good", Verdict.DISAGREE: "bad"}
     return tones.get(verdict, "odd")
+
+
+# ---- the nodes -----------------------------------------------------------------------------------
+
+
+def listed(e: Explanation | None) -> tuple[Blame, ...]:
+    """The nodes to list: the worst ones, and none that add nothing."""
+    if e is None:
+        return ()
+    return tuple(b for b in e.nodes[:NODES] if b.what is not What.EXACT)
+
+
+def blame_row(e: Explanation | None, b: Blame) -> Row:
+    """The cells of one node."""
+    share = b.shares.get(e.method) if e else None
+    own = b.errors.get(e.method) if e else None
+    op = f"{b.op}: {b.inner}" if b.inner else b.op
+    cells = {
+        "share": percent(share),
+        "ulps": scientific(b.ulps) if b.ulps >= 1000 else f"{b.ulps:.1f}",
+        "error": scientific(max(b.errors.values(), default=None) if own is None else own),
+        "condition": scientific(b.condition) if b.condition >= 1000 else f"{b.condition:.1f}",
+        "what": str(b.what),
+        "node": f"{b.node} ({op})",
+    }
+    return Row(cells, _blame_tone(b))
+
+
+def percent(x: float | None) -> str:
+    """Per cent, with a decimal while they are few."""
+    if x is None:
+        return ABSENT
+    if abs(x) >= 100:
+        return f"{scientific(100 * x)} %"
+    return f"{100 * x:.1f} %" if abs(x) < 0.0995 else f"{100 * x:.0f} %"
+
+
+def _blame_tone(b: Blame) -> Tone:
+    if b.what in (What.RULE, What.KERNEL):
+        return "bad"
+    return "plain" if b.what is What.ROUNDING else "odd"
+
+
+def _explained(c: Comparison) -> Iterator[Fact]:
+    """What the table is of, and what to do."""
+    if (e := c.explanation) is None:
+        return
+    yield Fact("explained", _followed(c, e))
+    if (more := len(e.nodes) - len(listed(e))) > 0:
+        yield Fact("explained", f"{more:,} more node{'s' * (more > 1)} in --format json")
+    for b in [b for b in listed(e) if b.todo and _stands_out(c, e, b)][:TOLD]:
+        yield Fact("to do", f"{b.node}: {b.todo}", _blame_tone(b))
+    for note in e.notes:
+        yield Fact("note", note, "odd")
+
+
+def _followed(c: Comparison, e: Explanation) -> str:
+    """The number whose error it is, and whether the nodes add up to it."""
+    error, part = e.errors.get(e.method), e.explained.get(e.method)
+    verdict = _verdict_on(c, e.method)
+    what = f"{e.of} by {e.method}" if e.method and e.method != "outputs" else e.of
+    if verdict is Verdict.KINK:
+        return f"{what}: on a kink, where a convention is no error"
+    if error is None:
+        return f"{what}: shares are of all that the nodes add"
+    off = f"{what}, which is off by {scientific(abs(error))}"
+    if verdict is Verdict.AGREE:
+        return f"{off}: rounding"
+    return off + (f"; to first order the nodes make {percent(part)} of that" if part else "")
+
+
+def _verdict_on(c: Comparison, method: str) -> Verdict | None:
+    return next((m.verdict for m in c.methods if m.method == method), None)
+
+
+def _stands_out(c: Comparison, e: Explanation, b: Blame) -> bool:
+    if b.what not in (What.ROUNDING, What.STAIRCASE, What.CANCELLATION):
+        return True
+    matters = _verdict_on(c, e.method) is not Verdict.AGREE
+    return matters and abs(b.shares.get(e.method) or 0.0) >= SMALL
 
 
 # ---- what was asked ------------------------------------------------------------------------------

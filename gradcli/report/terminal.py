@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradcli.comparison import Comparison
-from gradcli.report.rows import COLUMNS, Column, Fact, Row, Tone, screen
+from gradcli.report.rows import BLAMED, COLUMNS, Column, Fact, Row, Tone, screen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,6 +23,12 @@ STYLES: dict[Tone, str] = {
     "faint": "dim",
 }
 
+TONED = ("verdict", "what")
+"""Columns whose cells sound as their row does."""
+
+SHORTEST = 24
+"""What a folded column needs at the least."""
+
 NARROWEST = 40
 """Below this width nothing is planned: lines become longer than asked for."""
 
@@ -35,8 +42,11 @@ def table(comparison: Comparison, *, width: int = 80, color: bool = False) -> st
         color: Whether to colour it with ANSI codes.
     """
     content = screen(comparison)
-    parts = _methods(content.rows, max(width, NARROWEST))
-    return laid_out(facts(content.above), *parts, facts(content.below), width=width, color=color)
+    parts = [facts(content.above), *_methods(content.rows, max(width, NARROWEST))]
+    if content.beside:
+        parts += _nodes(content.nodes, max(width, NARROWEST))
+        parts.append(facts(content.beside))
+    return laid_out(*parts, facts(content.below), width=width, color=color)
 
 
 def laid_out(*parts: RenderableType, width: int, color: bool) -> str:
@@ -102,8 +112,31 @@ def _methods(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
         yield facts([_labelled(column, row) for column in COLUMNS])
 
 
+def _nodes(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+    """The table of nodes, long names folded; a list where there is no room even for that."""
+    if not rows:
+        return
+    last = BLAMED[-1].key
+    for gap in (2, 1):
+        room = width - _Grid(BLAMED[:-1], rows, gap).width - gap
+        if room >= SHORTEST or _Grid(BLAMED, rows, gap).width <= width:
+            folded = [part for row in rows for part in _folded(row, last, room)]
+            yield _Grid(BLAMED, folded, gap).text()
+            return
+    for row in rows:
+        yield facts([_labelled(column, row) for column in BLAMED[::-1]])
+
+
+def _folded(row: Row, key: str, room: int) -> Iterator[Row]:
+    """A row with one of its cells in as many lines as that needs."""
+    first, *others = textwrap.wrap(row.cells[key], room, break_on_hyphens=False)
+    yield Row({**row.cells, key: first}, row.tone)
+    for more in others:
+        yield Row({**dict.fromkeys(row.cells, ""), key: more}, row.tone)
+
+
 def _labelled(column: Column, row: Row) -> Fact:
-    tone: Tone = row.tone if column.key == "verdict" else "plain"
+    tone: Tone = row.tone if column.key in TONED else "plain"
     return Fact(column.name, row.cells[column.key], tone)
 
 
@@ -131,7 +164,7 @@ class _Grid:
         lines = [self._line(level, ["bold"] * len(level)) for level in zip(*headings, strict=True)]
         for row in self.rows:
             plain = STYLES["faint"] if row.tone == "faint" else ""
-            styles = [STYLES[row.tone] if c.key == "verdict" else plain for c in self.columns]
+            styles = [STYLES[row.tone] if c.key in TONED else plain for c in self.columns]
             lines.append(self._line([row.cells[c.key] for c in self.columns], styles))
         return Text("\n").join(lines)
 

@@ -18,6 +18,8 @@ def jvp(
     wrt: Sequence[str] | None = None,
     of: Sequence[str] | None = None,
     table: Table = OPS,
+    *,
+    inner: bool = False,
 ) -> Derivative:
     """The graph that also pushes tangents forward.
 
@@ -28,6 +30,8 @@ def jvp(
         of: Names of the graph outputs whose tangents are wanted (default: all float ones); they
             come out as `<name>_dot`.
         table: Cards with the rules.
+        inner: Whether the tangents of the results of nodes are wanted too, of a graph without
+            composites; `results` then has those by name.
 
     Raises:
         UnsupportedError: When an operator on the way has no rule; it names the node.
@@ -65,6 +69,11 @@ def jvp(
     for y in outputs:
         if y in dots:
             end = b.op("Identity", dots[y], name=f"{y.name}_dot")
+            results[y.name] = end.value.name
+            ends.append(end)
+    for y in (v for node in graph.nodes if inner for v in node.makes()):
+        if y in dots and y.name not in results:
+            end = b.op("Identity", dots[y])
             results[y.name] = end.value.name
             ends.append(end)
     return Derivative(b.graph([*map(b.var, outputs), *ends], graph.name), directions, results)

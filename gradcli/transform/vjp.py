@@ -19,6 +19,8 @@ def vjp(
     wrt: Sequence[str] | None = None,
     of: Sequence[str] | None = None,
     table: Table = OPS,
+    *,
+    inner: bool = False,
 ) -> Derivative:
     """The graph that also pulls cotangents back.
 
@@ -29,6 +31,8 @@ def vjp(
         of: Names of the graph outputs that carry a cotangent (default: all float ones). Each gets
             an input of its own shape called `<name>_bar`.
         table: Cards with the rules.
+        inner: Whether what comes back to the results of nodes is wanted too, of a graph without
+            composites; `results` then has those by name.
 
     Raises:
         UnsupportedError: When an operator on the way has no rule; it names the node.
@@ -41,6 +45,7 @@ def vjp(
     bars: dict[Value, list[Var]] = {}
     drops: dict[Value, list[Var | None]] = {}
     directions: dict[str, str] = {}
+    met: dict[Value, Var] = {}
     for y in outputs:
         y_bar = b.input(b.free(f"{y.name}_bar"), y.dtype, y.shape)
         directions[y.name] = y_bar.value.name
@@ -54,6 +59,9 @@ def vjp(
                 drops.setdefault(twins[y], []).extend(drops.pop(y, ()))
             continue
         cotangents = [None if y is None else _collect(b, bars, y) for y in node.outputs]
+        if inner:
+            pairs = zip(node.outputs, cotangents, strict=True)
+            met.update((y, y_bar) for y, y_bar in pairs if y is not None and y_bar is not None)
         wanted = [v is not None and v in active for v in node.inputs]
         if not any(x is not None for x in cotangents) or not any(y in active for y in node.makes()):
             continue
@@ -79,6 +87,10 @@ def vjp(
             end = b.op("Identity", x_bar, name=f"{x.name}_bar")
             results[x.name] = end.value.name
             ends.append(end)
+    for y, y_bar in met.items():
+        end = b.op("Identity", y_bar)
+        results[y.name] = end.value.name
+        ends.append(end)
     return Derivative(b.graph([*map(b.var, outputs), *ends], graph.name), directions, results)
 
 

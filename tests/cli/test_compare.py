@@ -49,6 +49,19 @@ def test_colour_can_be_forced():
     assert "\x1b[32mAGREE" in result.stdout
 
 
+def test_what_the_error_comes_from_is_explained_where_that_is_asked_for():
+    report, _ = compared(PHYSICS, "-i", POINT, *QUICK)
+    assert report["explanation"] is None
+    report, _ = compared(PHYSICS, "-i", POINT, "--method", "reverse", "--explain")
+    found = report["explanation"]
+    assert (found["method"], found["left"]) == ("reverse", 0)
+    assert {b["node"] for b in found["nodes"]} == {"point", "linear", "hidden", "u"}
+    assert {b["what"] for b in found["nodes"]} == {"rounding", "exact"}
+    result = cli("compare", PHYSICS, "-i", POINT, "--method", "reverse", "--explain", COLUMNS="80")
+    assert re.search(r"rounding +hidden \(Tanh\)$", result.stdout, re.MULTILINE)
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
 def test_methods_are_chosen():
     report, _ = compared(PHYSICS, "-i", POINT, "--method", "finite", "--method", "forward")
     assert [m["method"] for m in report["methods"]] == ["finite", "forward"]

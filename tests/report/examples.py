@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from gradcli.comparison import (
     Advice,
+    Blame,
     Cause,
     Comparison,
+    Explanation,
     Judgement,
     Jump,
     KinkAt,
@@ -18,6 +20,7 @@ from gradcli.comparison import (
     Room,
     Subject,
     Verdict,
+    What,
     Worst,
 )
 from gradcli.engines.base import Times, Unsteady
@@ -87,6 +90,46 @@ def certified() -> Comparison:
         opened=("pool",),
     )
     return replace(smooth(), reference=reference)
+
+
+def blamed() -> Comparison:
+    """Nodes of every kind, with an awkward name, and more than a table shows."""
+
+    def node(name: str, op: str, what: What, share: float | None, todo: str = "") -> Blame:
+        errors = {"forward": 1.2e-8, "reverse": 9.5e-3 if what is What.RULE else 3e-8}
+        exact = {"forward": 0.0, "reverse": 0.0095 if what is What.RULE else None}
+        shares = {"forward": None, "reverse": share}
+        return Blame(name, op, "", what, todo, 0.4, 1.2, errors, exact, shares, "balls")
+
+    rule = "look at the rule of reverse for Tanh"
+    kernel = "onnxruntime and gradcli compute different results: check its kernel"
+    kink = "a convention decides: move the point, or take one side"
+    power = "/model/spectrum/stack/layer.0/power_1/ReduceSum"
+    double = "float64 for it, or reformulate it"
+    nodes = (
+        replace(node("/layer1/act/Tanh_3", "Mish", What.RULE, 0.9712, rule), inner="Tanh"),
+        replace(node("[bold]conv", "Conv", What.KERNEL, -0.02, kernel), ulps=123456.7),
+        node("/head/kept", "Relu", What.KINK, 0.0, kink),
+        replace(
+            node(power, "ReduceSum", What.CANCELLATION, 0.04, double),
+            condition=2.5e5,
+            held="float64",
+        ),
+        *(node(f"/many/{k}", "MatMul", What.ROUNDING, 1e-4) for k in range(9)),
+        replace(node("/shape", "Reshape", What.EXACT, None), ulps=0.0),
+    )
+    found = Explanation(
+        "x[0, 3]",
+        "reverse",
+        {"forward": 1e-9, "reverse": 0.0312},
+        {"forward": None, "reverse": 0.993},
+        nodes,
+        3,
+        ("there was no time for 3 operators: raise --budget",),
+    )
+    whole = smooth()
+    wrong = replace(whole.methods[1], verdict=Verdict.DISAGREE, cause=Cause.RULE)
+    return replace(whole, methods=(wrong, *whole.methods[2:]), explanation=found)
 
 
 def agreeing(

@@ -14,6 +14,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "json.md"
 OPEN = (
     *("problem.rtol", "methods[].counts", "methods[].parts[].counts"),
     *("advice[].evidence", "counts"),
+    *("explanation.errors", "explanation.explained"),
+    *(f"explanation.nodes[].{field}" for field in ("errors", "exact", "shares")),
 )
 TIMES = ("primal.forward", "methods[].run")
 
@@ -40,7 +42,7 @@ def fields(x, at=""):
 
 def test_every_field_of_a_comparison_is_documented_and_every_documented_field_is_there():
     written = set()
-    for comparison in (examples.smooth(), examples.odd(), examples.certified()):
+    for comparison in (examples.smooth(), examples.odd(), examples.certified(), examples.blamed()):
         written |= set(fields(json.loads(comparison_json(comparison))))
     documents, times = documented("gradcli compare")
     assert written == documents

@@ -7,7 +7,12 @@ from gradcli.report import encodable, table
 from gradcli.report.rows import COLUMNS, row
 from tests.report import examples
 
-EXAMPLES = {"smooth": examples.smooth, "odd": examples.odd, "certified": examples.certified}
+EXAMPLES = {
+    "smooth": examples.smooth,
+    "odd": examples.odd,
+    "certified": examples.certified,
+    "blamed": examples.blamed,
+}
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
@@ -52,6 +57,16 @@ def test_every_method_has_one_row_where_the_screen_is_wide_enough():
         assert len([line for line in lines if line.startswith(f"{judgement.method} ")]) == 1
     headings = " ".join(part for column in COLUMNS for part in column.heading)
     assert set(headings.split()) <= set(" ".join(lines).split())
+
+
+def test_the_worst_nodes_are_listed_with_what_to_do():
+    text = table(examples.blamed(), width=80)
+    assert re.search(r"97 % .* wrong rule +/layer1/act/Tanh_3 \(Mish:", text)
+    assert "look at the rule of reverse for Tanh" in text
+    assert "[bold]conv (Conv)" in text
+    assert "/many/5 (MatMul)" in text
+    assert "/many/6" not in text
+    assert "4 more nodes in --format json" in text
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1", "utf-8", "no-such", None])

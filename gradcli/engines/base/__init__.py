@@ -1,5 +1,6 @@
 """What every engine answers, and what several of them share."""
 
+from gradcli.engines.base.alone import MISFIT, WRONG, LocalError
 from gradcli.engines.base.certificate import Certificate
 from gradcli.engines.base.evidence import Evidence
 from gradcli.engines.base.exactly import decide, suspects
@@ -24,6 +25,7 @@ from gradcli.engines.base.reach import reaches
 from gradcli.engines.base.rounding import COARSE, shake, shaken, spread
 from gradcli.engines.base.sides import Sides
 from gradcli.engines.base.unsteady import Unsteady, unsteady
+from gradcli.engines.base.walk import Focus, NodeAt, Walk, walk, wrong_kernel
 from gradcli.engines.base.watch import COUNT, Near, Reach, Survey, Watch, around, survey
 
 __all__ = [
@@ -31,16 +33,21 @@ __all__ = [
     "COARSE",
     "COUNT",
     "EPS",
+    "MISFIT",
+    "WRONG",
     "Arrays",
     "Certificate",
     "Engine",
     "Estimate",
     "Evidence",
+    "Focus",
     "Images",
     "Line",
     "Linearised",
+    "LocalError",
     "Map",
     "Near",
+    "NodeAt",
     "Options",
     "Outcome",
     "Point",
@@ -52,6 +59,7 @@ __all__ = [
     "Survey",
     "Times",
     "Unsteady",
+    "Walk",
     "Watch",
     "WrongRule",
     "around",
@@ -66,5 +74,7 @@ __all__ = [
     "survey",
     "suspects",
     "unsteady",
+    "walk",
+    "wrong_kernel",
     "wrong_rule",
 ]

@@ -521,14 +521,12 @@ def compile_graph(problem: Problem, graph: Graph) -> Run:
     Raises:
         CannotError: When onnxruntime has no kernel for it; some kernels say so only as they run.
     """
-    graph = simplify(graph, problem.table)
+    graph = as_run(problem, graph)
     if problem.dtype is DType.FLOAT64:
         return Evaluator(graph, table=problem.table).run
     try:
-        threads = problem.threads if problem.tuned is None else problem.tuned
-        cpu_threads = threads if problem.provider == runtime.CPU else None
         session = runtime.prepare(
-            tune(graph, problem.table, cpu_threads=cpu_threads),
+            graph,
             threads=problem.threads,
             provider=problem.provider,
         )
@@ -549,6 +547,16 @@ def _no_kernel(problem: Problem, error: GradcliError) -> CannotError:
         f"onnxruntime has no {problem.dtype.value} kernel for the derivative: {error.message}",
         "--dtype float64 computes without it",
     )
+
+
+def as_run(problem: Problem, graph: Graph) -> Graph:
+    """A derivative graph in the form in which it is run."""
+    graph = simplify(graph, problem.table)
+    if problem.dtype is DType.FLOAT64:
+        return graph
+    threads = problem.threads if problem.tuned is None else problem.tuned
+    cpu_threads = threads if problem.provider == runtime.CPU else None
+    return tune(graph, problem.table, cpu_threads=cpu_threads)
 
 
 def chunk_width(graph: Graph, directions: int) -> int:

@@ -1,0 +1,651 @@
+"""Node by node: what each one's own arithmetic and own rules are worth, and what comes of them.
+
+Every node is looked at on the operands that it really has at the point. Its result and its local
+derivative are held against those of the same operands in exact arithmetic, so that nothing that
+went wrong before it counts. What it adds to the error of the answer is its own error, times how
+much the answer hangs on it: one pass back through the tangent's graph says that of all nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from gradcli import onnxfile, runtime
+from gradcli.deadline import check
+from gradcli.engines.base.alone import BITS, MISFIT, Alone, LocalError, finite, known
+from gradcli.engines.base.program import Arrays, Engine, as_run
+from gradcli.engines.base.rounding import ABSOLUTE
+from gradcli.errors import GradcliError, MissingExtraError, OutOfTimeError
+from gradcli.graph import DType, Graph, Node, Value, is_static, size
+from gradcli.interpret import Evaluator, evaluate
+from gradcli.numbers import Array, Ball, real
+from gradcli.ops import Card
+from gradcli.problem import Problem
+from gradcli.transform import Derivative, cast, expand, jvp, simplify, vjp
+from gradcli.transform.rewrite import active_values, carriers, felt_values
+
+NUDGE = 2.0**-20
+"""The relative change of operands that shows the condition of a node."""
+
+DRAWS = 4
+"""How often operands are changed."""
+
+UNDERFLOW = 2.0**-126
+"""What float32 may lose of a number because it has no smaller normal ones."""
+
+FINE = 16.0
+"""Errors of so many units of the last place need no explanation."""
+
+
+@dataclass(frozen=True)
+class Focus:
+    """The number whose error is followed: cotangents times the Jacobian times tangents.
+
+    Attributes:
+        label: What it is, in words.
+        tangents: For each of `wrt`.
+        cotangents: For each of `of`.
+        place: Which element of the answer that is, flat, one block after another; -1 for none.
+        method: The method whose error it is; empty where it is nobody's.
+    """
+
+    label: str
+    tangents: Arrays
+    cotangents: Arrays
+    place: int = -1
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class NodeAt:
+    """One of the user's nodes at the point.
+
+    Attributes:
+        node: Its name.
+        op: Its operator.
+        inner: The operator that is worst of those that it is made of.
+        ulps: The largest error of its result by onnxruntime, in units of the last place.
+        misfit: That error in units of what rounding each operand once would make of the result.
+        condition: How much larger a relative error the result has than the operands.
+        derivatives: What each method makes of its derivative, by method.
+        kernels: By method: likewise of the worst of the operators that its derivative is run as.
+        primal_share: What its own rounding adds to the error of the focus, in whatever is computed
+            in the model's width; None where not known.
+        output_share: What it adds to the error of the outputs, summed with the focus' cotangents.
+        tie: Whether an element is exactly on a kink.
+        edge: What lies there, where an element is exactly at the edge of the domain.
+        steps: Whether it cuts the derivative off because its result moves by jumps.
+        balls: Whether it was held against enclosures, and not against float64.
+    """
+
+    node: str
+    op: str
+    inner: str = ""
+    ulps: float = 0.0
+    misfit: float = 0.0
+    condition: float = 0.0
+    derivatives: Mapping[str, LocalError] = field(default_factory=dict)
+    kernels: Mapping[str, float] = field(default_factory=dict)
+    primal_share: float | None = None
+    output_share: float | None = None
+    tie: bool = False
+    edge: str = ""
+    steps: bool = False
+    balls: bool = True
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What a walk over the nodes found.
+
+    Attributes:
+        focus: What was followed.
+        nodes: The user's nodes, in the order of the file.
+        left: How many of the graph's nodes there was no time for.
+        enclosed: Whether there are balls to hold things against.
+    """
+
+    focus: Focus
+    nodes: tuple[NodeAt, ...]
+    left: int = 0
+    enclosed: bool = True
+
+
+def walk(
+    problem: Problem,
+    focus: Focus,
+    methods: Sequence[Engine],
+    worth: Callable[[Node], bool],
+    tell: Callable[[str], None] = lambda _: None,
+) -> Walk:
+    """Look at every node by itself.
+
+    Args:
+        problem: The question.
+        focus: The number whose error is followed.
+        methods: Those that have a derivative of their own of every node.
+        worth: Which nodes to hold against balls, where there are balls: they take their time.
+        tell: Called with a few words before each step.
+    """
+    walker = _Walker(problem, focus, methods, worth)
+    nodes = walker.graph.nodes
+    found: list[NodeAt] = []
+    kernels: dict[str, dict[str, float]] = {}
+    looked = 0
+    try:
+        tell("explaining: what the answer hangs on")
+        walker.prepare()
+        for k, node in enumerate(nodes):
+            tell(f"explaining: the result of node {k + 1} of {len(nodes)}")
+            found.append(walker.result_of(node))
+        # The cheap ones first: of a dear one there may be time for its result only.
+        for looked, k in enumerate(sorted(range(len(nodes)), key=lambda k: _weight(nodes[k]))):
+            tell(f"explaining: the derivative of node {looked + 1} of {len(nodes)}")
+            found[k] = walker.derivative_of(nodes[k], found[k])
+        looked = len(nodes)
+        for engine in methods:
+            tell(f"explaining: the operators that {engine.name} runs")
+            for name, misfit in walker.kernels_of(engine):
+                kernels.setdefault(name, {})[engine.name] = misfit
+    except OutOfTimeError:
+        pass
+    whole = (replace(n, kernels=kernels.get(n.node, {})) for n in _joined(problem, found))
+    return Walk(focus, tuple(whole), len(nodes) - looked, walker.enclosed)
+
+
+def wrong_kernel(problem: Problem, method: Engine) -> str | None:
+    """The user's node whose kernel, or whose derivative's, is off by no rounding, most of all.
+
+    Args:
+        problem: The question.
+        method: Whose operators to look at.
+    """
+    found = dict(_Walker(problem, Focus("", {}, {}), (), lambda _: False).kernels_of(method))
+    worst = max(found, key=lambda name: found[name], default="")
+    return worst if found and found[worst] > MISFIT else None
+
+
+def _weight(node: Node) -> int:
+    """Roughly what a node costs."""
+    shapes = (v.shape for v in (*node.reads(), *node.makes()))
+    sizes = [size(shape) for shape in shapes if shape is not None and is_static(shape)]
+    return sum(sizes) * (max(sizes, default=0) if len(node.inputs) > 1 else 1)
+
+
+def _joined(problem: Problem, parts: Sequence[NodeAt]) -> Iterator[NodeAt]:
+    """The user's nodes, each of all the parts that it was written out in."""
+    ops = {node.name: node.key for node in problem.graph.nodes}
+    groups: dict[str, list[NodeAt]] = {}
+    for part in parts:
+        groups.setdefault(part.node, []).append(part)
+    for name, group in groups.items():
+        worst = max(group, key=_gravity)
+        op = ops.get(name, worst.op)
+        yield NodeAt(
+            name,
+            op,
+            worst.op if worst.op != op else "",
+            max(part.ulps for part in group),
+            max(part.misfit for part in group),
+            max(part.condition for part in group),
+            {
+                m: _worst([p.derivatives[m] for p in group if m in p.derivatives])
+                for m in _all(group)
+            },
+            {},
+            _sum(part.primal_share for part in group),
+            _sum(part.output_share for part in group),
+            any(part.tie for part in group),
+            next((part.edge for part in group if part.edge), ""),
+            any(part.steps for part in group),
+            all(part.balls for part in group),
+        )
+
+
+def _all(group: Sequence[NodeAt]) -> dict[str, None]:
+    return {m: None for part in group for m in part.derivatives}
+
+
+def _gravity(part: NodeAt) -> tuple[float, float]:
+    wrong = max((d.exact or 0.0 for d in part.derivatives.values()), default=0.0)
+    return wrong, part.misfit
+
+
+def _worst(errors: Sequence[LocalError]) -> LocalError:
+    worst = max(errors, key=lambda e: (e.exact or 0.0, e.error - e.noise))
+    return replace(worst, share=_sum(e.share for e in errors))
+
+
+def _sum(terms: Iterable[float | None]) -> float | None:
+    known = [term for term in terms if term is not None]
+    return sum(known) if known else None
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A node's results, and how far they are off; None where that is not to be known."""
+
+    results: Sequence[Array]
+    off: Sequence[np.ndarray | None]
+    enclosed: bool
+
+
+@dataclass(frozen=True)
+class _Off:
+    """How far they are off: in units of the last place, and in what rounding would make.
+
+    Attributes:
+        ulps: The former.
+        misfit: The latter.
+        spreads: How far each result moves with the operands, where that was needed to know.
+    """
+
+    ulps: float
+    misfit: float
+    spreads: Sequence[np.ndarray] | None
+
+
+# ---- one walk ------------------------------------------------------------------------------------
+
+
+class _Walker:
+    """The values at the point, how the focus hangs on them, and a look at one node."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        focus: Focus,
+        methods: Sequence[Engine],
+        worth: Callable[[Node], bool],
+    ) -> None:
+        self.p, self.focus, self.methods, self._worth = problem, focus, methods, worth
+        self.graph = expand(problem.exact, table=problem.table)
+        self.rng = np.random.default_rng(problem.seed)
+        inputs = [v for v in self.graph.inputs if v.name in set(problem.wrt)]
+        self._active = active_values(self.graph, inputs, problem.table)
+        self._felt = felt_values(self.graph, self.graph.outputs, problem.table)
+        self._eps = problem.dtype.eps
+        self._ball = _balls()
+        self.enclosed = self._ball is not None
+        # By value: as the methods compute it, and as the file does.
+        self._own: dict[Value, Array] = {}
+        self._file: dict[Value, Array] = {}
+        self._own_made: Arrays = {}
+        self._file_made: Arrays = {}
+        self.dots: Arrays = {}
+        self.bars: Arrays = {}
+        self.slopes: Arrays = {}
+
+    def prepare(self) -> None:
+        """Compute all values, and what hangs on them."""
+        self.values()
+        self._sensitivities()
+
+    def values(self) -> None:
+        """Compute all values, and give those of inputs and constants."""
+        self._own_made, self._file_made = self._run_own(), self._run_file()
+        for value in self.graph.inputs:
+            x = np.asarray(self.p.point[value.name])
+            self._own[value] = self._file[value] = _wide(x)
+        for value, array in self.graph.constants.items():
+            self._own[value] = self._file[value] = array
+
+    def _run_own(self) -> Arrays:
+        """Everything that a node makes, in the model's width; none in float64, which is ours."""
+        if self.p.dtype is DType.FLOAT64:
+            return {}
+        try:
+            return self._shown(cast(self.graph, self.p.dtype, self.p.table), self.p.point)
+        except GradcliError:
+            return {}
+
+    def _run_file(self) -> Arrays:
+        """Those of them that the file has, by its original bytes."""
+        model = self.p.model
+        if model is None or self.p.straight_through:
+            return {}
+        values = (v for node in self.graph.nodes for v in node.makes())
+        made = {v.name for v in values if v.dtype is not DType.STRING}
+        quantised = any(node.op == "DequantizeLinear" for node in model.graph.nodes)
+        try:
+            outputs = {v.name for v in model.graph.outputs}
+            extra = sorted((made & onnxfile.tensors_of(model)) - outputs)
+            session = runtime.prepare(
+                model,
+                threads=self.p.threads,
+                provider=self.p.provider,
+                extra_outputs=extra,
+                optimisation="off" if quantised else "all",
+            )
+            out = session.run(self.p.feeds)
+        except GradcliError:
+            return {}
+        return {k: x for k, x in out.items() if k in made}
+
+    def _sensitivities(self) -> None:
+        """Tangents and cotangents of all values, and how the focus hangs on their errors."""
+        p, graph = self.p, self.graph
+        given = {**p.point}
+        try:
+            ahead = jvp(graph, p.wrt, p.of, p.table, inner=True)
+            feeds = given | {d: self.focus.tangents[k] for k, d in ahead.directions.items()}
+            back = vjp(graph, p.wrt, p.of, p.table, inner=True)
+            bars = given | {d: self.focus.cotangents[k] for k, d in back.directions.items()}
+        except OutOfTimeError:
+            raise
+        except GradcliError:
+            return
+        self.dots = {**self._results(ahead, feeds), **self.focus.tangents}
+        self.bars = self._results(back, bars)
+        ends = [ahead.results[k] for k in p.of if k in ahead.results]
+        try:
+            twice = vjp(ahead.graph, None, ends, p.table, inner=True)
+            of = {v: k for k, v in ahead.results.items()}
+            feeds |= {d: self.focus.cotangents[of[k]] for k, d in twice.directions.items()}
+            self.slopes = self._results(twice, feeds)
+        except OutOfTimeError:
+            raise
+        except GradcliError:
+            self.slopes = {}
+
+    def _results(self, derivative: Derivative, feeds: Mapping[str, np.ndarray]) -> Arrays:
+        graph = simplify(derivative.graph, self.p.table)
+        out = Evaluator(graph, table=self.p.table).run(feeds)
+        return {name: finite(out[made]) for name, made in derivative.results.items()}
+
+    def kernels_of(self, method: Engine) -> Iterator[tuple[str, float]]:
+        """How far the operators that a method runs are off, by the user's node that they serve.
+
+        In units of what rounding would make, each on the operands that it has there.
+        """
+        p = self.p
+        if p.dtype is DType.FLOAT64 or method.uses == "impl":
+            return
+        try:
+            made_of = jvp if method.uses == "jvp" else vjp
+            derivative = made_of(p.own, p.wrt, p.of, p.table)
+            graph = as_run(p, derivative.graph)
+            feeds = dict(p.point)
+            known_ways = {**self.focus.tangents, **self.focus.cotangents}
+            for name, given in derivative.directions.items():
+                feeds[given] = known_ways.get(name, self.rng.standard_normal(p.shape(name)))
+            made = self._shown(graph, feeds)
+        except GradcliError:
+            return
+        env: dict[Value, Array] = dict(graph.constants)
+        env |= {v: _wide(np.asarray(feeds[v.name])) for v in graph.inputs}
+        worst: dict[str, float] = {}
+        users = {node.name for node in self.graph.nodes} | {n.origin for n in self.graph.nodes}
+        owner: dict[Value, str] = {}
+        for node in graph.nodes:
+            check()
+            operands = [None if v is None else env[v] for v in node.inputs]
+            name = node.origin or node.name
+            if name not in users:
+                # What serves several nodes is put down to the last of them.
+                name = next((owner[v] for v in reversed(node.reads()) if v in owner), name)
+            owner.update(dict.fromkeys(node.makes(), name))
+            try:
+                held = self._held(node, operands, made, enclosed=False)
+                off = self._off(node, operands, held, made)
+            except OutOfTimeError:
+                raise
+            except GradcliError:
+                # What the interpreter does not know is taken as it comes.
+                env |= {v: _wide(made[v.name]) for v in node.makes()}
+                continue
+            env |= {v: x for v, x in zip(node.outputs, held.results, strict=False) if v is not None}
+            worst[name] = max(worst.get(name, 0.0), off.misfit)
+        yield from worst.items()
+
+    def _shown(self, graph: Graph, feeds: Mapping[str, np.ndarray]) -> Arrays:
+        """Everything that the nodes of a graph make, by onnxruntime."""
+        made = [v for node in graph.nodes for v in node.makes() if v.dtype is not DType.STRING]
+        shown = replace(graph, outputs=tuple(dict.fromkeys(made)))
+        session = runtime.prepare(shown, threads=self.p.threads, provider=self.p.provider)
+        with np.errstate(over="ignore"):
+            return session.run(
+                {v.name: np.asarray(feeds[v.name]).astype(v.dtype.np) for v in shown.inputs}
+            )
+
+    # ---- one node --------------------------------------------------------------------------------
+
+    def result_of(self, node: Node) -> NodeAt:
+        """How far its result is off; its results are kept for those after it."""
+        check()
+        own, given = (
+            [None if v is None else made[v] for v in node.inputs]
+            for made in (self._own, self._file)
+        )
+        enclosed = self.enclosed and self._worth(node)
+        mine = self._held(node, own, self._own_made, enclosed)
+        same = all(_same(a, b) for a, b in zip(own, given, strict=True)) and all(
+            _same(self._own_made.get(v.name), self._file_made.get(v.name)) for v in node.makes()
+        )
+        theirs = mine if same else self._held(node, given, self._file_made, enclosed)
+        for value, x, y in zip(node.outputs, mine.results, theirs.results, strict=False):
+            if value is not None:
+                self._own[value], self._file[value] = x, y
+        found = NodeAt(node.origin or node.name, node.key, balls=mine.enclosed)
+        both = (
+            [(mine, self._own_made)]
+            if same
+            else [(mine, self._own_made), (theirs, self._file_made)]
+        )
+        measured = [self._off(node, own, *one) for one in both]
+        return replace(
+            found,
+            ulps=max(off.ulps for off in measured),
+            misfit=max(off.misfit for off in measured),
+            condition=self._condition(node, mine.results, measured[0].spreads or ()),
+            primal_share=_weighed(self.slopes, node, mine.off),
+            output_share=_weighed(self.bars, node, theirs.off),
+        )
+
+    def derivative_of(self, node: Node, found: NodeAt) -> NodeAt:
+        """What its result hangs on, and what the methods make of its derivative."""
+        check()
+        card = self.p.table[node.key]
+        own = [None if v is None else self._own[v] for v in node.inputs]
+        moves = any(v in self._active for v in node.reads())
+        tie, edge = _singular(card, node, own)
+        steps = moves and card.steps and any(v.dtype.is_float for v in node.makes())
+        found = replace(found, tie=tie, edge=edge, steps=steps)
+        if node.subgraphs() or not any(v.dtype.is_float for v in node.makes()):
+            return found
+        if not found.condition:
+            spreads = self._spreads(node, own)
+            results = [None if v is None else self._own[v] for v in node.outputs]
+            found = replace(found, condition=self._condition(node, results, spreads))
+        if not any(v in self._felt for v in node.makes()):
+            return found
+        made = self._derivatives(node, card, own, found.balls, quiet=tie or bool(edge))
+        return replace(found, derivatives=made)
+
+    def _held(self, node: Node, operands: Sequence[Array], made: Arrays, enclosed: bool) -> _Held:
+        """A node's results to go on with, and how far they are off."""
+        exact: Sequence[Array] | None = None
+        n = self._ball
+        if enclosed and n is not None:
+            try:
+                exact = evaluate(node, [_lifted(n, x) for x in operands], n, self.p.table)
+            except OutOfTimeError:
+                raise
+            except (GradcliError, MemoryError):
+                exact = None
+        plain = evaluate(node, operands, real, self.p.table)
+        results: list[Array] = []
+        off: list[np.ndarray | None] = []
+        for value, y, y0 in zip(node.outputs, exact or plain, plain, strict=False):
+            actual = None if value is None else made.get(value.name)
+            fits = actual is not None and np.shape(actual) == np.shape(y0)
+            seen = _wide(actual) if fits and actual is not None else y0
+            results.append(seen)
+            if value is None or not real.is_number(y0) or (exact is None and not fits):
+                off.append(None)
+                continue
+            with np.errstate(invalid="ignore"):
+                gap = seen - y0 if exact is None or n is None else n.lower(n.lift(seen) - y)
+            same = (seen == y0) | (np.isnan(seen) & np.isnan(y0))
+            off.append(np.where(same & ~np.isfinite(seen), 0.0, gap))
+        return _Held(results, off, exact is not None)
+
+    def _off(self, node: Node, operands: Sequence[Array], held: _Held, made: Arrays) -> _Off:
+        """By how far its results are off, all things considered."""
+        ulps = misfit = 0.0
+        spreads: Sequence[np.ndarray] | None = None
+        for k, (value, y, gap) in enumerate(
+            zip(node.outputs, held.results, held.off, strict=False)
+        ):
+            if value is None or gap is None or not gap.size:
+                continue
+            seen = made.get(value.name)
+            eps = DType.of(seen).eps if seen is not None else 2.0**-52
+            with np.errstate(all="ignore"):
+                size = np.nan_to_num(np.abs(y - gap), posinf=0.0)
+                # A kernel that overflows where float64 does not is at the end of its range.
+                lost = np.where(np.isinf(y), 0.0, np.where(np.isfinite(gap), np.abs(gap), np.inf))
+                floor = eps * float(np.max(size)) + UNDERFLOW
+                here = float(np.max(lost / (eps * np.maximum(size, floor))))
+                ulps, rest = max(ulps, here), here
+                if here > FINE:
+                    spreads = spreads or self._spreads(node, operands)
+                    scale = eps * (size + np.nan_to_num(spreads[k], posinf=np.inf)) + UNDERFLOW
+                    rest = float(np.max(lost / (scale + (eps if node.key in ABSOLUTE else 0.0))))
+                misfit = max(misfit, rest)
+        return _Off(ulps, misfit, spreads)
+
+    def _spreads(self, node: Node, operands: Sequence[Array]) -> list[np.ndarray]:
+        """How far the results move when each element of the operands moves by itself, unscaled."""
+        plain = evaluate(node, operands, real, self.p.table)
+        squares = [np.zeros(np.shape(y)) for y in plain]
+        if self.p.table[node.key].steps:
+            return squares
+        for _ in range(DRAWS):
+            moved = [
+                x * (1 + NUDGE * self.rng.choice((-1.0, 1.0), x.shape)) if _is_float(x) else x
+                for x in operands
+            ]
+            try:
+                again = evaluate(node, moved, real, self.p.table)
+            except OutOfTimeError:
+                raise
+            except GradcliError:
+                return squares
+            for k, (y, z) in enumerate(zip(plain, again, strict=True)):
+                if _is_float(y) and np.shape(y) == np.shape(z):
+                    with np.errstate(all="ignore"):
+                        squares[k] += np.nan_to_num(np.square((z - y) / NUDGE), posinf=1e300)
+        return [np.sqrt(s / DRAWS) for s in squares]
+
+    def _condition(
+        self, node: Node, results: Sequence[Array], spreads: Sequence[np.ndarray]
+    ) -> float:
+        """|operands| |partials| against |result|, each element as much as the focus hangs on it."""
+        above = below = 0.0
+        for value, y, wide in zip(node.outputs, results, spreads, strict=False):
+            if value is None or not _is_float(y) or not y.size:
+                continue
+            slope = self.slopes.get(value.name)
+            weight = np.ones(y.shape) if slope is None or not np.any(slope) else np.abs(slope)
+            above += float(np.sum(weight * wide))
+            below += float(np.sum(weight * np.abs(np.nan_to_num(y))))
+        return above / below if below else 0.0
+
+    def _derivatives(
+        self, node: Node, card: Card, operands: Sequence[Array], enclosed: bool, *, quiet: bool
+    ) -> dict[str, LocalError]:
+        """Every method's derivative of the node alone, held against one that uses no rule."""
+        places = [
+            k for k, v in enumerate(node.inputs) if v in self._active and v in carriers(node, card)
+        ]
+        found: dict[str, LocalError] = {}
+        if not places:
+            return found
+        try:
+            local = Alone(
+                self.p,
+                node,
+                operands,
+                places,
+                (self.dots, self.bars),
+                self.rng,
+                self._ball if enclosed else None,
+            )
+        except OutOfTimeError:
+            raise
+        except GradcliError:
+            return found
+        for engine in self.methods:
+            if engine.uses in ("jvp", "vjp") and getattr(card, engine.uses) is None:
+                continue
+            try:
+                made = (
+                    local.by_program(engine)
+                    if engine.uses == "impl"
+                    else local.by_rule("jvp" if engine.uses == "jvp" else "vjp")
+                )
+            except OutOfTimeError:
+                raise
+            except (GradcliError, ArithmeticError, MemoryError):
+                # What cannot be looked at alone is not accused.
+                continue
+            if made is not None:
+                # On a kink or an edge a convention decides, which nobody can call wrong.
+                found[engine.name] = replace(made, error=0.0, exact=None) if quiet else made
+        return found
+
+
+def _balls() -> Ball | None:
+    try:
+        return Ball(BITS)
+    except MissingExtraError:
+        return None
+
+
+def _singular(card: Card, node: Node, operands: Sequence[Array]) -> tuple[bool, str]:
+    """Whether an element is exactly on a kink, and what lies at the edge that one is on."""
+    tie, edge = False, ""
+    with np.errstate(all="ignore"):
+        if card.kinks is not None:
+            margin, _ = card.kinks(real, *operands, **node.attrs)
+            tie = bool(np.any(np.asarray(margin) == 0))
+        if card.edges is not None and card.edge_of < len(operands):
+            margin = card.edges(real, *operands, **node.attrs)
+            edge = card.edge if np.any(np.asarray(margin) == 0) else ""
+    return tie, edge
+
+
+def _weighed(weights: Arrays, node: Node, gaps: Sequence[np.ndarray | None]) -> float | None:
+    """The node's errors, each as much as something hangs on it; None where nothing is known."""
+    if not weights:
+        return None
+    total = 0.0
+    for value, gap in zip(node.outputs, gaps, strict=False):
+        if value is None or gap is None or value.name not in weights:
+            continue
+        w = weights[value.name]
+        with np.errstate(all="ignore"):
+            total += float(np.sum(np.where(w == 0, 0.0, w * gap)))
+    return known(total)
+
+
+def _lifted(n: Ball, x: Array) -> Array:
+    return None if x is None else n.lift(np.asarray(x))
+
+
+def _wide(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float64) if DType.of(x).is_float else x
+
+
+def _same(a: Array, b: Array) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a is b or np.array_equal(a, b)
+
+
+def _is_float(x: Array) -> bool:
+    return x is not None and real.is_number(x)
