@@ -240,8 +240,8 @@ class Ball(Boxed):
         return False if (x is y and x.is_finite()) or x >= y else OPEN
 
     def _equal(self, x: Any, y: Any) -> Any:
-        # A ball that is no point still encloses one number: the very same one equals itself, as what
-        # a maximum has taken equals that maximum.
+        # A ball that is no point still encloses one number: the very same one equals itself, as
+        # what a maximum has taken equals that maximum.
         if (x is y and x.is_finite()) or x == y:
             return True
         return False if x != y else OPEN
