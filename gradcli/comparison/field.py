@@ -113,7 +113,44 @@ def largest(r: np.ndarray) -> float:
     return float(np.max(np.abs(r), where=np.isfinite(r), initial=0.0))
 
 
-def size_of(evidence: Evidence, a: np.ndarray, truth: Field) -> np.ndarray:
+def least_of(evidence: Evidence, outcome: Outcome) -> np.ndarray | float:
+    """The least size of a method's elements: of a difference of outputs, a part of the outputs.
+
+    What moves them by next to nothing of themselves over a step is lost in their rounding. A step
+    is as long as max(1, |x|) here, as all of them are relative to that.
+    """
+    if outcome.reach == 0.0:
+        return 0.0
+    p = evidence.problem
+    inverse = {name: 1.0 / np.maximum(1.0, np.abs(_plain(p.point[name]))) for name in p.wrt}
+    weighed = sum(
+        float(np.sum(_finite(w * evidence.exact_primal[of]))) for of, w in p.cotangents.items()
+    )
+    parts = []
+    for of, wrt in p.keys:
+        size = largest(evidence.exact_primal[of]) if of else weighed
+        rows = int(np.prod(p.shape(of), dtype=int)) if of else 1
+        along = inverse[wrt] if wrt else np.full(1, _steepest(p.tangents, inverse))
+        parts.append(size * np.tile(along, rows))
+    if evidence.probes:
+        given = evidence.probes.along
+        each = ({k: v[d] for k, v in given.items()} for d in range(evidence.probes.directions))
+        parts.append(weighed * np.array([_steepest(d, inverse) for d in each]))
+    return FLOOR * np.concatenate(parts)
+
+
+def _plain(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x, np.float64).reshape(-1)
+
+
+def _steepest(direction: Mapping[str, np.ndarray], inverse: Mapping[str, np.ndarray]) -> float:
+    """How many steps long a direction is, by the coordinate that goes furthest."""
+    return max((largest(_plain(v) * inverse[name]) for name, v in direction.items()), default=0.0)
+
+
+def size_of(
+    evidence: Evidence, a: np.ndarray, truth: Field, least: np.ndarray | float = 0.0
+) -> np.ndarray:
     """What an element's error is relative to: it, or a part of the largest of its block.
 
     A block that is zero within its uncertainty has no size of its own; it gets that of the whole
@@ -125,7 +162,7 @@ def size_of(evidence: Evidence, a: np.ndarray, truth: Field) -> np.ndarray:
     for block in truth.blocks:
         own = largest(r[block])
         floor[block] = FLOOR * (own if own > largest(truth.u[block]) else max(own, whole))
-    return np.asarray(np.fmax(np.fmax(_finite(a), _finite(r)), floor))
+    return np.asarray(np.fmax(np.fmax(_finite(a), _finite(r)), np.fmax(floor, least)))
 
 
 def _outputs(evidence: Evidence) -> float:
@@ -144,10 +181,15 @@ def _finite(x: np.ndarray) -> np.ndarray:
 
 
 def band_of(
-    evidence: Evidence, a: np.ndarray, truth: Field, rtol: float, atol: float
+    evidence: Evidence,
+    a: np.ndarray,
+    truth: Field,
+    rtol: float,
+    atol: float,
+    least: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     """How far from the truth a method's elements may lie: rtol of their size, and atol."""
-    return rtol * size_of(evidence, a, truth) + atol
+    return rtol * size_of(evidence, a, truth, least) + atol
 
 
 def gap_of(a: np.ndarray, r: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from gradcli.comparison.field import (
     gap_of,
     label,
     largest,
+    least_of,
     place_of,
     size_of,
     tolerance_of,
@@ -100,12 +101,13 @@ def judgement_of(
         return _with(base, verdict=Verdict.INCONCLUSIVE, detail="there is no reference")
     own = field_of(evidence, outcome.estimate)
     tolerance = rtol if rtol is not None else tolerance_of(outcome)
-    verdicts = _elements(evidence, own, truth, tolerance, atol)
+    least = least_of(evidence, outcome)
+    verdicts = _elements(evidence, own, truth, tolerance, atol, least)
     verdicts = np.where(left_out, _UNKNOWN, verdicts)
     if np.any(left_out) and np.all(verdicts == _UNKNOWN):
         detail = "every element lies on an active kink, and is left out"
         return _with(base, verdict=Verdict.INCONCLUSIVE, detail=detail)
-    band = band_of(evidence, own.value, truth, tolerance, atol)
+    band = band_of(evidence, own.value, truth, tolerance, atol, least)
     base = _with(base, rtol=tolerance)
     return _with(base, **_summary(_Facing(evidence, outcome, own, truth, verdicts, band, atol)))
 
@@ -143,11 +145,18 @@ _CODES = (
 _UNKNOWN = -1
 
 
-def _elements(evidence: Evidence, own: Field, truth: Field, rtol: float, atol: float) -> np.ndarray:
+def _elements(
+    evidence: Evidence,
+    own: Field,
+    truth: Field,
+    rtol: float,
+    atol: float,
+    least: np.ndarray | float = 0.0,
+) -> np.ndarray:
     """The verdict of every element, as an index of _CODES; -1 where either side is not known."""
     a, r = own.value, truth.value
     u = own.u + truth.u
-    band = band_of(evidence, a, truth, rtol, atol)
+    band = band_of(evidence, a, truth, rtol, atol, least)
     known = own.known & truth.known
     gap = gap_of(a, r)
     agree = (gap <= band) & (u <= band)
@@ -223,7 +232,7 @@ def _parts(f: _Facing) -> list[Part]:
     """The numbers of each block, and last of the sampled directions, whose part has no name."""
     names = [label(key) for key in f.evidence.problem.keys]
     gap, u = f.gap(), f.own.u + f.truth.u
-    size = size_of(f.evidence, f.own.value, f.truth)
+    size = size_of(f.evidence, f.own.value, f.truth, least_of(f.evidence, f.outcome))
     parts = []
     for name, block in zip([*names, ""], f.truth.blocks, strict=True):
         smooth = np.isin(f.verdicts[block], _SMOOTH)

@@ -544,5 +544,6 @@ LADDER = Engine(
     mode="push",
     prepare=_prepare_ladder,
     uses="impl",
+    reach=EPS ** (8 / 9),
     price=20.0,
 )

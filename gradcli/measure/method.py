@@ -13,6 +13,7 @@ import numpy as np
 from gradcli.deadline import until
 from gradcli.engines.base import (
     CHUNK,
+    EPS,
     Engine,
     Estimate,
     Options,
@@ -193,7 +194,7 @@ def computed(
         run=Times((took,)),
         evaluations=program.evaluations,
         sampled=estimate.known is not None,
-        reach=engine.reach if options.step is None else 0.0,
+        reach=engine.reach if options.step is None else min(engine.reach, EPS),
     )
     return made, program, probes
 

@@ -156,6 +156,28 @@ def test_a_formula_that_comes_to_fewer_digits_is_held_to_those():
     assert held(1e-15).rtol == RTOL[DType.FLOAT64]
 
 
+def test_a_difference_knows_nothing_that_is_small_beside_the_outputs():
+    """The outputs are 1; of a derivative of 1e-5 a difference is held to a thousandth of that."""
+
+    def held(reach: float, x: float) -> Verdict | None:
+        asked = replace(problem(1), point={"x": np.full(1, x)})
+        own = outcome("m", said([1e-5], 9e-10), reach=reach)
+        return only(judge(evidence((1e-5,), own, problem=asked))).verdict
+
+    assert held(0.0, 1.0) is INCONCLUSIVE
+    assert held(1e-14, 1.0) is AGREE
+    assert held(1e-14, 0.0) is AGREE
+    assert held(1e-14, 100.0) is INCONCLUSIVE  # steps there are a hundred times as long
+
+
+@pytest.mark.parametrize(("length", "expected"), [(1.0, AGREE), (1e-3, INCONCLUSIVE)])
+def test_how_small_that_is_follows_the_length_of_a_tangent(length, expected):
+    asked = replace(problem(2, "jvp"), tangents={"x": np.full(2, length)})
+    own = outcome("m", said([1e-6, 1e-6], 9e-10, ("y", "")), reach=1e-14)
+    found = judge(evidence((1e-6, 1e-6), own, problem=asked))
+    assert only(found).verdict is expected
+
+
 @pytest.mark.parametrize("u", [0.0, 1e-5, 1e-2])
 @pytest.mark.parametrize("off", [0.0, 1e-9, 1e-4, 0.3])
 @pytest.mark.parametrize("atol", [0.0, 1e-3])

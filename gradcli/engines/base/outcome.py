@@ -49,8 +49,8 @@ class Outcome:
         evaluations: Directions pushed or pulled in one run.
         sampled: Whether only a sample was computed.
         unsteady: What came out otherwise when it was run again, or on more or fewer threads.
-        reach: The accuracy that its formula comes to at the step that it took; 0 where it has none,
-            or where the step was the user's.
+        reach: The accuracy that its formula of a difference comes to at its best step; 0 for other
+            methods. Where the step is the user's nothing is said of it beyond that it is one.
     """
 
     method: str

@@ -139,8 +139,8 @@ class Engine:
         prepare: Makes its Map ready for a problem; raises CannotError when out of its depth.
         uses: What of a card it stands on: `jvp`, `vjp` or `impl`.
         exact: Whether it computes in float64 whatever the model's width.
-        reach: For a formula that is wrong by design: the relative accuracy that it comes to at its
-            best step, of a function whose derivatives are all alike. Else 0.
+        reach: Of a difference of outputs, which is wrong by design: the relative accuracy that it
+            comes to at its best step, of a function whose derivatives are all alike. Else 0.
         price: Primals that one direction costs at the very least, in time.
         imports: Libraries that it loads when first used, for whoever times its preparation.
     """
