@@ -77,6 +77,7 @@ def compare(
     reference: measure.References = "auto",
     at_kink: comparison.AtKink = "report",
     explain: bool = False,
+    sweep: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Differentiate by several methods, and judge each.
@@ -113,6 +114,8 @@ def compare(
             moves the point off its kinks first, by a few units in the last place.
         explain: Whether to look at every node by itself, and say how much of the worst error comes
             from it, what it is, and what to do about it.
+        sweep: Whether the error of finite differences is found for many steps as well: in float64
+            and, where `dtype` asks for float32, in that too.
         progress: Called with a few words before each step.
 
     Raises:
@@ -145,6 +148,8 @@ def compare(
         reference=reference,
         at_kink=at_kink,
         explain=explain,
+        sweep=sweep,
+        narrow=dtype is not None,
         progress=progress,
     )
 
@@ -199,9 +204,14 @@ def judged(
     reference: measure.References = "auto",
     at_kink: comparison.AtKink = "report",
     explain: bool = False,
+    sweep: bool = False,
+    narrow: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
-    """Answer a question by several methods. See `compare` for the arguments."""
+    """Answer a question by several methods. See `compare` for the arguments.
+
+    `narrow` asks for a sweep in the problem's own width too.
+    """
     names = _names(methods)
     for name in names or ():
         engine(name)
@@ -218,6 +228,8 @@ def judged(
         runs=runs,
         warmup=warmup,
         reference=reference,
+        sweep=sweep,
+        narrow=narrow,
         progress=progress,
     )
     found = comparison.judge(evidence, rtol=rtol, atol=atol, at_kink=at_kink)

@@ -67,6 +67,12 @@ from gradcli.cli.options import METHODS, Number, ask, question_options
     " what to do about it.",
 )
 @click.option(
+    "--sweep",
+    is_flag=True,
+    help="Also draw the error of finite differences against their step, in float64; with --dtype"
+    " float32 in that too.",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["table", "json"]),
@@ -85,6 +91,7 @@ def command(
     reference: Literal["auto", "certified", "float64"],
     at_kink: Literal["report", "skip", "fail", "nudge"],
     explain: bool,
+    sweep: bool,
     form: str | None,
     output: str | None,
     **question: Any,
@@ -118,6 +125,8 @@ def command(
                 reference=reference,
                 at_kink=at_kink,
                 explain=explain,
+                sweep=sweep,
+                narrow=question["dtype"] is not None,
                 progress=tell,
             )
         finally:

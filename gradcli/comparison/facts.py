@@ -407,6 +407,87 @@ class Explanation:
 
 
 @dataclass(frozen=True)
+class SweepPoint:
+    """The errors of finite differences at one step.
+
+    Each is that of the worst element, relative to the largest one; NaN where there is none.
+
+    Attributes:
+        step: Relative to max(1, |x|).
+        forward: Of (f(x + h v) - f(x)) / h, along coordinates; for a jvp along its tangent.
+        forward_along: Likewise, along a random direction; NaN for a jvp.
+        central: Of (f(x + h v) - f(x - h v)) / 2h, along coordinates.
+        central_along: Likewise, along a random direction.
+        ahead: Whether, in any direction, a kink lies between x and x + h v.
+        behind: Whether one lies between x and x - h v.
+    """
+
+    step: float
+    forward: float
+    forward_along: float
+    central: float
+    central_along: float
+    ahead: bool
+    behind: bool
+
+
+@dataclass(frozen=True)
+class Formula:
+    """What a sweep says of one of the two formulas.
+
+    Attributes:
+        method: `finite-forward` or `finite-central`.
+        best_step: The step of the smallest error; None where there is no error to be known.
+        best_error: That error.
+        textbook_step: The step that is always taken: a root of epsilon.
+        textbook_error: Its error.
+        order: The power of h by which errors of longer steps fall; None where that is not seen.
+        kink: The shortest step that crosses a kink; None where none does.
+    """
+
+    method: str
+    best_step: float | None
+    best_error: float | None
+    textbook_step: float
+    textbook_error: float
+    order: float | None
+    kink: float | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The error of finite differences against the step, in one arithmetic.
+
+    Attributes:
+        dtype: Of the arithmetic.
+        directions: Coordinates that were gone along; 1, the tangent, for a jvp.
+        along: Random directions besides.
+        elements: Elements of the answer that errors are of.
+        size: The largest of them: what errors are relative to.
+        floor: The reference's uncertainty, relative: errors below it are not known.
+        noise: The rounding error of the function, relative, as it is over a step of 1: over h it is
+            1 / h of that.
+        ladder_step: The shortest step that the ladder of steps used, in the geometric mean of the
+            elements; None where every step crosses a kink.
+        ladder_error: The ladder's error.
+        formulas: What is said of each.
+        points: All of them, from long steps to short ones.
+    """
+
+    dtype: str
+    directions: int
+    along: int
+    elements: int
+    size: float
+    floor: float
+    noise: float
+    ladder_step: float | None
+    ladder_error: float | None
+    formulas: tuple[Formula, ...]
+    points: tuple[SweepPoint, ...]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The whole answer.
 
@@ -424,6 +505,7 @@ class Comparison:
         unsteady: Programs whose results differ from run to run, or with the number of threads.
         room: How far each input may be moved before it meets a kink, where that is known.
         explanation: Node by node, where the error comes from; None where that was not asked for.
+        sweeps: Finite differences over many steps, one for each arithmetic, where that was asked.
     """
 
     subject: Subject
@@ -439,3 +521,4 @@ class Comparison:
     unsteady: tuple[Unsteady, ...] = ()
     room: tuple[Room, ...] = ()
     explanation: Explanation | None = None
+    sweeps: tuple[Sweep, ...] = ()

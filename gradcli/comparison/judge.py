@@ -33,9 +33,10 @@ from gradcli.comparison.facts import (
     Subject,
     Verdict,
 )
-from gradcli.comparison.field import RTOL
+from gradcli.comparison.field import RTOL, Field
 from gradcli.comparison.method import judgement_of, not_against_itself
 from gradcli.comparison.primal import primal_of
+from gradcli.comparison.sweep import sweeps_of
 from gradcli.comparison.truth import active_on, kinks_of, truth_of
 from gradcli.engines.base import Evidence
 from gradcli.graph import DType
@@ -95,6 +96,7 @@ def judge(
             *problem.notes,
             *_sample_notes(evidence),
             *_kink_notes(evidence, active, at_kink),
+            *_sweep_notes(evidence, truth),
             *evidence.notes,
         ),
         counts,
@@ -105,6 +107,7 @@ def judge(
             Room(wrt, r.distance, r.near.node, r.near.op, r.near.index, r.near.margin)
             for wrt, r in evidence.survey.reach.items()
         ),
+        sweeps=sweeps_of(evidence, truth),
     )
 
 
@@ -169,6 +172,11 @@ def _sample_notes(evidence: Evidence) -> list[str]:
     along = f" and {probes.directions} random directions" if probes.directions else ""
     who = f" by {', '.join(taken)}" if taken else ""
     return [f"sampled{who}: at most {', '.join(parts)}{along} (seed {evidence.problem.seed})"]
+
+
+def _sweep_notes(evidence: Evidence, truth: Field | None) -> list[str]:
+    unknown = "there is no reference" if evidence.swept and truth is None else ""
+    return [f"no sweep: {why}" for why in (evidence.unswept, unknown) if why]
 
 
 def _subject(problem: Problem, rtol: Mapping[str, float], atol: float) -> Subject:

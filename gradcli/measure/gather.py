@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from gradcli.deadline import until
 from gradcli.engines import ENGINES
-from gradcli.engines.base import Evidence, Options, around
+from gradcli.engines.base import Evidence, Options, Swept, around
 from gradcli.errors import UsageError
 from gradcli.graph import DType
 from gradcli.interpret import Evaluator
@@ -20,6 +20,7 @@ from gradcli.measure.primal import coarse_kernels, primal_noise, timed_file_prim
 from gradcli.measure.reference import refer, twin, witnesses
 from gradcli.measure.sample import draw
 from gradcli.measure.sides import sides
+from gradcli.measure.sweep import over_steps
 from gradcli.problem import Problem
 
 ENTRIES = 10_000_000
@@ -38,6 +39,8 @@ def measure(
     runs: int = RUNS,
     warmup: int = WARMUP,
     reference: References = "auto",
+    sweep: bool = False,
+    narrow: bool = False,
     progress: Progress | None = None,
 ) -> Evidence:
     """Run every method and collect what a judge needs.
@@ -51,6 +54,8 @@ def measure(
         warmup: Runs before those, not timed.
         reference: `certified`, by balls that contain the truth; `float64`; or `auto`, which is
             certified where python-flint is installed and the budget allows it.
+        sweep: Whether finite differences are taken over many steps as well.
+        narrow: Whether those are taken in the problem's own width too, where that is not float64.
         progress: Called with a few words before each step.
 
     Raises:
@@ -94,6 +99,12 @@ def measure(
     )
     sure, unsure = certificate(problem, sample, reference, clock, tell, exact_primal)
 
+    swept: tuple[Swept, ...] = ()
+    unswept = ""
+    if sweep:
+        tell("sweep")
+        swept, unswept = over_steps(problem, sample, narrow, clock)
+
     outcomes = []
     twins = {}
     for k, name in enumerate(names):
@@ -131,6 +142,8 @@ def measure(
         uncertified=unsure,
         notes=coarse_kernels(problem),
         unsteady=given.unsteady,
+        swept=swept,
+        unswept=unswept,
     )
 
 

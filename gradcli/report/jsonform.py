@@ -19,6 +19,7 @@ from gradcli.comparison import (
     Primal,
     Reference,
     Subject,
+    Sweep,
     Worst,
 )
 from gradcli.engines.base import Times, Unsteady
@@ -47,6 +48,7 @@ def comparison_json(comparison: Comparison) -> str:
             ],
             "nondeterminism": [_unsteady(u) for u in c.unsteady],
             "explanation": _explanation(c.explanation),
+            "sweeps": [_sweep(s) for s in c.sweeps],
             "notes": list(c.notes),
             "counts": dict(c.counts),
             "verdict": str(c.verdict),
@@ -287,4 +289,39 @@ def _blame(b: Blame) -> dict[str, Any]:
         "exact": dict(b.exact),
         "shares": dict(b.shares),
         "held": b.held,
+    }
+
+
+def _sweep(s: Sweep) -> dict[str, Any]:
+    return {
+        "dtype": s.dtype,
+        "directions": s.directions,
+        "along": s.along,
+        "elements": s.elements,
+        "size": s.size,
+        "floor": s.floor,
+        "noise": s.noise,
+        "ladder": {"step": s.ladder_step, "error": s.ladder_error},
+        "formulas": [
+            {
+                "method": f.method,
+                "best": {"step": f.best_step, "error": f.best_error},
+                "textbook": {"step": f.textbook_step, "error": f.textbook_error},
+                "order": f.order,
+                "kink": f.kink,
+            }
+            for f in s.formulas
+        ],
+        "points": [
+            {
+                "step": p.step,
+                "forward": p.forward,
+                "forward_along": p.forward_along,
+                "central": p.central,
+                "central_along": p.central_along,
+                "kink_ahead": p.ahead,
+                "kink_behind": p.behind,
+            }
+            for p in s.points
+        ],
     }

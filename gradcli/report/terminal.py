@@ -7,8 +7,20 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gradcli.comparison import Comparison
-from gradcli.report.rows import BLAMED, COLUMNS, Column, Fact, Row, Tone, screen
+from gradcli.comparison import Comparison, Sweep
+from gradcli.report.chart import LEGEND, chart
+from gradcli.report.rows import (
+    BLAMED,
+    COLUMNS,
+    SWEEP_COLUMNS,
+    Column,
+    Fact,
+    Row,
+    Tone,
+    screen,
+    sweep_facts,
+    sweep_rows,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,11 +54,25 @@ def table(comparison: Comparison, *, width: int = 80, color: bool = False) -> st
         color: Whether to colour it with ANSI codes.
     """
     content = screen(comparison)
-    parts = [facts(content.above), *_methods(content.rows, max(width, NARROWEST))]
+    room = max(width, NARROWEST)
+    parts = [facts(content.above), *_methods(content.rows, room)]
     if content.beside:
-        parts += _nodes(content.nodes, max(width, NARROWEST))
+        parts += _nodes(content.nodes, room)
         parts.append(facts(content.beside))
-    return laid_out(*parts, facts(content.below), width=width, color=color)
+    drawn = [part for sweep in comparison.sweeps for part in _sweep(comparison, sweep, room)]
+    if drawn:
+        drawn.insert(2, facts([Fact("letters", LEGEND)]))
+    return laid_out(*parts, *drawn, facts(content.below), width=width, color=color)
+
+
+def _sweep(comparison: Comparison, sweep: Sweep, width: int) -> Iterator[RenderableType]:
+    """A drawing, a table, and what they say."""
+    from rich.text import Text
+
+    yield Text(f"error of finite differences in {sweep.dtype}, against the step h", "bold")
+    yield Text(chart(sweep, width), overflow="fold")
+    yield from _table(SWEEP_COLUMNS, sweep_rows(sweep), width)
+    yield facts(list(sweep_facts(comparison, sweep)))
 
 
 def laid_out(*parts: RenderableType, width: int, color: bool) -> str:
@@ -98,18 +124,27 @@ def _methods(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     """
     accuracy = [c for c in COLUMNS if c.side in ("both", "accuracy")]
     cost = [c for c in COLUMNS if c.side in ("both", "cost")]
-    for tables, gap in (
-        ([COLUMNS], 2),
-        ([COLUMNS], 1),
-        ([accuracy, cost], 2),
-        ([accuracy, cost], 1),
-    ):
-        grids = [_Grid(columns, rows, gap) for columns in tables]
-        if all(grid.width <= width for grid in grids):
-            yield from (grid.text() for grid in grids)
+    for tables in ([COLUMNS], [accuracy, cost]):
+        for gap in (2, 1):
+            grids = [_Grid(columns, rows, gap) for columns in tables]
+            if all(grid.width <= width for grid in grids):
+                yield from (grid.text() for grid in grids)
+                return
+    yield from _listed(COLUMNS, rows)
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+    """One table, or a list where it is too wide."""
+    for gap in (2, 1):
+        if (grid := _Grid(columns, rows, gap)).width <= width:
+            yield grid.text()
             return
+    yield from _listed(columns, rows)
+
+
+def _listed(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[RenderableType]:
     for row in rows:
-        yield facts([_labelled(column, row) for column in COLUMNS])
+        yield facts([_labelled(column, row) for column in columns])
 
 
 def _nodes(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
@@ -123,8 +158,7 @@ def _nodes(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
             folded = [part for row in rows for part in _folded(row, last, room)]
             yield _Grid(BLAMED, folded, gap).text()
             return
-    for row in rows:
-        yield facts([_labelled(column, row) for column in BLAMED[::-1]])
+    yield from _listed(BLAMED[::-1], rows)
 
 
 def _folded(row: Row, key: str, room: int) -> Iterator[Row]:

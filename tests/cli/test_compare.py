@@ -192,3 +192,22 @@ def test_a_process_on_a_poor_console(encoding):
     assert (result.returncode, result.stderr) == (0, b"")
     text = result.stdout.decode(encoding)
     assert re.search(r"forward$" if encoding == "cp1252" else r" x$", text, re.MULTILINE)
+
+
+def test_a_sweep_is_drawn_and_all_its_points_are_in_the_json():
+    asked = (PHYSICS, "-i", POINT, "--method", "finite", "--runs", "1", "--sweep")
+    drawn = cli("compare", *asked, COLUMNS="80")
+    assert drawn.exit_code == 0
+    assert drawn.stdout.count("error of finite differences in float64, against the step h") == 1
+    assert re.search(
+        r"^finite-central +\S+ +\S+ +6\.1e-6 +\S+ +h\^2\.0 +–$", drawn.stdout, re.MULTILINE
+    )
+    assert max(map(len, drawn.stdout.splitlines())) <= 80
+    (sweep,) = compared(*asked)[0]["sweeps"]
+    assert sweep["dtype"] == "float64"
+    steps = [point["step"] for point in sweep["points"]]
+    assert {0.5, 2.0**-26, 2.0**-50} <= set(steps)
+    assert sweep["formulas"][0]["best"]["error"] == min(p["forward"] for p in sweep["points"])
+    both = compared(*asked, "--dtype", "float32")[0]["sweeps"]
+    assert [s["dtype"] for s in both] == ["float64", "float32"]
+    assert not compared(*asked[:-1])[0]["sweeps"]

@@ -11,6 +11,7 @@ from gradcli.comparison import (
     Cause,
     Comparison,
     Explanation,
+    Formula,
     Judgement,
     Jump,
     KinkAt,
@@ -19,6 +20,8 @@ from gradcli.comparison import (
     Reference,
     Room,
     Subject,
+    Sweep,
+    SweepPoint,
     Verdict,
     What,
     Worst,
@@ -74,6 +77,29 @@ def smooth() -> Comparison:
         verdict=Verdict.AGREE,
         exit_code=0,
     )
+
+
+def swept() -> Comparison:
+    """The V of both formulas in float64, with a kink, and a sweep of which little is known."""
+    steps = [2.0**-k for k in range(1, 51)]
+    points = tuple(
+        SweepPoint(h, h + 1e-16 / h, h, h * h + 1e-16 / h, h * h, h >= 0.125, h >= 0.25)
+        for h in steps
+    )
+    formulas = (
+        Formula("finite-forward", 1.5e-8, 1.5e-8, 1.49e-8, 1.5e-8, 1.0, 0.125),
+        Formula("finite-central", 3.8e-6, 4.1e-11, 6.06e-6, 5.3e-11, 1.998, None),
+    )
+    known = Sweep("float64", 2, 1, 2, 0.84, 1.1e-16, 1e-16, 3.9e-3, 1e-13, formulas, points)
+    nothing = tuple(
+        SweepPoint(h, math.nan, math.nan, math.nan, math.nan, True, True) for h in steps
+    )
+    unknown = (
+        Formula("finite-forward", None, None, 1.49e-8, math.nan, None, 1e-15),
+        Formula("finite-central", 1e-3, 1e-5, 6.06e-6, math.nan, None, 0.25),
+    )
+    narrow = Sweep("float32", 2, 1, 0, 1.0, 0.0, 1e-7, None, None, unknown, nothing)
+    return replace(smooth(), sweeps=(known, narrow))
 
 
 def certified() -> Comparison:

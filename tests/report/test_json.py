@@ -42,7 +42,13 @@ def fields(x, at=""):
 
 def test_every_field_of_a_comparison_is_documented_and_every_documented_field_is_there():
     written = set()
-    for comparison in (examples.smooth(), examples.odd(), examples.certified(), examples.blamed()):
+    for comparison in (
+        examples.smooth(),
+        examples.odd(),
+        examples.certified(),
+        examples.blamed(),
+        examples.swept(),
+    ):
         written |= set(fields(json.loads(comparison_json(comparison))))
     documents, times = documented("gradcli compare")
     assert written == documents

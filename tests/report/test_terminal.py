@@ -12,6 +12,7 @@ EXAMPLES = {
     "odd": examples.odd,
     "certified": examples.certified,
     "blamed": examples.blamed,
+    "swept": examples.swept,
 }
 
 

@@ -24,6 +24,7 @@ from gradcli.engines.base.program import (
 from gradcli.engines.base.reach import reaches
 from gradcli.engines.base.rounding import COARSE, shake, shaken, spread
 from gradcli.engines.base.sides import Sides
+from gradcli.engines.base.swept import Swept
 from gradcli.engines.base.unsteady import Unsteady, unsteady
 from gradcli.engines.base.walk import Focus, NodeAt, Walk, walk, wrong_kernel
 from gradcli.engines.base.watch import COUNT, Near, Reach, Survey, Watch, around, survey
@@ -57,6 +58,7 @@ __all__ = [
     "Reach",
     "Sides",
     "Survey",
+    "Swept",
     "Times",
     "Unsteady",
     "Walk",

@@ -9,6 +9,7 @@ from gradcli.engines.base.certificate import Certificate
 from gradcli.engines.base.outcome import Outcome, Times
 from gradcli.engines.base.program import Arrays, Estimate, Probes
 from gradcli.engines.base.sides import Sides
+from gradcli.engines.base.swept import Swept
 from gradcli.engines.base.unsteady import Unsteady
 from gradcli.engines.base.watch import Survey
 from gradcli.problem import Problem
@@ -42,6 +43,8 @@ class Evidence:
             not measured.
         unsteady: What of `file_primal` came out otherwise when it was run again, or on more or
             fewer threads.
+        swept: Finite differences over many steps, one for each arithmetic, where that was asked.
+        unswept: Why there are none although it was.
     """
 
     problem: Problem
@@ -62,3 +65,5 @@ class Evidence:
     certificate: Certificate | None = None
     uncertified: str = ""
     unsteady: tuple[Unsteady, ...] = ()
+    swept: tuple[Swept, ...] = ()
+    unswept: str = ""
