@@ -263,8 +263,8 @@ class KinkAt:
         active: Whether the one-sided derivatives of what was asked for differ there; None when not
             decided.
         convention: What gradcli's rules take there.
-        kind: `kink` or `edge`.
-        what: For an edge: what lies there.
+        kind: `kink`, `edge` or `lost`; see `engines.base.Near`.
+        what: For an edge: what lies there. Of what is lost: what becomes of it.
         decided: What exact arithmetic says: `on` it exactly, `off` it whatever float64 says, or
             `open`, a tie that is not excluded; empty where it was not asked.
         within: Where that is `off`, how far it really is; where `open`, at most.

@@ -92,9 +92,10 @@ def judgement_of(
         base = _with(base, times_forward=outcome.run.median / primal.forward.median)
     base = _with(base, notes=outcome.estimate.notes)
     if not primal.matches:
-        return _with(
-            base, verdict=Verdict.INCONCLUSIVE, detail="the primal does not match the file"
-        )
+        detail = "the primal does not match the file"
+        if lost := _lost(evidence):
+            detail = f"{detail}; {lost}"
+        return _with(base, verdict=Verdict.INCONCLUSIVE, detail=detail)
     if not any(np.prod(evidence.problem.block_shape(k)) for k in evidence.problem.keys):
         return _with(base, detail=NOTHING)
     if truth is None:
@@ -182,6 +183,8 @@ def _elements(
     # Whatever a difference across a jump comes to, it is the jump over the step: no derivative.
     leaps = (own.jumps > band) | ((own.jumps > 0) & (verdicts != 0))
     verdicts = np.where(leaps, 4, verdicts)
+    # Of an output that is no number there is no derivative to agree with.
+    verdicts = np.where(defined_on(evidence, infinite=True), verdicts, 3)
     return np.where(known, verdicts, _UNKNOWN)
 
 
@@ -207,6 +210,8 @@ def _summary(f: _Facing) -> dict[str, object]:
     open_ = np.isin(verdicts, _SMOOTH) & ~np.isfinite(own.value)
     if verdict is Verdict.INCONCLUSIVE and np.any(open_) and rim:
         found |= {"detail": _edge(rim[0])}
+    elif verdict is Verdict.INCONCLUSIVE and np.any(open_):
+        found |= {"detail": _lost(f.evidence)}
     if verdict is Verdict.DISAGREE:
         cause, detail = _cause(f)
         found |= {"cause": cause, "detail": detail}
@@ -269,6 +274,12 @@ def _needed(off: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(off <= 0, 0.0, off / size) * (1.0 + 4 * EPS))
 
 
+def _lost(evidence: Evidence) -> str:
+    """The first node that makes of numbers what is none, or too large."""
+    lost = next((near for near in evidence.survey.nearest if near.kind == "lost"), None)
+    return f"node {lost.node!r} ({lost.op}): {lost.what}" if lost else ""
+
+
 def _edge(near: Near) -> str:
     return (
         f"node {near.node!r} ({near.op}) is exactly at the edge of its domain, {near.what}:"
@@ -321,6 +332,9 @@ def _cause(f: _Facing) -> tuple[Cause | None, str]:
     evidence, outcome, truth = f.evidence, f.outcome, f.truth
     if outcome.method.startswith("finite"):
         return Cause.STEP, "the step is too long or too short for this function"
+    lost = _lost(evidence)
+    if lost and not np.any(np.isfinite(f.own.value[f.verdicts == 1])):
+        return Cause.ROUNDING, f"{lost}; what is infinite times 0 is no number"
     twin = evidence.twins.get(outcome.method)
     if outcome.dtype is DType.FLOAT64:
         made = evidence.reference.estimate

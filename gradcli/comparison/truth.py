@@ -232,10 +232,19 @@ def _settled(evidence: Evidence) -> np.ndarray:
     return np.asarray(settled | active_on(evidence))
 
 
-def defined_on(evidence: Evidence) -> np.ndarray:
-    """Elements of outputs that are numbers: any other has no derivative to be wrong about."""
+def defined_on(evidence: Evidence, *, infinite: bool = False) -> np.ndarray:
+    """Elements of outputs that are numbers: any other has no derivative to be wrong about.
+
+    Args:
+        evidence: What was measured.
+        infinite: Whether an infinite output counts as one.
+    """
     problem = evidence.problem
-    lost = {name: np.isnan(evidence.exact_primal[name]) for name in problem.of}
+    primal = evidence.exact_primal
+    lost = {
+        name: np.isnan(primal[name]) if infinite else ~np.isfinite(primal[name])
+        for name in problem.of
+    }
     here = [
         np.repeat(~np.reshape(lost[of], -1), np.prod(problem.shape(wrt), dtype=int) if wrt else 1)
         for of, wrt in problem.keys

@@ -118,9 +118,10 @@ def of_the_same_function(problem: Problem, found: Certificate, in_floats: Arrays
 
 
 def _lost(exact: np.ndarray, in_floats: np.ndarray) -> np.ndarray:
-    """Outputs of which float64 has not even half of the digits."""
+    """Outputs of which float64 has not even half of the digits, or that are no finite number."""
     size = float(np.max(np.abs(exact), where=np.isfinite(exact), initial=0.0))
-    return np.asarray(np.abs(exact - in_floats) > HALF * size)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(~(np.abs(exact - in_floats) <= HALF * size))
 
 
 def price(problem: Problem) -> float:

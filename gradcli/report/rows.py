@@ -609,6 +609,8 @@ def kink_sentence(kink: KinkAt) -> str:
     index = f", element [{', '.join(map(str, kink.index))}]" if kink.index else ""
     at = f"node {kink.node} ({kink.op}){index}"
     near = _nearness(kink)
+    if kink.kind == "lost":
+        return f"{at}: {kink.what}"
     if kink.kind == "edge":
         slopes = _slopes(kink) if kink.margin == 0 else ""
         return f"{at}: {near}{': ' + kink.what if kink.what else ''}{slopes}"

@@ -106,7 +106,8 @@ def coarse_node(problem: Problem, eps: float) -> str | None:
 
 
 def _apart(a: np.ndarray, b: np.ndarray) -> float:
-    gap = float(np.max(np.abs(a - b), initial=0.0))
+    with np.errstate(invalid="ignore"):
+        gap = float(np.max(np.abs(np.where(a == b, 0.0, a - b)), initial=0.0))
     return gap if np.isfinite(gap) else np.inf
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from gradcli.graph import Graph, Node, Value
+from gradcli.graph import DType, Graph, Node, Value
 from gradcli.interpret import Evaluator
 from gradcli.numbers import Array, real
 from gradcli.ops import OPS, Card, Table
@@ -32,9 +32,10 @@ class Near:
         op: Its operator.
         index: Which element, in the shape of the margins.
         margin: How far that element is from it, in units of the operand; 0 for an exact tie.
-        kind: `kink` where the derivative jumps, `edge` where the function ends or has none.
+        kind: `kink` where the derivative jumps, `edge` where the function ends or has none, `lost`
+            where numbers become none, or infinite, or more than the file's own width holds.
         convention: At a kink: what the rules take for the derivative.
-        what: At an edge: what lies there.
+        what: At an edge: what lies there. Of what is lost: what becomes of it.
         decided: What exact arithmetic says: `on` it exactly, `off` it whatever float64 says, or
             `open`, a tie that no precision excluded; empty where only float64 was asked.
         within: Where that is `off`, how far it really is; where `open`, a bound of that.
@@ -45,7 +46,7 @@ class Near:
     op: str
     index: tuple[int, ...]
     margin: float
-    kind: Literal["kink", "edge"]
+    kind: Literal["kink", "edge", "lost"]
     convention: str = ""
     what: str = ""
     decided: Literal["", "on", "off", "open"] = ""
@@ -107,10 +108,18 @@ class Watch:
         wrt: The names of the inputs that move.
         table: Cards.
         edges: Whether to keep the distances to domain edges too.
+        widths: By name of a value, its dtype in the file: given, numbers that are lost are looked
+            for.
     """
 
     def __init__(
-        self, graph: Graph, wrt: Sequence[str], table: Table = OPS, *, edges: bool = False
+        self,
+        graph: Graph,
+        wrt: Sequence[str],
+        table: Table = OPS,
+        *,
+        edges: bool = False,
+        widths: Mapping[str, DType] | None = None,
     ) -> None:
         moving = active_values(graph, [v for v in graph.inputs if v.name in set(wrt)], table)
         self._table = table
@@ -120,6 +129,9 @@ class Watch:
             n for n in graph.nodes if _reached(n, moving) and table[n.key].is_flat
         } - self._kinked
         self._edged = {n for n in graph.nodes if edges and _approaches(n, table[n.key], moving)}
+        self._widths = widths or {}
+        self._moving = {n for n in graph.nodes if widths and _reached(n, moving)}
+        self.lost: list[Near] = []
         self.margins: dict[Node, np.ndarray] = {}
         self.branches: dict[Node, np.ndarray] = {}
         self.distances: dict[Node, np.ndarray] = {}
@@ -134,6 +146,7 @@ class Watch:
         other = object.__new__(Watch)
         other._table, other._kinked, other._edged = self._table, self._kinked, self._edged
         other._stepped = self._stepped
+        other._widths, other._moving, other.lost = {}, set(), []
         other.margins, other.branches, other.distances, other.results = {}, {}, {}, {}
         return other
 
@@ -150,6 +163,31 @@ class Watch:
             edges = self._table[node.key].edges
             assert edges is not None
             self.distances[node] = np.asarray(edges(real, *operands, **node.attrs))
+        if node in self._moving and all(np.all(np.isfinite(x)) for x in _floats(operands)):
+            self._lose(node, results)
+
+    def _lose(self, node: Node, results: Sequence[Array]) -> None:
+        """Note where finite operands give a result that is not, or that its width cannot hold."""
+        at_edge = node in self.distances and np.any(self.distances[node] == 0)
+        for value, result in zip(node.outputs, results, strict=False):
+            width = self._widths.get(value.name) if value is not None else None
+            if width is None or not width.is_float or result is None:
+                continue
+            y = np.asarray(result)
+            for mask, what in (
+                (np.isnan(y), "its result is no number"),
+                (np.isinf(y), "it overflows: its result is infinite in float64 too"),
+                (
+                    np.isfinite(y) & (np.abs(y) > width.greatest),
+                    f"it overflows {width.value}, whose largest number is {width.greatest:.1e}",
+                ),
+            ):
+                # At an edge that is said already.
+                if np.any(mask) and not at_edge:
+                    index = np.unravel_index(int(np.argmax(mask)), y.shape)
+                    place = tuple(int(i) for i in index)
+                    self.lost.append(Near(node.name, node.op, place, 0.0, "lost", what=what))
+                    return
 
     def crossing(self, moved: Watch, *, ties: bool = True) -> float:
         """Where on the way to another evaluation the first kink was crossed.
@@ -212,7 +250,7 @@ class Watch:
                 edge = self._table[node.key].edge
                 takes = taken(node.key, node.attrs)
                 found.append(Near(node.name, node.op, *place, "edge", what=edge, taken=takes))
-        return sorted(found, key=lambda near: near.margin)
+        return sorted((*self.lost, *found), key=lambda near: near.margin)
 
     def kink(
         self, node: Node, index: tuple[int, ...], margin: float, decision: Decision | None = None
@@ -274,13 +312,19 @@ def survey(problem: Problem, count: int = COUNT) -> Survey:
 
 def around(problem: Problem, point: Mapping[str, np.ndarray] | None = None) -> Watch:
     """What a Watch sees at a problem's point, or at another one, in float64, edges included."""
-    watch = Watch(problem.exact, problem.wrt, problem.table, edges=True)
+    widths = {v.name: v.dtype for v in problem.graph.values()}
+    watch = Watch(problem.exact, problem.wrt, problem.table, edges=True, widths=widths)
     Evaluator(problem.exact, real, problem.table).run(point or problem.point, watch)
     return watch
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
+def _floats(operands: Sequence[Array]) -> list[np.ndarray]:
+    arrays = (np.asarray(x) for x in operands if x is not None)
+    return [x for x in arrays if x.dtype.kind == "f"]
 
 
 def _reached(node: Node, moving: set[Value]) -> bool:

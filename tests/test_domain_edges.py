@@ -1,0 +1,85 @@
+"""Where a domain ends and where numbers overflow: named before anything becomes NaN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradcli import api
+from gradcli.comparison import Comparison, Verdict
+from tests.test_at_kink import model, node
+
+QUICK: dict[str, Any] = {"runs": 1, "warmup": 0, "methods": ["forward", "reverse", "finite"]}
+
+
+def compared(nodes: list[Any], x: list[float], *constants: Any) -> Comparison:
+    return api.compare(model(nodes, [len(x)], *constants), np.array(x, np.float32), **QUICK)
+
+
+def named(found: Comparison, kind: str) -> list[tuple[str, tuple[int, ...]]]:
+    return [(k.op, k.index) for k in found.kinks if k.kind == kind]
+
+
+@pytest.mark.parametrize("op", ["Log", "Sqrt", "Reciprocal"])
+def test_an_edge_is_named(op):
+    found = compared([node(op, ["x"], "y")], [1.0, 0.0])
+    assert named(found, "edge") == [(op, (1,))]
+    assert named(found, "lost") == []
+    assert found.counts["DISAGREE"] == 0
+
+
+def test_0_by_0_is_named():
+    found = compared([node("Div", ["x", "x"], "y")], [1.0, 0.0])
+    assert named(found, "edge") == [("Div", (1,))]
+    assert found.counts["DISAGREE"] == 0
+
+
+@pytest.mark.parametrize(("op", "x"), [("Log", -1.0), ("Sqrt", -1.0), ("Acos", 2.0)])
+def test_beyond_an_edge_there_is_no_number_and_nothing_agrees(op, x):
+    found = compared([node(op, ["x"], "y")], [0.5, x])
+    assert named(found, "lost") == [(op, (1,))]
+    assert {m.verdict for m in found.methods} == {Verdict.INCONCLUSIVE}
+    assert all(m.counts["INCONCLUSIVE"] == 2 for m in found.methods)
+
+
+def test_an_overflow_of_the_file_s_own_width_is_named():
+    found = compared([node("Exp", ["x"], "y")], [1.0, 100.0])
+    (kink,) = [k for k in found.kinks if k.kind == "lost"]
+    assert kink.what == "it overflows float32, whose largest number is 3.4e+38"
+    assert found.exit_code == 3
+    assert all("node 'exp' (Exp): it overflows float32" in m.detail for m in found.methods)
+
+
+def test_an_overflow_of_float64_is_named_as_the_cause():
+    found = compared([node("Exp", ["x"], "y")], [1.0, 800.0])
+    assert named(found, "lost") == [("Exp", (1,))]
+    (reverse,) = [m for m in found.methods if m.method == "reverse"]
+    assert reverse.verdict is Verdict.DISAGREE  # it says NaN where the derivative is 0
+    assert "node 'exp' (Exp): it overflows" in reverse.detail
+    assert str(reverse.cause) == "rounding"
+
+
+@pytest.mark.parametrize(("op", "x"), [("Log", -1.0), ("Sqrt", -2.0), ("Exp", 1000.0)])
+def test_in_a_branch_that_is_not_taken_it_is_named_and_harmless(op, x):
+    nodes = [
+        node("Greater", ["x", "zero"], "positive"),
+        node(op, ["x"], "f"),
+        node("Where", ["positive", *(("x", "f") if x > 0 else ("f", "x"))], "y"),
+    ]
+    found = compared(nodes, [x, x / 2], ("zero", np.zeros((), np.float32)))
+    assert {m.verdict for m in found.methods} == {Verdict.AGREE}
+    assert [op for op, _ in named(found, "lost")] == [op]
+
+
+def test_infinities_that_are_given_are_not_lost():
+    nodes = [
+        node("Greater", ["x", "zero"], "positive"),
+        node("Where", ["positive", "x", "least"], "masked"),
+        node("Softmax", ["masked"], "y"),
+    ]
+    least = ("least", np.array(-np.inf, np.float32))
+    found = compared(nodes, [1.0, -1.0, 2.0], ("zero", np.zeros((), np.float32)), least)
+    assert named(found, "lost") == []
+    assert found.verdict is Verdict.AGREE
