@@ -8,6 +8,7 @@ shapes and one whose batch is dynamic.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -222,8 +223,15 @@ class Builder:
         return Var(self, value)
 
     def like(self, x: Var | float | np.ndarray, other: Var) -> Var:
-        """`x` as a value: a Var as it is, a number or array as a constant of `other`'s dtype."""
-        return x if isinstance(x, Var) else self.constant(x, other.dtype)
+        """`x` as a value: a Var as it is, a number or array as a constant of `other`'s dtype.
+
+        A finite number that float16 does not reach is its largest.
+        """
+        if isinstance(x, Var):
+            return x
+        if isinstance(x, float) and other.dtype is DType.FLOAT16 and math.isfinite(x):
+            x = max(-other.dtype.greatest, min(other.dtype.greatest, x))
+        return self.constant(x, other.dtype)
 
     def ints(self, values: Iterable[int]) -> Var:
         """A 1-D int64 constant, as axes and shapes are given to operators."""

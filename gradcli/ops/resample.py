@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -168,10 +169,9 @@ def _bins(m: Medium, start: Any, end: Any, size: Any, bins: int, ratio: int, lea
         sample = m.apart(m.as_numbers(m.steps(m.widest(count))), [0, 1])
         among = m.apart(count, [1, 2])
         at = m.apart(start, [1, 2]) + each * (place + (sample + 0.5) / m.most(among, 1.0))
-    near = m.least(m.most(at, -1.0), m.number(size))
-    inside = m.between(at - near, -1e-30, 1e-30)
+    inside = m.within(at, -1.0, m.number(size))
     if ratio <= 0:
-        inside = m.both(inside, m.between(among - sample, 0.5, 1e9))
+        inside = m.both(inside, m.between(among - sample, 0.5, math.inf))
     return _Bins(at, count, length, inside)
 
 
@@ -231,7 +231,7 @@ def _live(m: Medium, two: Sequence[_Bins]) -> list[Any]:
         steps = m.apart(m.as_numbers(m.steps(samples)), [0, 1])
         left = m.apart(bins.count, [1, 2]) - steps
         spread = ([2, 4, 5], [1, 3, 5])[axis]
-        out.append(m.between(m.apart(left, spread), 0.5, 1e9))
+        out.append(m.between(m.apart(left, spread), 0.5, math.inf))
     return out
 
 
@@ -309,8 +309,8 @@ def _in_bins(
         inside = m.least(at, m.number(size) - 1.0)
         places.append((m.apart_whole(m.whole(inside), spread), None))
         left = m.apart(count, [2]) - m.apart(steps, [0, 1])
-        alive.append(m.between(m.apart(left, ([2, 4, 5], [1, 3, 5])[axis]), 0.5, 1e9))
-        filled.append(m.between(m.apart(count, ([2, 3], [1, 3])[axis]), 0.5, 1e9))
+        alive.append(m.between(m.apart(left, ([2, 4, 5], [1, 3, 5])[axis]), 0.5, math.inf))
+        filled.append(m.between(m.apart(count, ([2, 3], [1, 3])[axis]), 0.5, math.inf))
     rows = sampling.table(m, x)
     first = m.apart(m.whole(m.take(rois, 0, 1)) * sampling.times(sizes[2:]), [1, 2, 3, 4])
     elements = sampling.terms(m, rows, first, sizes[2:], places)

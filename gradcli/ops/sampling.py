@@ -87,6 +87,10 @@ class Medium(ABC):
         """Where low < x < high, as a mask."""
 
     @abstractmethod
+    def within(self, x: Term, low: Term, high: Term) -> Any:
+        """Where low <= x <= high, as a mask."""
+
+    @abstractmethod
     def both(self, a: Any, b: Any) -> Any:
         """Where both masks hold."""
 
@@ -195,6 +199,10 @@ class Computed(Medium):
         above = self.n.less(self._constant(low), x)
         return self.n.logical_and(above, self.n.less(x, self._constant(high)))
 
+    def within(self, x: Array, low: Array | float, high: Array | float) -> Any:
+        below = self.n.less(x, self._constant(low))
+        return self.n.logical_not(self.n.logical_or(below, self.n.less(self._constant(high), x)))
+
     def both(self, a: Any, b: Any) -> Any:
         return self.n.logical_and(a, b)
 
@@ -296,6 +304,9 @@ class Emitted(Medium):
 
     def between(self, x: Var, low: Var | float, high: Var | float) -> Var:
         return self.b.op("And", x > low, x < high)
+
+    def within(self, x: Var, low: Var | float, high: Var | float) -> Var:
+        return self.b.op("Not", self.b.op("Or", x < low, x > high))
 
     def both(self, a: Var, b: Var) -> Var:
         return self.b.op("And", a, b)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -385,3 +386,11 @@ def test_a_burst_that_fails_ends_too():
     with pytest.raises(ValueError):  # noqa: PT011 # its own
         fails()
     assert gc.isenabled()
+
+
+def test_a_number_beyond_float16_is_its_largest():
+    b = Builder(OPS)
+    half, single = b.input("h", DType.FLOAT16, ()), b.input("s", DType.FLOAT32, ())
+    assert b.like(-3.4e38, half).const == -65504
+    assert b.like(math.inf, half).const == math.inf
+    assert b.like(1e30, single).const == np.float32(1e30)
