@@ -174,7 +174,7 @@ def _linear_attention_expansion(s: Site) -> Sequence[Var]:
     factor: Var | float = s["scale"]
     if not factor:
         high = b.count(queries[0], [4])
-        factor = 1.0 / root(b, high, s.x.dtype)
+        factor = 1.0 / root(b, high, read[0].dtype)
     y = b.reshape(b.op("Concat", *read, axis=1) * factor, [0, 0, -1])
     state = b.op("Squeeze", state, b.ints([1]))
     kind = s.input(3).dtype if s.has(3) else s.x.dtype
