@@ -104,7 +104,13 @@ def test_balls_tell_a_rule_that_is_wrong_in_the_tenth_digit():
     assert 1e-12 < (found.nodes[0].exact["reverse"] or 0.0) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["physics", "diabetes", "digits", "sequence", "kinked"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("physics", "diabetes", "digits", "sequence", "kinked"),
+        pytest.param("attention", marks=pytest.mark.slow),
+    ],
+)
 def test_no_right_node_is_accused(name: str):
     for b in looked(asked(name), balls=False).nodes:
         assert b.what not in (What.RULE, What.KERNEL), b
@@ -165,6 +171,34 @@ def test_a_wrong_kernel_of_the_file_is_named(name: str, node: str):
     found = looked(pose(scaled(model, result.name, 1.001), feeds), (), balls=False)
     assert (found.nodes[0].node, found.nodes[0].what) == (node, What.KERNEL)
     assert [b.node for b in found.nodes if b.what is What.KERNEL] == [node]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [1.001, 1.1, -1.0])
+@pytest.mark.parametrize("name", ["physics", "diabetes", "digits", "sequence", "attention"])
+def test_a_wrong_kernel_of_any_node_is_named(name: str, factor: float):
+    model, feeds = sample(name)
+    nodes = [n for n in model.graph.nodes if n.makes()[0].dtype is DType.FLOAT32]
+    for node in nodes[:: max(1, len(nodes) // 12)]:
+        problem = pose(scaled(model, node.makes()[0].name, factor), feeds)
+        found = looked(problem, (), balls=False)
+        assert [b.node for b in found.nodes if b.what is What.KERNEL] == [node.name]
+
+
+def test_a_sum_that_cancels_in_some_elements_is_no_wrong_kernel():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((1, 8, 64, 64))
+    scale, shift = rng.standard_normal((2, 8))
+    mean, variance = rng.standard_normal(8), rng.uniform(0.3, 2.0, 8)
+
+    def body(b: Builder, x: Var) -> Var:
+        given = [b.constant(a, DType.FLOAT32) for a in (scale, shift, mean, variance)]
+        return b.op("BatchNormalization", x, *given)
+
+    model, feeds = built(body, x)
+    found = looked(pose(model, feeds, operator="vjp"), balls=False)
+    assert found.nodes[0].ulps > 1000
+    assert {b.what for b in found.nodes} <= {What.ROUNDING, What.EXACT}
 
 
 def test_of_outputs_that_do_not_match_the_error_is_explained():

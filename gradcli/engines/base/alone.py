@@ -34,7 +34,7 @@ BITS = 128
 NARROW = 1e-12
 """How narrow an enclosure must be, relatively, to accuse a rule."""
 
-MISFIT = 100.0
+MISFIT = 250.0
 """Above so many times what rounding makes, an error is none of rounding."""
 
 DRAWS = 4

@@ -36,6 +36,12 @@ DRAWS = 4
 UNDERFLOW = 2.0**-126
 """What float32 may lose of a number because it has no smaller normal ones."""
 
+INDIRECT = 0.01
+"""What an error counts that may be made of several nodes' errors."""
+
+RECURRENT = ("LSTM", "GRU", "RNN")
+"""Operators that add up the absolute errors of fast kernels over their steps."""
+
 FINE = 16.0
 """Errors of so many units of the last place need no explanation."""
 
@@ -273,6 +279,8 @@ class _Walker:
         # By value: as the methods compute it, and as the file does.
         self._own: dict[Value, Array] = {}
         self._file: dict[Value, Array] = {}
+        self._own_loose: dict[Value, str] = {}
+        self._file_loose: dict[Value, str] = {}
         self._own_made: Arrays = {}
         self._file_made: Arrays = {}
         self.dots: Arrays = {}
@@ -430,20 +438,29 @@ class _Walker:
             if value is not None:
                 self._own[value], self._file[value] = x, y
         found = NodeAt(node.origin or node.name, node.key, balls=mine.enclosed)
-        both = (
-            [(mine, self._own_made)]
-            if same
-            else [(mine, self._own_made), (theirs, self._file_made)]
-        )
-        measured = [self._off(node, own, *one) for one in both]
+        measured = [self._off(node, own, mine, self._own_made)]
+        misfits = [measured[0].misfit * self._direct(node, self._own_made, self._own_loose)]
+        if not same:
+            measured.append(self._off(node, given, theirs, self._file_made))
+        misfits.append(measured[-1].misfit * self._direct(node, self._file_made, self._file_loose))
         return replace(
             found,
             ulps=max(off.ulps for off in measured),
-            misfit=max(off.misfit for off in measured),
+            misfit=max(misfits),
             condition=self._condition(node, mine.results, measured[0].spreads or ()),
             primal_share=_weighed(self.slopes, node, mine.off),
             output_share=_weighed(self.bars, node, theirs.off),
         )
+
+    def _direct(self, node: Node, made: Arrays, loose: dict[Value, str]) -> float:
+        """1 where a node's operands are those that it had, or its own making; else less.
+
+        What the runtime did not give back, gradcli computed: what comes of it has the roundings of
+        every node in between.
+        """
+        name = node.origin or node.name
+        loose.update((v, name) for v in node.makes() if v.name not in made)
+        return 1.0 if all(loose.get(v, name) == name for v in node.reads()) else INDIRECT
 
     def derivative_of(self, node: Node, found: NodeAt) -> NodeAt:
         """What its result hangs on, and what the methods make of its derivative."""
@@ -514,7 +531,8 @@ class _Walker:
                 if here > FINE:
                     spreads = spreads or self._spreads(node, operands)
                     scale = eps * (size + np.nan_to_num(spreads[k], posinf=np.inf)) + UNDERFLOW
-                    rest = float(np.max(lost / (scale + (eps if node.key in ABSOLUTE else 0.0))))
+                    absolute = node.key in ABSOLUTE or node.op in RECURRENT
+                    rest = float(np.max(lost / (scale + (eps if absolute else 0.0))))
                 misfit = max(misfit, rest)
         return _Off(ulps, misfit, spreads)
 
@@ -526,7 +544,7 @@ class _Walker:
             return squares
         for _ in range(DRAWS):
             moved = [
-                x * (1 + NUDGE * self.rng.choice((-1.0, 1.0), x.shape)) if _is_float(x) else x
+                x * (1 + NUDGE * self.rng.standard_normal(x.shape)) if _is_float(x) else x
                 for x in operands
             ]
             try:
