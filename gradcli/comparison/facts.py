@@ -414,8 +414,8 @@ class SweepPoint:
 
     Attributes:
         step: Relative to max(1, |x|).
-        forward: Of (f(x + h v) - f(x)) / h, along coordinates; for a jvp along its tangent.
-        forward_along: Likewise, along a random direction; NaN for a jvp.
+        forward: Of (f(x + h v) - f(x)) / h, along coordinates, or the only direction there is.
+        forward_along: Likewise, along a random direction besides; NaN where that is the only one.
         central: Of (f(x + h v) - f(x - h v)) / 2h, along coordinates.
         central_along: Likewise, along a random direction.
         ahead: Whether, in any direction, a kink lies between x and x + h v.
@@ -460,7 +460,8 @@ class Sweep:
 
     Attributes:
         dtype: Of the arithmetic.
-        directions: Coordinates that were gone along; 1, the tangent, for a jvp.
+        directions: Coordinates that were gone along; 1, the tangent, for a jvp; 0 where there was
+            time for the random direction only, and errors are of that.
         along: Random directions besides.
         elements: Elements of the answer that errors are of.
         size: The largest of them: what errors are relative to.

@@ -31,9 +31,12 @@ def sweeps_of(evidence: Evidence, truth: Field | None) -> tuple[Sweep, ...]:
 
 def _sweep(problem: Problem, swept: Swept, truth: Field) -> Sweep:
     exact, doubt = _true(problem, swept, truth)
-    # The first direction is a random one, and has a size of its own; a tangent is all there is.
-    parts = [slice(0, 1), slice(1, None)] if len(exact) > 1 else [slice(0, 0), slice(0, 1)]
-    along, own = (np.arange(len(exact))[part] for part in parts)
+    # The first direction is a random one, and has a size of its own; where it is the only one, as a
+    # tangent is, there is nothing else to be looked at.
+    own, along = np.arange(len(exact))[1:], np.arange(1)
+    if not len(own):
+        own, along = along, own
+    random = int(problem.operator != "jvp")
     size = _size(exact[own])
     ahead, behind = (np.any(crossed, axis=1) for crossed in (swept.ahead, swept.behind))
     forward, central = (_errors(d[:, own], exact[own]) for d in (swept.forward, swept.central))
@@ -61,8 +64,8 @@ def _sweep(problem: Problem, swept: Swept, truth: Field) -> Sweep:
     rungs = swept.rung[own][known]
     return Sweep(
         swept.dtype,
-        len(own),
-        len(along),
+        len(exact) - random,
+        random,
         int(np.sum(np.isfinite(exact[own]))),
         size,
         float(np.max(doubt[own] / size, initial=0.0, where=np.isfinite(doubt[own]))),

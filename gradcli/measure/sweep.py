@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from gradcli.deadline import until
+from gradcli.deadline import check, until
 from gradcli.engines.base import EPS, Arrays, Line, Point, Primal, Probes, Swept, compile_graph
 from gradcli.engines.finite import slope_along
 from gradcli.errors import GradcliError, OutOfTimeError
@@ -32,6 +32,12 @@ TEXTBOOK = (float(np.sqrt(EPS)), float(np.cbrt(EPS)))
 STEPS = np.array(sorted({2.0**k for k in range(SHORTEST, LONGEST + 1)} | {*TEXTBOOK}, reverse=True))
 """All steps, relative to max(1, |x|)."""
 
+MOST = 4
+"""One of so many steps is taken at least."""
+
+EVALUATIONS = 2 * len(STEPS) + 64
+"""Of the function, for one direction: besides the steps, for its noise and the ladder."""
+
 Function = Callable[[np.ndarray], tuple[np.ndarray, bool]]
 """From x to all outputs joined, and whether a kink lies between the point and x."""
 
@@ -48,16 +54,29 @@ def over_steps(
         return (), "the straight-through estimator is not the derivative of any function"
     both = narrow and problem.dtype is not DType.FLOAT64
     share = min(SHARE * clock.budget, clock.left()) / (1 + both)
+    swept: list[Swept] = []
     try:
         with np.errstate(all="ignore"):  # at the edge of a domain f(x) may be infinite
-            here = Primal(problem).at(problem.point)
-            frame = _Frame(problem, sample, here)
-            exact = _exact(frame, here, share)
-            return (exact, _narrow(frame, problem, exact, share)) if both else (exact,), ""
+            with until(time.perf_counter() + share):
+                here = Primal(problem).at(problem.point)
+                frame = _Frame(problem, sample, here, _fitting(clock.primal, share))
+                swept.append(_exact(frame, here, share))
+            if both:
+                with until(time.perf_counter() + share):
+                    swept.append(_narrow(frame, problem, swept[0], share))
     except OutOfTimeError:
-        return (), f"not one direction was done in its share of the budget, {share:.2g} s"
+        which = problem.dtype.value if swept else DType.FLOAT64.value
+        done = f"in {which} not one direction was done in its share of the budget, {share:.2g} s"
+        return tuple(swept), f"{done}: raise --budget"
     except GradcliError as error:
-        return (), error.message
+        return tuple(swept), error.message
+    return tuple(swept), ""
+
+
+def _fitting(price: float, share: float) -> np.ndarray:
+    """All steps, or some where a direction would take too long; always those of textbooks."""
+    every = max(1, int(np.ceil(EVALUATIONS * price / max(share, 1e-9))))
+    return np.array([t for k, t in enumerate(STEPS) if k % min(every, MOST) == 0 or t in TEXTBOOK])
 
 
 class _Frame:
@@ -67,9 +86,13 @@ class _Frame:
         lines: The directions as lines through the point.
         directions: An array for each of `wrt`, for each of them.
         outputs: See Swept.
+        steps: Likewise.
     """
 
-    def __init__(self, problem: Problem, sample: Probes, here: Point) -> None:
+    def __init__(
+        self, problem: Problem, sample: Probes, here: Point, steps: np.ndarray = STEPS
+    ) -> None:
+        self.steps = steps
         self.directions = list(_directions(problem, sample))
         self.lines = [
             here.lines({name: v[None] for name, v in one.items()})[0] for one in self.directions
@@ -178,7 +201,8 @@ def _differences(
     start = line.x.astype(width).astype(float)
     here, _ = f(start)
     forward, central, ahead, behind = [], [], [], []
-    for t in STEPS:
+    for t in frame.steps:
+        check()
         (up, over, h), (down, under, back) = at(t), at(-t)
         forward.append(frame.seen((up - here) / h, line))
         central.append(frame.seen((up - down) / (h - back), line))
@@ -211,7 +235,7 @@ def _taken(
     directions = frame.first(len(rows)).directions
     return Swept(
         dtype,
-        STEPS,
+        frame.steps,
         {name: np.stack([one[name] for one in directions]) for name in directions[0]},
         frame.outputs,
         np.stack(forward, axis=1),

@@ -354,17 +354,17 @@ def _formula(f: Formula) -> Row:
 
 def sweep_facts(c: Comparison, sweep: Sweep) -> Iterator[Fact]:
     """What the table and the drawing of a sweep mean, in sentences."""
-    along = " and a random direction" if sweep.along else ""
-    ways = (
-        f"{sweep.directions} coordinate{'s' * (sweep.directions != 1)}"
-        if c.subject.operator != "jvp"
-        else "the tangent"
-    )
+    ways = []
+    if sweep.directions:
+        some = f"{sweep.directions} coordinate{'s' * (sweep.directions != 1)}"
+        ways.append("the tangent" if c.subject.operator == "jvp" else some)
+    ways += ["a random direction"] * bool(sweep.along)
+    worst = f"the worst of {sweep.elements:,} elements" if sweep.elements > 1 else "the element"
+    relative = "relative to the largest" if sweep.elements > 1 else "relative"
     yield Fact(
         "sweep",
-        f"{sweep.dtype}, along {ways}{along}, against the {c.reference.kind} reference; errors are"
-        f" those of the worst of {sweep.elements:,} elements, relative to the largest; steps h are"
-        " relative to max(1, |x|)",
+        f"{sweep.dtype}, along {' and '.join(ways)}, against the {c.reference.kind} reference;"
+        f" errors are those of {worst}, {relative}; steps h are relative to max(1, |x|)",
     )
     for f in sweep.formulas:
         if (text := _reading(f)) and f.best_step is not None:

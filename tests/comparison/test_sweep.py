@@ -13,8 +13,12 @@ from numpy.typing import ArrayLike
 
 from gradcli import api
 from gradcli.comparison import Comparison, Sweep, judge
-from gradcli.engines.base import EPS
+from gradcli.engines.base import EPS, Point, Watch
 from gradcli.measure import measure
+from gradcli.measure.clock import Clock
+from gradcli.measure.sample import draw
+from gradcli.measure.sweep import over_steps
+from gradcli.report.rows import sweep_facts
 from tests.engines.problems import Function, problem
 
 FORWARD, CENTRAL = math.sqrt(EPS), math.cbrt(EPS)
@@ -163,3 +167,60 @@ def test_coordinates_of_many_inputs_are_sampled_and_random_directions_see_the_re
     assert (sweep.directions, sweep.along, sweep.elements) == (16, 1, 16)
     best = min(p.central_along for p in sweep.points)
     assert best < 1e-9
+
+
+def test_a_sweep_without_time_is_left_out_and_the_notes_say_so():
+    asked = problem(lambda b, x: b.op("Exp", x), [1.0], "gradient")
+    clock = Clock(1e-9)
+    swept, why = over_steps(asked, draw(asked), True, clock)
+    assert swept == ()
+    assert "not one direction" in why
+    assert "raise --budget" in why
+
+
+def test_a_sweep_that_runs_out_of_time_keeps_the_directions_that_it_has_done(monkeypatch):
+    asked = problem(lambda b, x: b.op("Exp", x), np.ones(10), "jacobian")
+    now, seen = [0.0], Point.seen
+
+    def slow(self: Point, x: np.ndarray) -> tuple[np.ndarray, Watch]:
+        now[0] += 0.01
+        return seen(self, x)
+
+    monkeypatch.setattr(Point, "seen", slow)
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    (some,), why = over_steps(asked, draw(asked), True, Clock(30.0))
+    assert not why
+    assert 1 < len(some.noise) < 10
+    assert now[0] < 0.25 * 30.0
+    assert some.forward.shape == (len(some.steps), len(some.noise), 10)
+    assert {len(v) for v in some.directions.values()} == {len(some.noise)}
+
+
+@pytest.mark.parametrize(("price", "count"), [(0.0, 52), (0.01, 52), (0.05, 27), (9.0, 15)])
+def test_of_a_slow_function_fewer_steps_are_taken_and_always_those_of_textbooks(price, count):
+    asked = problem(lambda b, x: b.op("Exp", x), [1.0, 2.0], "gradient")
+    clock = Clock(25.0)
+    clock.primal = price
+    (sweep,), _ = over_steps(asked, draw(asked), True, clock)
+    assert len(sweep.steps) == pytest.approx(count, abs=2)
+    assert {FORWARD, CENTRAL} <= set(sweep.steps)
+
+
+def test_where_there_is_time_for_the_random_direction_only_errors_are_of_that():
+    asked = problem(
+        lambda b, x: b.op("ReduceSum", b.op("Exp", x), keepdims=0), [1.0, 2.0], "gradient"
+    )
+    evidence = measure(asked, ["reverse"], runs=1, sweep=True, reference="float64")
+    (whole,) = evidence.swept
+    only = replace(
+        whole,
+        directions={"x": whole.directions["x"][:1]},
+        **{k: getattr(whole, k)[:, :1] for k in ("forward", "central", "ahead", "behind")},
+        **{k: getattr(whole, k)[:1] for k in ("noise", "ladder", "rung")},
+    )
+    (both,), (one,) = judge(evidence).sweeps, judge(replace(evidence, swept=(only,))).sweeps
+    assert (one.directions, one.along, one.elements) == (0, 1, 1)
+    assert [p.central for p in one.points] == [p.central_along for p in both.points]
+    assert all(math.isnan(p.central_along) for p in one.points)
+    (fact, *_) = sweep_facts(replace(judge(evidence), sweeps=(one,)), one)
+    assert "along a random direction, against" in fact.text
