@@ -101,9 +101,8 @@ def of_the_same_function(problem: Problem, found: Certificate, in_floats: Arrays
     def gone(key: Key) -> np.ndarray:
         of, wrt = key
         if of:
-            return lost[of].reshape(
-                *lost[of].shape, *(1 for _ in (problem.shape(wrt) if wrt else ()))
-            )
+            ones = (1,) * len(problem.shape(wrt)) if wrt else ()
+            return lost[of].reshape((*lost[of].shape, *ones))
         bars = problem.cotangents
         return np.array(any(np.any(mask & (bars[of] != 0)) for of, mask in lost.items()))
 
