@@ -1,0 +1,75 @@
+"""The verdict as a classifier: a short campaign by default, a longer one as `slow`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradcli.comparison import Verdict
+from tests.campaign.faults import GUILTY, KINDS, Fault, chosen
+from tests.campaign.pairs import drawn
+from tests.campaign.tally import mistakes, report
+from tests.campaign.trials import FELT, Trial, trial
+
+pytest.importorskip("flint", reason="needs python-flint, which an extra brings")
+
+STAGES = tuple(GUILTY)
+
+
+def campaign(seed: int, pairs: int, faults: int) -> tuple[list[Trial], list[Trial]]:
+    sound = [trial(seed, k, faulty=False) for k in range(pairs)]
+    faulty = [trial(seed, k, faulty=True) for k in range(faults)]
+    return sound, faulty
+
+
+def inconclusive(sound: list[Trial], width: str) -> float:
+    """The share of (method, pair) off kinks, in problems of this width."""
+    said = [
+        s.verdict == Verdict.INCONCLUSIVE
+        for t in sound
+        if not t.kinked and t.matched and any(width == u.dtype for u in t.said[:1])
+        for s in t.said
+    ]
+    return float(np.mean(said))
+
+
+def test_a_short_campaign_makes_no_mistake():
+    sound, faulty = campaign(0, 16, 32)
+    assert mistakes([*sound, *faulty]) == []
+    felt = [s for t in faulty for s in t.said if s.method in t.guilty and s.moved >= FELT]
+    assert len(felt) >= 5
+    assert all(s.verdict == Verdict.DISAGREE for s in felt)
+    lines = "\n".join(report(sound, faulty))
+    assert "guilty, 3 bands and more" in lines
+
+
+def test_every_kind_of_fault_finds_a_place_at_every_stage_that_it_is_of():
+    found = set()
+    for k in range(150):
+        rng = np.random.default_rng([3, k])
+        problem = drawn(rng).posed()
+        for stage in STAGES:
+            if fault := chosen(rng, problem, [stage]):
+                found.add((fault.stage, fault.kind))
+                fault.planted(problem)
+    for stage in STAGES:
+        assert {kind for s, kind in found if s == stage} >= {"x 1.01", "x 1.001", "sign", "branch"}
+    assert {kind for _, kind in found} == set(KINDS)
+
+
+def test_a_trial_can_be_had_again():
+    first, second = (trial(5, 7, faulty=True) for _ in range(2))
+    assert (first.pair, first.fault, first.said) == (second.pair, second.fault, second.said)
+
+
+def test_a_fault_says_what_it_is():
+    fault = Fault("shared", "x 1.01", "Tanh", 0)
+    assert str(fault) == "x 1.01 in operand 0 of Tanh, shared"
+
+
+@pytest.mark.slow
+def test_a_long_campaign_makes_no_mistake_and_leaves_little_open():
+    sound, faulty = campaign(1, 600, 400)
+    assert mistakes([*sound, *faulty]) == []
+    assert inconclusive(sound, "float64") <= 0.01
+    assert inconclusive(sound, "float32") <= 0.1
