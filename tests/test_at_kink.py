@@ -127,3 +127,31 @@ def test_only_inputs_are_nudged():
 def test_other_ways_are_refused():
     with pytest.raises(UsageError, match="at_kink is 'ignore'"):
         api.compare(RELU, POINT, at_kink="ignore", **QUICK)  # type: ignore[arg-type] # on purpose
+
+
+def test_a_kink_nearer_than_float32_tells_is_named_where_float32_is_on_its_other_side():
+    nodes = [
+        node("Add", ["x", "one"], "a"),
+        node("Sub", ["a", "one"], "b"),
+        node("Relu", ["b"], "y"),
+    ]
+    shifted = model(nodes, [2], ("one", np.ones((), np.float32)))
+    found = api.compare(shifted, np.array([1e-12, 0.5], np.float32), **QUICK)
+    forward = found.methods[0]
+    assert (forward.verdict, str(forward.cause)) == (Verdict.DISAGREE, "rounding")
+    assert "node 'relu' (Relu) has a kink within 1e-12, nearer than float32 tells" in forward.detail
+
+
+def test_a_tie_of_float64_alone_is_said_to_be_one():
+    pytest.importorskip("flint", reason="needs the extra `certified`")
+    nodes = [
+        node("Add", ["x", "one"], "a"),
+        node("Sub", ["a", "one"], "b"),
+        node("Relu", ["b"], "y"),
+    ]
+    shifted = model(nodes, [1], ("one", np.ones((), np.float32)))
+    found = api.compare(shifted, np.array([2.0**-60], np.float32), **QUICK)
+    (kink,) = found.kinks
+    assert (kink.decided, kink.margin, kink.within) == ("off", 0.0, 2.0**-60)
+    # No float64 can be moved to its other side and know it: whatever lies between is accepted.
+    assert (found.verdict, found.exit_code) == (Verdict.KINK, 0)

@@ -42,6 +42,9 @@ STAIRCASE = (
 
 NOTHING = "there is nothing to compare: the derivative has no elements"
 
+BLUR = 8.0
+"""A kink within this many roundings of an operand may be on either side of the point."""
+
 UNDERFLOW = 2.0**-126
 """What float32 may lose of a number because it has no smaller normal ones."""
 
@@ -274,6 +277,18 @@ def _needed(off: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(off <= 0, 0.0, off / size) * (1.0 + 4 * EPS))
 
 
+def _beside(f: _Facing) -> str:
+    """The kink, if any, that is so near that the method's arithmetic may be on its other side."""
+    blurred = BLUR * f.outcome.dtype.eps
+    for near in f.evidence.survey.nearest:
+        if near.kind == "kink" and not near.touched and near.margin <= blurred * near.widest:
+            return (
+                f"; node {near.node!r} ({near.op}) has a kink within {near.margin:.1g}, nearer than"
+                f" {f.outcome.dtype.value} tells"
+            )
+    return ""
+
+
 def _lost(evidence: Evidence) -> str:
     """The first node that makes of numbers what is none, or too large."""
     lost = next((near for near in evidence.survey.nearest if near.kind == "lost"), None)
@@ -350,10 +365,11 @@ def _cause(f: _Facing) -> tuple[Cause | None, str]:
     if np.any(bad & (again == 1)):
         return Cause.RULE, "the same graph in float64 is wrong too"
     coarse = f"the same graph in float64 agrees; {outcome.dtype.value} is too coarse here"
-    if evidence.rounding is None:
-        return Cause.ROUNDING, coarse
-    if _by_rounding(f, bad, evidence.rounding, UNDERFLOW):
-        return Cause.ROUNDING, coarse
+    # On which side of a kink the arithmetic ends up is no kernel's fault.
+    beside = _beside(f)
+    rounding = evidence.rounding
+    if rounding is None or beside or _by_rounding(f, bad, rounding, UNDERFLOW):
+        return Cause.ROUNDING, f"{coarse}{beside}"
     return (
         Cause.RUNTIME,
         "the same graph in float64 agrees, and rounding does not explain the difference",

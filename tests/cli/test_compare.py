@@ -211,3 +211,10 @@ def test_a_sweep_is_drawn_and_all_its_points_are_in_the_json():
     both = compared(*asked, "--dtype", "float32")[0]["sweeps"]
     assert [s["dtype"] for s in both] == ["float64", "float32"]
     assert not compared(*asked[:-1])[0]["sweeps"]
+
+
+@pytest.mark.parametrize(("way", "code"), [("report", 0), ("skip", 3), ("fail", 1), ("nudge", 0)])
+def test_what_becomes_of_a_kink(way, code):
+    kinked = str(SAMPLES / "kinked.onnx"), "-i", str(SAMPLES / "kinked.npz")
+    report, _ = compared(*kinked, *QUICK, "--at-kink", way, code=code)
+    assert report["verdict"] == {"skip": "INCONCLUSIVE", "nudge": "AGREE"}.get(way, "KINK")

@@ -40,6 +40,7 @@ class Near:
             `open`, a tie that no precision excluded; empty where only float64 was asked.
         within: Where that is `off`, how far it really is; where `open`, a bound of that.
         taken: The conventions of the operator, gradcli's and others'.
+        widest: Of a kink: the widest margin of the node, for the size of its operand.
     """
 
     node: str
@@ -52,6 +53,7 @@ class Near:
     decided: Literal["", "on", "off", "open"] = ""
     within: float = 0.0
     taken: tuple[Taken, ...] = ()
+    widest: float = 0.0
 
     @property
     def touched(self) -> bool:
@@ -266,6 +268,7 @@ class Watch:
             decided=decision.decided if decision else "",
             within=decision.within if decision else 0.0,
             taken=taken(node.key, node.attrs),
+            widest=_widest(self.margins[node]),
         )
 
     def ties(self) -> list[Near]:
