@@ -87,8 +87,8 @@ def _image(b: Builder, x: Var, rng: np.random.Generator) -> Var:
     """A convolution, ReLU and pooling."""
     x = b.op("Reshape", x, b.constant(np.array([1, 1, 4, -1])))
     kernel = b.constant(rng.standard_normal((2, 1, 3, 3)) / 3)
-    x = b.op("Relu", b.op("Conv", x, kernel, pads=[1, 1, 1, 1]))
-    x = b.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    x = b.op("Relu", b.op("Conv", x, kernel, pads=(1, 1, 1, 1)))
+    x = b.op("MaxPool", x, kernel_shape=(2, 2), strides=(2, 2))
     return _dense(b, b.op("Flatten", x), rng, 2)
 
 

@@ -30,6 +30,14 @@ def test_what_methods_say_of_their_errors_covers_them_and_is_not_far_from_them(c
         assert median < 2 * calibration["WITHIN"], name
 
 
+def test_every_kind_of_network_has_elements_whose_truth_is_certain(calibration):
+    rng = np.random.default_rng(2)
+    for kind in calibration["BODIES"]:
+        drawn = [(kind, calibration["network"](kind, rng)) for _ in range(3)]
+        tallies = calibration["calibrate"](drawn, budget=20.0)
+        assert all(sum(map(len, tally.u)) > 5 for tally in tallies.values()), kind
+
+
 def test_the_tally_counts_misses_and_takes_medians(calibration, capsys):
     tally = calibration["Tally"]()
     tally.add(np.array([1.0, 1.0, 0.0, 4.0]), np.array([0.5, 2.0, 0.0, 0.25]))
