@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -26,29 +28,38 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="index of the first trial")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="for pairs, and for faults")
     given = parser.parse_args()
     stages = tuple(given.stages.split(","))
     run = partial(trial, given.seed, samples=given.samples, stages=stages)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         sound, faulty = (
-            list(_told(pool.map(partial(run, faulty=wrong), indices, chunksize=CHUNK)))
+            list(
+                _told(
+                    pool.map(partial(run, faulty=wrong), indices, chunksize=CHUNK),
+                    time.monotonic() + given.seconds,
+                )
+            )
             for wrong, indices in (
                 (False, range(given.first, given.first + given.pairs)),
                 (True, range(given.first, given.first + given.faults)),
             )
         )
+        pool.shutdown(wait=False, cancel_futures=True)
     sys.stdout.write("\n".join(report(sound, faulty)) + "\n")
     return 1 if mistakes([*sound, *faulty]) else 0
 
 
-def _told(trials: Iterator[Trial]) -> Iterator[Trial]:
-    """The trials, each mistake told as it is found."""
+def _told(trials: Iterator[Trial], end: float) -> Iterator[Trial]:
+    """The trials until then, each mistake told as it is found."""
     for k, t in enumerate(trials, 1):
         for line in mistakes([t]):
             sys.stderr.write(f"{line}\n")
         if k % 100 == 0:
             sys.stderr.write(f"... {k}\n")
         yield t
+        if time.monotonic() > end:
+            break
 
 
 if __name__ == "__main__":

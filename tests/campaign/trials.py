@@ -253,6 +253,8 @@ def _off(own: Field, sound: Evidence, rtol: float, least: np.ndarray | float = 0
     known = np.zeros(len(a), bool)
     known[:size] = own.known[:size]
     known &= truth.known & np.isfinite(truth.u)
+    # A method that says that it does not know has not been wrong.
+    known[:size] &= np.isfinite(own.u[:size])
     excess = np.where(known & ~np.isnan(gap), gap / band, 0.0)
     return float(np.max(excess, initial=0.0))
 
