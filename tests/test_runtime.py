@@ -231,3 +231,22 @@ def test_importing_the_runtime_loads_neither_onnx_nor_onnxruntime():
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=60
     )
     assert result.stdout == "set()\n"
+
+
+def test_a_long_graph_runs_as_it_stands(monkeypatch):
+    """Rewriting it would take longer than all of its runs."""
+    levels = []
+    options = runtime._options
+
+    def seen(ort, threads, level):
+        levels.append(level)
+        return options(ort, threads, level)
+
+    monkeypatch.setattr(runtime, "_options", seen)
+    source = chain()
+    monkeypatch.setattr(runtime, "LONG", len(source.nodes))
+    runtime.prepare(source)
+    monkeypatch.setattr(runtime, "LONG", len(source.nodes) - 1)
+    runtime.prepare(source)
+    runtime.prepare(source, optimisation="basic")
+    assert levels == ["all", "off", "basic"]

@@ -94,7 +94,7 @@ def file_primal(problem: Problem, session: runtime.Session | None = None) -> dic
             threads=problem.threads,
             provider=problem.provider,
             extra_outputs=sorted(inner),
-            optimisation="off" if quantised else "all",
+            optimisation="off" if quantised else None,
         )
     out = session.run(problem.feeds)
     return {e.name: np.asarray(out[e.tensor])[e.index] for e in problem.elements}

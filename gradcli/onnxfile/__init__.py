@@ -3,7 +3,7 @@
 from gradcli.onnxfile.budget import MAX_IR, MAX_OPSET, MIN_OPSET, Budget
 from gradcli.onnxfile.model import Model, read
 from gradcli.onnxfile.names import printable
-from gradcli.onnxfile.runnable import runnable, tensors_of
+from gradcli.onnxfile.runnable import rounded_products, runnable, tensors_of
 from gradcli.onnxfile.schemas import versions
 from gradcli.onnxfile.writer import left_out, save, write
 
@@ -16,6 +16,7 @@ __all__ = [
     "left_out",
     "printable",
     "read",
+    "rounded_products",
     "runnable",
     "save",
     "tensors_of",

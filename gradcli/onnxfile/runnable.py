@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from gradcli.errors import UsageError
+from gradcli.graph import Graph, Node
 from gradcli.onnxfile.budget import Budget, Meter
 from gradcli.onnxfile.external import Folder
 from gradcli.onnxfile.model import Model
@@ -15,6 +16,9 @@ from gradcli.onnxfile.tensors import Tensors, to_proto
 
 if TYPE_CHECKING:
     import onnx
+
+IN_FLOAT32 = 1
+"""The accuracy_level of a product that is computed in float32."""
 
 _IDENTITY = 13
 """An opset with Identity, for a file that uses none of ai.onnx."""
@@ -25,7 +29,8 @@ def runnable(model: Model, extra_outputs: Iterable[str] = ()) -> bytes:
 
     External tensors of bodies and attributes are moved into the file, since a runtime can be handed
     only those of the graph itself (`model.mapped`) from outside. ZipMap becomes Identity: the maps
-    that it makes are what no method can compare.
+    that it makes are what no method can compare. And a MatMulNBits that allows its operand to be
+    rounded computes without that: whether and how it would be is a kernel's own choice.
 
     Args:
         model: The model.
@@ -35,10 +40,13 @@ def runnable(model: Model, extra_outputs: Iterable[str] = ()) -> bytes:
         UsageError: When one of them is not in the file.
     """
     extra = tuple(extra_outputs)
-    if not extra and not model.external and not model.unzipped:
+    rounded = rounded_products(model)
+    if not extra and not model.external and not model.unzipped and not rounded:
         return model.data
     proto = parse(model.data, model.path)
-    changed = bool(extra or model.unzipped)
+    changed = bool(extra or model.unzipped or rounded)
+    if rounded:
+        _in_full(proto)
     if model.unzipped:
         _unzip(proto)
     for tensor in _inner_tensors(proto):
@@ -57,6 +65,39 @@ def runnable(model: Model, extra_outputs: Iterable[str] = ()) -> bytes:
         # A name alone will do: the runtime infers the type.
         proto.graph.output.add(name=raw)
     return proto.SerializeToString() if changed else model.data
+
+
+def rounded_products(model: Model) -> list[str]:
+    """The nodes that allow a kernel to round an operand, by an accuracy_level below float32's."""
+    return [node.name for node in _all_nodes(model.graph) if _level(node) > IN_FLOAT32]
+
+
+def _level(node: Node) -> int:
+    return int(node.attrs["accuracy_level"]) if node.key == "com.microsoft::MatMulNBits" else 0
+
+
+def _all_nodes(graph: Graph) -> Iterator[Node]:
+    for node in graph.nodes:
+        yield node
+        for body in node.subgraphs():
+            yield from _all_nodes(body)
+
+
+def _in_full(proto: onnx.ModelProto) -> None:
+    for node in _proto_nodes(proto):
+        if node.op_type == "MatMulNBits":
+            for attribute in node.attribute:
+                if attribute.name == "accuracy_level":
+                    attribute.i = IN_FLOAT32
+
+
+def _proto_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    ahead = [*proto.graph.node, *(node for f in proto.functions for node in f.node)]
+    while ahead:
+        node = ahead.pop()
+        yield node
+        for attribute in node.attribute:
+            ahead += [n for g in (attribute.g, *attribute.graphs) for n in g.node]
 
 
 def tensors_of(model: Model) -> set[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcli import runtime
+from gradcli import onnxfile, runtime
 from gradcli.errors import UnsupportedError, UsageError
 from gradcli.graph import DType, Graph, Node, Value, burst, is_static, size
 from gradcli.interpret import Evaluator
@@ -135,7 +135,7 @@ def pose(
     if straight_through:
         part, table = straighten(part, table), straight(table)
         notes = [*notes, STRAIGHT_THROUGH]
-    said = [*notes, *_unzipped(model), *_ways(choices)]
+    said = [*notes, *_unzipped(model), *_in_full(model), *_ways(choices)]
     said += _without_effect(part, wrt_names, table)
     if operator is not None and operator not in OPERATORS:
         raise UsageError(f"there is no operator {operator!r}", f"choose {', '.join(OPERATORS)}")
@@ -196,6 +196,17 @@ def _unzipped(model: Model) -> list[str]:
     """A note on what the file gives as maps."""
     names = ", ".join(model.unzipped)
     return [f"{names}: the tensor of probabilities, without its ZipMap"] if names else []
+
+
+def _in_full(model: Model) -> list[str]:
+    """A note on products whose operand a kernel may round."""
+    found = onnxfile.rounded_products(model)
+    listed = ", ".join(map(repr, found[:3])) + (f" and {len(found) - 3} more" if found[3:] else "")
+    return (
+        [f"node {listed} (MatMulNBits): accuracy_level is set aside, nothing is rounded to int8"]
+        if found
+        else []
+    )
 
 
 def _without_effect(graph: Graph, wrt: Sequence[str], table: Table) -> list[str]:

@@ -326,7 +326,7 @@ class _Walker:
                 threads=self.p.threads,
                 provider=self.p.provider,
                 extra_outputs=extra,
-                optimisation="off" if quantised else "all",
+                optimisation="off" if quantised else None,
             )
             out = session.run(self.p.feeds)
         except GradcliError:
