@@ -55,8 +55,8 @@ def asked(name: str, table: Table = OPS, **how: Any) -> Problem:
 PLANTED = [
     *(("physics", op, k) for op, k in [("Tanh", 0), ("Gemm", 0), ("Concat", 0), ("Concat", 1)]),
     *(("diabetes", op, 0) for op in ["Tanh", "Gemm", "Sub", "Div", "Softplus", "Mul", "Add"]),
-    *(("kinked", op, 0) for op in ["Gemm"]),
-    *(("digits", op, 0) for op in ["Conv", "Relu", "Flatten", "Gemm", "Div"]),
+    *(("kinked", op, 0) for op in ["Gemm", "Relu"]),
+    *(("digits", op, 0) for op in ["Conv", "Relu", "MaxPool", "Flatten", "Gemm", "Div"]),
     *(("sequence", op, 0) for op in ["LSTM", "Transpose", "Flatten", "Gemm"]),
 ]
 ATTENTION = [
@@ -140,17 +140,17 @@ def test_without_enclosures_it_says_so(monkeypatch: pytest.MonkeyPatch):
 # ---- wrong kernels -------------------------------------------------------------------------------
 
 
-def scaled(model: Model, node: str, factor: float) -> Model:
-    """The model, its file computing one node wrongly."""
+def scaled(model: Model, result: str, factor: float) -> Model:
+    """The model, its file computing one tensor wrongly."""
     proto = onnx.load_from_string(model.data)
-    (k,) = (k for k, n in enumerate(proto.graph.node) if node in n.output)
+    (k,) = (k for k, n in enumerate(proto.graph.node) if result in n.output)
     wrong = proto.graph.node[k]
-    result = wrong.output[0]
-    wrong.output[0] = f"{result}, rightly"
+    place = list(wrong.output).index(result)
+    wrong.output[place] = f"{result}, rightly"
     proto.graph.initializer.append(
         onnx.numpy_helper.from_array(np.array(factor, np.float32), "factor")
     )
-    off = onnx.helper.make_node("Mul", [wrong.output[0], "factor"], [result])
+    off = onnx.helper.make_node("Mul", [wrong.output[place], "factor"], [result])
     proto.graph.node.insert(k + 1, off)
     return replace(model, data=proto.SerializeToString())
 

@@ -141,7 +141,7 @@ def explained(evidence: Evidence, comparison: Comparison, walk: Walk) -> Compari
     active = [k.node for k in comparison.kinks if k.active]
     bad = [m.method for m in comparison.methods if m.verdict is Verdict.DISAGREE]
     found = explanation_of(evidence.problem, walk, _errors(evidence, walk.focus), active, bad)
-    named = {m: node for m in bad if (node := culprit(found.nodes, m))}
+    named = {m: node for m in bad if m in found.errors and (node := culprit(found.nodes, m))}
     methods = tuple(
         replace(m, worst=replace(m.worst, node=named[m.method]))
         if m.worst is not None and m.method in named
@@ -314,6 +314,8 @@ def _notes(walk: Walk) -> list[str]:
     notes = []
     if not walk.enclosed:
         notes.append("held against float64: python-flint would hold every node against enclosures")
-    if walk.left:
+    if walk.reason:
+        notes.append(f"it ended early: {walk.reason}")
+    elif walk.left:
         notes.append(f"there was no time for {walk.left} operators: raise --budget")
     return notes

@@ -77,6 +77,11 @@ class Alone:
         along: Tangents and cotangents of the whole graph's values, by name.
         rng: Of the random way.
         n: Balls to hold it against; None for float64.
+        tied: Which elements are on a kink, where a convention decides, which nobody can call wrong;
+            None for none. The random way leaves them out.
+
+    Attributes:
+        tied_all: Whether it cannot.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Alone:
         along: tuple[Arrays, Arrays],
         rng: np.random.Generator,
         n: Ball | None,
+        tied: np.ndarray | None,
     ) -> None:
         self.p, self.table, self.eps, self._ball = problem, problem.table, problem.dtype.eps, n
         self.graph, self.point = _alone(node, operands, places, self.table)
@@ -96,6 +102,7 @@ class Alone:
             self._y = Evaluator(self.graph, real, self.table).run(self.point)
         self.v = {k: _drawn(rng, np.shape(x), width) for k, x in self.point.items()}
         self.w = {k: _drawn(rng, np.shape(y), width) for k, y in self._y.items()}
+        self.tied_all = tied is not None and not _leave_out(tied, self.w) | _leave_out(tied, self.v)
         dots, bars = along
         operand = {f"x{k}": node.inputs[k] for k in places}
         result = dict(zip(self._y, (v for v in node.makes() if v.dtype.is_float), strict=True))
@@ -301,6 +308,14 @@ def _rounded(x: np.ndarray | None, shape: tuple[int, ...], width: np.dtype[Any])
     """As the method's width holds it."""
     with np.errstate(over="ignore"):
         return np.zeros(shape) if x is None else finite(x.astype(width).astype(np.float64))
+
+
+def _leave_out(tied: np.ndarray, ways: dict[str, np.ndarray]) -> bool:
+    """Set elements to 0 in tensors of their shape; False where there is none."""
+    some = [x for x in ways.values() if x.shape == tied.shape]
+    for x in some:
+        x[tied] = 0.0
+    return bool(some)
 
 
 def _of(found: Arrays, value: Value | None) -> np.ndarray | None:

@@ -112,12 +112,14 @@ class Walk:
         nodes: The user's nodes, in the order of the file.
         left: How many of the graph's nodes there was no time for.
         enclosed: Whether there are balls to hold things against.
+        reason: Why it ended early, other than for want of time.
     """
 
     focus: Focus
     nodes: tuple[NodeAt, ...]
     left: int = 0
     enclosed: bool = True
+    reason: str = ""
 
 
 def walk(
@@ -140,7 +142,7 @@ def walk(
     nodes = walker.graph.nodes
     found: list[NodeAt] = []
     kernels: dict[str, dict[str, float]] = {}
-    looked = 0
+    looked, reason = 0, ""
     try:
         tell("explaining: what the answer hangs on")
         walker.prepare()
@@ -158,8 +160,10 @@ def walk(
                 kernels.setdefault(name, {})[engine.name] = misfit
     except OutOfTimeError:
         pass
+    except (GradcliError, MemoryError) as error:
+        reason = str(error)
     whole = (replace(n, kernels=kernels.get(n.node, {})) for n in _joined(problem, found))
-    return Walk(focus, tuple(whole), len(nodes) - looked, walker.enclosed)
+    return Walk(focus, tuple(whole), len(nodes) - looked, walker.enclosed, reason)
 
 
 def wrong_kernel(problem: Problem, method: Engine) -> str | None:
@@ -340,24 +344,19 @@ class _Walker:
         try:
             ahead = jvp(graph, p.wrt, p.of, p.table, inner=True)
             feeds = given | {d: self.focus.tangents[k] for k, d in ahead.directions.items()}
+            self.dots = {**self._results(ahead, feeds), **self.focus.tangents}
             back = vjp(graph, p.wrt, p.of, p.table, inner=True)
             bars = given | {d: self.focus.cotangents[k] for k, d in back.directions.items()}
-        except OutOfTimeError:
-            raise
-        except GradcliError:
-            return
-        self.dots = {**self._results(ahead, feeds), **self.focus.tangents}
-        self.bars = self._results(back, bars)
-        ends = [ahead.results[k] for k in p.of if k in ahead.results]
-        try:
+            self.bars = self._results(back, bars)
+            ends = [ahead.results[k] for k in p.of if k in ahead.results]
             twice = vjp(ahead.graph, None, ends, p.table, inner=True)
             of = {v: k for k, v in ahead.results.items()}
             feeds |= {d: self.focus.cotangents[of[k]] for k, d in twice.directions.items()}
             self.slopes = self._results(twice, feeds)
         except OutOfTimeError:
             raise
-        except GradcliError:
-            self.slopes = {}
+        except Exception:  # noqa: BLE001 # a rule that breaks: then what hangs on what is not known
+            return
 
     def _results(self, derivative: Derivative, feeds: Mapping[str, np.ndarray]) -> Arrays:
         graph = simplify(derivative.graph, self.p.table)
@@ -468,9 +467,9 @@ class _Walker:
         card = self.p.table[node.key]
         own = [None if v is None else self._own[v] for v in node.inputs]
         moves = any(v in self._active for v in node.reads())
-        tie, edge = _singular(card, node, own)
+        tied, edge = _singular(card, node, own)
         steps = moves and card.steps and any(v.dtype.is_float for v in node.makes())
-        found = replace(found, tie=tie, edge=edge, steps=steps)
+        found = replace(found, tie=tied is not None, edge=edge, steps=steps)
         if node.subgraphs() or not any(v.dtype.is_float for v in node.makes()):
             return found
         if not found.condition:
@@ -479,7 +478,7 @@ class _Walker:
             found = replace(found, condition=self._condition(node, results, spreads))
         if not any(v in self._felt for v in node.makes()):
             return found
-        made = self._derivatives(node, card, own, found.balls, quiet=tie or bool(edge))
+        made = self._derivatives(node, card, own, found.balls, tied, quiet=bool(edge))
         return replace(found, derivatives=made)
 
     def _held(self, node: Node, operands: Sequence[Array], made: Arrays, enclosed: bool) -> _Held:
@@ -574,7 +573,14 @@ class _Walker:
         return above / below if below else 0.0
 
     def _derivatives(
-        self, node: Node, card: Card, operands: Sequence[Array], enclosed: bool, *, quiet: bool
+        self,
+        node: Node,
+        card: Card,
+        operands: Sequence[Array],
+        enclosed: bool,
+        tied: np.ndarray | None,
+        *,
+        quiet: bool,
     ) -> dict[str, LocalError]:
         """Every method's derivative of the node alone, held against one that uses no rule."""
         places = [
@@ -592,10 +598,11 @@ class _Walker:
                 (self.dots, self.bars),
                 self.rng,
                 self._ball if enclosed else None,
+                tied,
             )
         except OutOfTimeError:
             raise
-        except GradcliError:
+        except (GradcliError, MemoryError):
             return found
         for engine in self.methods:
             if engine.uses in ("jvp", "vjp") and getattr(card, engine.uses) is None:
@@ -608,12 +615,12 @@ class _Walker:
                 )
             except OutOfTimeError:
                 raise
-            except (GradcliError, ArithmeticError, MemoryError):
-                # What cannot be looked at alone is not accused.
+            except Exception:  # noqa: BLE001, S112 # what cannot be looked at alone is not accused
                 continue
             if made is not None:
                 # On a kink or an edge a convention decides, which nobody can call wrong.
-                found[engine.name] = replace(made, error=0.0, exact=None) if quiet else made
+                no_say = quiet or local.tied_all
+                found[engine.name] = replace(made, error=0.0, exact=None) if no_say else made
         return found
 
 
@@ -624,17 +631,17 @@ def _balls() -> Ball | None:
         return None
 
 
-def _singular(card: Card, node: Node, operands: Sequence[Array]) -> tuple[bool, str]:
-    """Whether an element is exactly on a kink, and what lies at the edge that one is on."""
-    tie, edge = False, ""
+def _singular(card: Card, node: Node, operands: Sequence[Array]) -> tuple[np.ndarray | None, str]:
+    """Which elements are exactly on a kink, and what lies at the edge that one is on."""
+    tied, edge = None, ""
     with np.errstate(all="ignore"):
         if card.kinks is not None:
             margin, _ = card.kinks(real, *operands, **node.attrs)
-            tie = bool(np.any(np.asarray(margin) == 0))
+            tied = np.asarray(margin) == 0
         if card.edges is not None and card.edge_of < len(operands):
             margin = card.edges(real, *operands, **node.attrs)
             edge = card.edge if np.any(np.asarray(margin) == 0) else ""
-    return tie, edge
+    return (tied if tied is not None and np.any(tied) else None), edge
 
 
 def _weighed(weights: Arrays, node: Node, gaps: Sequence[np.ndarray | None]) -> float | None:
