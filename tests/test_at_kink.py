@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from gradcli import api
 from gradcli.comparison import Verdict
 from gradcli.errors import UsageError
+from tests.cli.support import SAMPLES
 
 QUICK: dict[str, Any] = {"runs": 1, "warmup": 0, "methods": ["forward", "reverse", "finite"]}
 
@@ -155,3 +156,11 @@ def test_a_tie_of_float64_alone_is_said_to_be_one():
     assert (kink.decided, kink.margin, kink.within) == ("off", 0.0, 2.0**-60)
     # No float64 can be moved to its other side and know it: whatever lies between is accepted.
     assert (found.verdict, found.exit_code) == (Verdict.KINK, 0)
+
+
+def test_on_digits_every_point_has_ties_and_none_matters():
+    image = np.load(SAMPLES / "digits.npz")["image"]
+    found = api.compare(SAMPLES / "digits.onnx", {"image": image}, at_kink="fail", **QUICK)
+    touched = [k for k in found.kinks if k.touched]
+    assert {(k.op, k.active) for k in touched} == {("MaxPool", False)}
+    assert (found.verdict, found.exit_code) == (Verdict.AGREE, 0)

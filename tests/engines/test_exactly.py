@@ -1,9 +1,16 @@
 """Whether a point is really on a kink."""
 
+import numpy as np
 import pytest
 
 from gradcli.engines.base import decide, survey
+from gradcli.engines.base.exactly import _margin, _middles
+from gradcli.interpret import Evaluator
+from gradcli.numbers import Ball, real
+from gradcli.ops import OPS
 from tests.engines.problems import problem
+from tests.ops.checks import draw
+from tests.ops.rows import TABLE
 
 pytest.importorskip("flint", reason="needs the extra `certified`")
 
@@ -59,3 +66,32 @@ def test_a_tie_of_exact_zeros_among_rounded_numbers():
 
     found = decide(problem(f, [[[-1.0, -2.0, 0.3, 0.4]]])).ties
     assert [(n.op, n.index, n.decided) for n in found] == [("MaxPool", (0, 0, 0), "on")]
+
+
+IN_FLOATS = frozenset({"DeformConv", "GridSample", "MaxRoiPool", "Mod", "RoiAlign"})
+"""Operators whose kinks hang on rounding down: their ties stay those of float64."""
+
+
+@pytest.mark.parametrize(
+    "op", [op for op, card in OPS.items() if card.kinks and not card.steps and op in TABLE]
+)
+def test_margins_can_be_taken_in_exact_numbers(op):
+    a = next(a for k in range(20) if (a := draw(TABLE[op], k)).feeds)
+    n, seen = Ball(256), []
+
+    def look(node, operands, _):
+        if node.key == op:
+            kinks = OPS[op].kinks
+            assert kinks
+            margin, _ = kinks(real, *operands, **node.attrs)
+            balls = [n.lift(x) if real.is_number(x) else x for x in operands]
+            seen.append((margin, _margin(n, node, OPS[op], [_middles(n, x) for x in balls])))
+
+    Evaluator(a.graph, real).run(a.feeds, look)
+    ((margin, exact),) = seen
+    if exact is None:
+        # A recurrence takes its own states in floats.
+        assert op in IN_FLOATS | {"GRU", "LSTM", "RNN"} or not np.any(np.isfinite(margin))
+        return
+    found = np.array([float(v) for v in exact.flat]).reshape(np.shape(margin))
+    np.testing.assert_allclose(found, margin, rtol=1e-9, atol=1e-12)
