@@ -125,6 +125,25 @@ def _softmax(n: Any, x: Array, *, axis: int, opset: int) -> Array:
     return n.b.reshape_like(y, x) if isinstance(n, Emit) else n.reshape(y, x.shape)
 
 
+def _quantised_softmax(
+    n: Any,
+    x: Array,
+    x_scale: Array,
+    x_zero: Array | None,
+    y_scale: Array,
+    y_zero: Array,
+    **how: Any,
+) -> Array:
+    """Probabilities in whole parts: onnxruntime's kernel takes the scale for one over an integer.
+
+    That is the one below 1 / y_scale, a quotient in float32: hence the half spacing.
+    """
+    parts = (1.0 + 2.0**-25) / y_scale
+    parts = n.b.op("Floor", parts) if isinstance(n, Emit) else n.floor(parts)
+    y = _softmax(n, _number(n, x, x_scale, x_zero), **how)
+    return _quantised(n, y, x, 1.0 / parts, y_zero)
+
+
 def _pool(op: str) -> Callable[..., Array]:
     def pooled(n: Any, x: Array, *, channels_last: int, **attrs: Any) -> Array:
         if not channels_last:
@@ -233,7 +252,7 @@ QLINEAR = (
     ),
     _flat(
         "QLinearSoftmax",
-        _one(_softmax),
+        _quantised_softmax,
         ("X", "X_scale", "x_zero_point?", "y_scale", "y_zero_point"),
         {"axis": -1, "opset": REQUIRED},
     ),

@@ -22,6 +22,7 @@ from onnxruntime.quantization import (
 )
 
 from gradcli import api, onnxfile, runtime
+from gradcli.interpret import interpret
 from gradcli.ops import OPS
 from tests.onnxfile.models import info, model
 
@@ -173,3 +174,23 @@ def test_a_product_of_few_bits_rounds_nothing_but_its_weights(level):
     np.testing.assert_allclose(y, x @ weights.reshape(8, 64).T, atol=1e-3)
     noted = any("accuracy_level" in note for note in api.ask(read, {"x": x}).notes)
     assert noted == (level == 4)
+
+
+@pytest.mark.parametrize("scale", [1 / 256, 1 / 255, 0.0039, 0.003, 0.01])
+def test_a_quantised_softmax_is_that_of_the_kernel(scale):
+    """Whose steps are one over an integer, whatever the scale."""
+    rng = np.random.default_rng(0)
+    inputs = ["q", "s", "z", "s_out", "z_out"]
+    node = helper.make_node("QLinearSoftmax", inputs, ["y"], domain="com.microsoft", opset=13)
+    constants: dict[str, np.ndarray] = {
+        "s": np.array(0.1, np.float32),
+        "z": np.array(128, np.uint8),
+        "s_out": np.array(scale, np.float32),
+        "z_out": np.array(0, np.uint8),
+    }
+    given = info("q", [500, 17], onnx.TensorProto.UINT8)
+    proto = model([node], [given], ["y"], constants, imports=[("com.microsoft", 1)])
+    read = onnxfile.read(proto.SerializeToString(), OPS)
+    q = rng.integers(0, 256, (500, 17)).astype(np.uint8)
+    wanted = runtime.prepare(read).run({"q": q})["y"]
+    np.testing.assert_array_equal(interpret(read.graph, {"q": q})["y"], wanted)
