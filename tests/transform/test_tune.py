@@ -128,6 +128,14 @@ def overlapping(**how: Any) -> Make:
     return lambda b, x: b.op("MaxPool", b.op("Relu", x), **windows)
 
 
+def stem(dtype: DType = F32, kernel: int = 7, strides: tuple[int, int] = (2, 2)) -> Make:
+    """A long convolution, ReLU and a pool of overlapping windows, as residual networks begin."""
+    pads = (kernel // 2,) * 4
+    body = conv(3, 16, kernel, dtype, strides=strides, pads=pads)
+    return lambda b, x: overlapping()(b, body(b, x))
+
+
+PIXELS = (2, 3, 16, 24)
 IMAGE = (2, 8, 6, 6)
 BLOCKS = (2, 16, 6, 6)
 
@@ -165,6 +173,7 @@ FIRES: Mapping[str, tuple[Graph, float]] = {
         derivative(overlapping(), BLOCKS),
         1e-6,
     ),
+    "transposed convolution of phases": (derivative(stem(), PIXELS), 1e-4),
     "a common factor of a sum, once": (derivative(swish), 1e-6),
     "unpooling by repetition": (derivative(pool("AveragePool"), IMAGE), 0.0),
     "rows added as rows, or as elements of a flat tensor": (derivative(lookup, (5, 3)), 0.0),
@@ -217,6 +226,7 @@ def test_in_float64_nothing_is_tuned(name: str):
             overlapping(),
             BLOCKS,
         ),
+        "transposed convolution of phases": (stem(F64), PIXELS),
         "a common factor of a sum, once": (swish, (2, 3)),
         "transposed convolution of stride 1 as a convolution": (conv(8, 8, dtype=F64), IMAGE),
         "transposed convolution of another stride into blocked layout": (
@@ -509,6 +519,20 @@ def test_ceil_mode_runs(op: str, padding: int, mode: str):
         want, got = interpret(plain, feeds), ran(tune(plain), feeds)
         for name in d.results.values():
             np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides"), [(7, (1, 2)), (7, (2, 1)), (5, (1, 1)), (3, (2, 2))]
+)
+def test_of_phases_other_strides_send_back_the_same(kernel: int, strides: tuple[int, int]):
+    size = (2, 3, 8 * strides[0], 12 * strides[1])
+    plain = derivative(stem(kernel=kernel, strides=strides), size)
+    names, fast = fired(plain)
+    # Of a short kernel the longer one would have too many more numbers.
+    assert ("transposed convolution of phases" in names) is (kernel > 3)
+    feeds = random_feeds(plain)
+    want, got = (ran(g, feeds)["x_bar"] for g in (plain, fast))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
 @st.composite

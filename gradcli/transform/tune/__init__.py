@@ -40,6 +40,7 @@ ROWS: dict[str, Sequence[Row]] = {
     "ScatterND": (scatters.OF_HALVES,),
     "AveragePool": (faults.IDLE_CEIL_MODE,),
     "ConvTranspose": (
+        convs.OF_PHASES,
         convs.STRIDE_1,
         convs.UNPOOL,
         convs.BLOCKED,

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
 from gradcli.graph import Node, Var, is_static
 from gradcli.transform.tune.tuner import BLOCKED_CHANNELS, Row, Tuner
+
+FEW = 4
+"""Channels up to which a transposed convolution is mostly the adding up of windows that overlap."""
+
+MORE = 1.7
+"""How many times as many multiplications pay for adding up a quarter of the windows."""
 
 
 def _conv_transpose(t: Tuner, node: Node) -> Var | None:
@@ -109,6 +117,32 @@ UNPOOL = Row(
 )
 
 
+def _of_phases(t: Tuner, node: Node) -> Var | None:
+    """ConvTranspose of what DepthToSpace interleaves: of its parts, with longer strides.
+
+    Part (a, b) holds elements s i + a, s j + b, and a kernel that begins r a, r b later does the
+    same to them at steps of r s as the kernel does to all at steps of r.
+    """
+    x, weight, out = node.inputs[0], t.constant(node.inputs[1]), node.outputs[0]
+    parts = None if x is None else t.interleaved.get(t.env[x].value)
+    if parts is None or weight is None or out is None or len(node.inputs) > 2:
+        return None
+    (whole, s), a = parts, node.attrs
+    kernel, (c, made) = weight.shape[2:], weight.shape[:2]
+    r = a["strides"] or (1, 1)
+    grown = tuple(k + d * (s - 1) for k, d in zip(kernel, r, strict=True))
+    plain = a["auto_pad"] == "NOTSET" and a["group"] == 1 and not a["output_shape"]
+    dilated = any(d != 1 for d in a["dilations"] or ())
+    if not plain or dilated or made > FEW or np.prod(grown) > MORE * np.prod(kernel):
+        return None
+    spread = np.zeros((s * s * c, made, *grown), np.float32)
+    for i, (p, q) in enumerate(product(range(s), repeat=2)):
+        rows, columns = (slice(d * k, d * k + n) for d, k, n in zip(r, (p, q), kernel, strict=True))
+        spread[i * c : (i + 1) * c, :, rows, columns] = weight
+    how = {**a, "kernel_shape": grown, "strides": tuple(d * s for d in r)}
+    return t.b.op("ConvTranspose", whole, t.b.constant(spread), **how)
+
+
 def _into_blocks(t: Tuner, node: Node) -> Var | None:
     """ConvTranspose of another stride, its result brought into blocked layout.
 
@@ -120,6 +154,13 @@ def _into_blocks(t: Tuner, node: Node) -> Var | None:
     plain = t.b.op("ConvTranspose", *t.operands(node), **node.attrs)
     return t.depthwise(plain, np.ones((1, 1)))
 
+
+OF_PHASES = Row(
+    "transposed convolution of phases",
+    "whole ResNet-18 gradient 453 against 465 ms at batch 8, 59.8 against 60.8 at 1",
+    "the order of summation",
+    _of_phases,
+)
 
 BLOCKED = Row(
     "transposed convolution of another stride into blocked layout",

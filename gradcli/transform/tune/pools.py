@@ -212,7 +212,9 @@ def _overlapping(t: Tuner, node: Node) -> Var | None:
         return phases[0, 0]
     parts = [phases[i, j] for i, j in product(range(grid.stride), repeat=2)]
     whole = t.b.op("Concat", *parts, axis=1)
-    return t.b.op("DepthToSpace", whole, blocksize=grid.stride, mode="DCR")
+    made = t.b.op("DepthToSpace", whole, blocksize=grid.stride, mode="DCR")
+    t.interleaved[made.value] = whole, grid.stride
+    return made
 
 
 def _moved(t: Tuner, z: Var, away: Place, plus: Var | None) -> Var:

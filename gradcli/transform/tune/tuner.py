@@ -33,6 +33,7 @@ class Tuner(Rewriter):
         super().__init__(graph, table)
         self.on_cpu = cpu_threads is not None
         self.one_thread = cpu_threads == 1
+        self.interleaved: dict[Value, tuple[Var, int]] = {}  # what a DepthToSpace is made of
         self.adopt_inputs()
         self.producers = graph.producers()
         self.reads = Counter(v for n in graph.nodes for v in n.reads()) + Counter(graph.outputs)
