@@ -1,5 +1,6 @@
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,8 +207,12 @@ def test_a_name_that_cannot_be_shown_may_be_given_as_it_is(tmp_path, shown):
     )
     a, b = np.array([2, 3], np.float32), np.array([5, 7], np.float32)
     np.save(tmp_path / "a.npy", a)
-    np.savez(tmp_path / "b.npz", allow_pickle=False, **{BIDI: b})
-    np.savez(tmp_path / "bar.npz", allow_pickle=False, **{NEWLINE: np.array([1, 10])})
+    named: list[tuple[str, dict[str, Any]]] = [
+        ("b.npz", {BIDI: b}),
+        ("bar.npz", {NEWLINE: np.array([1, 10])}),
+    ]
+    for name, arrays in named:
+        np.savez(tmp_path / name, **arrays)
     tab, newline = (r"a\x09b", r"o\x0az") if shown else (TAB, NEWLINE)
     point = ["--input", f"{tab}={tmp_path / 'a.npy'}", "--input", str(tmp_path / "b.npz")]
     how = ["--wrt", tab, "--format", "json"]
