@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gradcli import api
-from gradcli.comparison import Verdict
+from gradcli.comparison import Cause, Verdict
 from gradcli.deadline import until
 from gradcli.engines.base import Certificate
 from gradcli.errors import MissingExtraError, OutOfTimeError
@@ -302,3 +302,27 @@ def test_what_would_take_too_long_is_not_tried():
     found = api.compare(SAMPLES / "attention.onnx", point, methods=["reverse"], budget=0.3)
     assert found.reference.kind != "certified"
     assert "budget" in found.reference.uncertified
+
+
+def test_where_float64_is_too_coarse_as_well_no_rule_is_blamed():
+    """1 + x log(1 + x^4): of so small an x^4 neither width keeps enough beside 1."""
+
+    def f(b: Builder, x: Var) -> Var:
+        square = x * x
+        return b.op("Log", square * square + 1.0) * x + 1.0
+
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT32, (1, 1))
+    path = write(b.graph([b.rename(f(b, x), "y")]))
+    found = api.compare(
+        path,
+        np.array([[6.3e-4]], np.float32),
+        operator="jvp",
+        tangent=np.ones((1, 1)),
+        methods=["forward", "reverse", "symbolic"],
+        reference="certified",
+    )
+    assert found.reference.kind == "certified"
+    verdicts = {m.method: (m.verdict, m.cause) for m in found.methods}
+    for method in ("forward", "reverse"):
+        assert verdicts[method] == (Verdict.DISAGREE, Cause.ROUNDING)
