@@ -371,6 +371,26 @@ class _Notary:
                     self._put((row.of, wrt), (row.index, slice(None)), mine[wrt])
         if suspects:
             self._along_coordinates(push, suspects)
+        elif len(rows) == 1 and not self.confirmed and not self.contradicted:
+            self._beside_what_is_open(push, rows[0], mine)
+
+    def _beside_what_is_open(
+        self, push: _Pushed, row: _Row, mine: Mapping[str, _Enclosure]
+    ) -> None:
+        """Confirm the elements that are known, where others are not: along them only."""
+        known = {wrt: e.known() for wrt, e in mine.items()}
+        if not any(np.any(k) for k in known.values()):
+            return
+        self.tell("certified reference: a direction ahead, beside what stays open")
+        dots = {wrt: self.rng.standard_normal(k.shape) * k for wrt, k in known.items()}
+        behind, ahead = push.both_sides(dots)
+        n, zero = push.n, push.n.full((), 0.0)
+        sure = {
+            wrt: replace(e, balls=n.where(known[wrt], e.balls, zero)) for wrt, e in mine.items()
+        }
+        product, size = _product(n, sure, dots)
+        for side in (behind, ahead):
+            self._meet(n, product, _product(n, side, row.bars)[0], size)
 
     def _rows(self) -> list[_Row]:
         p = self.p

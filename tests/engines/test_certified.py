@@ -326,3 +326,19 @@ def test_where_float64_is_too_coarse_as_well_no_rule_is_blamed():
     verdicts = {m.method: (m.verdict, m.cause) for m in found.methods}
     for method in ("forward", "reverse"):
         assert verdicts[method] == (Verdict.DISAGREE, Cause.ROUNDING)
+
+
+def test_beside_what_stays_open_the_rest_is_confirmed():
+    """The first element meets a tie that no precision excludes; the second one goes by."""
+
+    def f(b: Builder, x: Var) -> Var:
+        e = b.op("Exp", x * 2.0)
+        tie = b.op("Relu", b.op("Tanh", x) - (e - 1.0) / (e + 1.0))
+        first = b.constant(np.array([1.0, 0.0]))
+        y = tie * first + b.op("Sin", x) * (1.0 - first) + x * x * x
+        return b.op("ReduceSum", y, b.ints([0]), keepdims=0)
+
+    found = certified(problems.problem(f, [0.5, 0.7], "gradient"))
+    assert found.holds
+    np.testing.assert_array_equal(found.known["", "x"], [False, True])
+    np.testing.assert_allclose(found.blocks["", "x"][1], np.cos(0.7) + 3 * 0.49, rtol=1e-15)
