@@ -173,4 +173,18 @@ def taps(line: Line, how: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.nd
     if how["antialias"] or how["exclude_outside"]:
         total = weights.sum(axis=0)
         weights = weights / np.where(total == 0.0, 1.0, total)
-    return np.clip(at, 0, line.size - 1), weights, inside
+    places = np.clip(at, 0, line.size - 1)
+    return places, _merged(places, weights), inside
+
+
+def _merged(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weights with those of one place added up in the first of them: beyond an end all are of one.
+
+    So they are rounded once, and not in one way here and in another in a matrix of them.
+    """
+    merged, columns = np.zeros_like(weights), np.arange(weights.shape[1])
+    first = np.zeros(weights.shape[1], np.int64)
+    for k, place in enumerate(places):
+        first = np.where(place == places[k - 1], first, k) if k else first
+        merged[first, columns] += weights[k]
+    return merged

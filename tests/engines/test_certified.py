@@ -123,6 +123,18 @@ def test_a_third_is_no_float_and_no_rule_takes_it_for_one(name: str):
     assert found.elements == found.taken
 
 
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("antialias", [0, 1])
+def test_weights_of_a_resize_are_rounded_in_one_way(mode: str, antialias: int):
+    def f(b: Builder, x: Var) -> Var:
+        scales = b.constant(np.array([0.6, 1.7], np.float32))
+        return b.op("Resize", x, None, scales, mode=mode, antialias=antialias)
+
+    found = certified(problems.problem(f, np.random.default_rng(0).standard_normal((5, 7))))
+    assert found.holds
+    assert found.elements == found.taken
+
+
 def test_precision_rises_where_digits_cancel():
     """(1 + x)^2 - 1 - 2x of a tiny x, to whose fourth power nothing is left at 128 bits."""
 
