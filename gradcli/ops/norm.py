@@ -289,7 +289,7 @@ def _lrn_base(n: Numbers, x: Array, *, alpha: float, beta: float, bias: float, s
     total = n.take(squares, np.arange(x.shape[1]), 1)
     for k in range(1, size):
         total = total + n.take(squares, np.arange(k, x.shape[1] + k), 1)
-    return total * (alpha / size) + bias
+    return total / float(size) * alpha + bias
 
 
 def _lrn(n: Numbers, x: Array, **attrs: Any) -> Array:

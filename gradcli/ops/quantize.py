@@ -215,7 +215,7 @@ def _dynamic_written_out(s: Site) -> Sequence[Var]:
     b, x = s.b, s.x
     low = b.op("Min", b.op("ReduceMin", x, keepdims=0), b.like(0.0, x))
     width = b.op("Max", b.op("ReduceMax", x, keepdims=0), b.like(0.0, x)) - low
-    scale = b.where(width > 0.0, width * (1.0 / LEVELS), 1.0)
+    scale = b.where(width > 0.0, width / LEVELS, 1.0)
     zero = b.op("Clip", b.op("Round", -low / scale), b.like(0.0, x), b.like(LEVELS, x))
     zero = b.cast(zero, DYNAMIC)
     return [b.op("QuantizeLinear", x, scale, zero), scale, zero]
