@@ -128,7 +128,7 @@ def _possible(kind: str, stage: str, node: Node, k: int) -> bool:
             return stage == "reverse" and OPS[node.key].kind == "elementwise" and x.shape != y.shape
         case "transposed":
             square = second is not None and second.shape is not None and len(second.shape) == 2
-            square = square and second.shape[0] == second.shape[1]  # type: ignore[union-attr,index]
+            square = square and second.shape[0] == second.shape[1]  # type: ignore[union-attr,index] # a matrix
             return k == 0 and square and node.op in ("MatMul", "Gemm")
         case "swapped":
             two = ("Sub", "Mul", "Div", "Max", "Min", "Pow", "MatMul", "Where")
@@ -187,7 +187,7 @@ def _applies(fault: Fault, s: Site) -> bool:
         return False
     x = s.input(fault.operand)
     if fault.kind in ("window", "stale"):
-        return bool(x.shape) and isinstance(x.shape[-1], int) and x.shape[-1] > 1  # type: ignore[index]
+        return bool(x.shape) and isinstance(x.shape[-1], int) and x.shape[-1] > 1  # type: ignore[index] # it has axes
     if fault.kind == "swapped":
         return s.x.shape == s.x1.shape
     if fault.kind == "transposed":

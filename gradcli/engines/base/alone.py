@@ -96,7 +96,7 @@ class Alone:
         tied: np.ndarray | None,
     ) -> None:
         self.p, self.table, self.eps, self._ball = problem, problem.table, problem.dtype.eps, n
-        self.graph, self.point = _alone(node, operands, places, self.table)
+        self.graph, self.point = node_graph(node, operands, places, self.table)
         width = problem.dtype.np
         with np.errstate(all="ignore"):
             self._y = Evaluator(self.graph, real, self.table).run(self.point)
@@ -267,7 +267,7 @@ class Alone:
         return float(np.sqrt(np.mean(np.square(gaps)))) + self.eps
 
 
-def _alone(
+def node_graph(
     node: Node, operands: Sequence[Array], places: Sequence[int], table: Table
 ) -> tuple[Graph, dict[str, np.ndarray]]:
     """A graph of this node only, these operands as inputs, and the point it is at."""

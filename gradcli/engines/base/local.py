@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from gradcli.engines.base.alone import node_graph
 from gradcli.engines.base.rounding import shake
 from gradcli.errors import GradcliError, OutOfTimeError
-from gradcli.graph import Builder, DType, Graph, Node, Var
+from gradcli.graph import Node
 from gradcli.interpret import Evaluator
 from gradcli.numbers import Array, complex_, real
 from gradcli.ops import Card, Table
@@ -131,7 +132,8 @@ def _on_kink(card: Card, node: Node, operands: Sequence[Array]) -> bool:
 def _error(
     node: Node, operands: Sequence[Array], rule: Rule, table: Table, rng: np.random.Generator
 ) -> float:
-    graph, point = _alone(node, operands, table)
+    floats = [k for k, x in enumerate(operands) if x is not None and real.is_number(x)]
+    graph, point = node_graph(node, operands, floats, table)
     wrt = list(point)
     if not wrt or not any(v.dtype.is_float for v in graph.outputs):
         return 0.0
@@ -150,24 +152,3 @@ def _error(
     if not np.isfinite(true) or size == 0.0:
         return 0.0
     return abs(ours - true) / size if np.isfinite(ours) else np.inf
-
-
-def _alone(
-    node: Node, operands: Sequence[Array], table: Table
-) -> tuple[Graph, dict[str, np.ndarray]]:
-    """A graph of this node only, its floats as inputs, and the point it is at."""
-    b = Builder(table)
-    point: dict[str, np.ndarray] = {}
-    given: list[Var | None] = []
-    for k, x in enumerate(operands):
-        if x is None:
-            given.append(None)
-        elif real.is_number(x):
-            name = f"x{k}"
-            point[name] = np.asarray(x)
-            given.append(b.input(name, DType.FLOAT64, np.shape(x)))
-        else:
-            given.append(b.constant(np.asarray(x)))
-    made = b.ops(node.key, *given, outputs=len(node.outputs), **node.attrs)
-    wanted = [y for y, old in zip(made, node.outputs, strict=True) if old is not None]
-    return b.graph([y for y in wanted if y.dtype.is_float]), point

@@ -42,7 +42,7 @@ def rowwise(graph: Graph, wrt: Sequence[str], table: Table) -> Graph | None:
                 return None
             rows.update(node.makes())
             # From here on only the opened form counts, so it takes the name.
-            node = _open(node, constants) if node.op == "Reshape" else node  # noqa: PLW2901
+            node = _open(node, constants) if node.op == "Reshape" else node  # noqa: PLW2901 # the same node, its shape known
         nodes.append(node)
     if not all(v in rows and v.shape and v.shape[0] == count for v in graph.outputs):
         return None

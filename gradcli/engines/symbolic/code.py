@@ -247,7 +247,7 @@ def _compiled(source: str, names: Mapping[str, Any]) -> Callable[..., Any]:
     # The text is made of SymPy's symbols, which are ours, and never of a name in the user's file.
     code = _code(source)
     scope = {"__builtins__": {}, **names}
-    exec(code, scope)  # noqa: S102
+    exec(code, scope)  # noqa: S102 # our own printer wrote it, of expressions and no text of a file
     made: Callable[..., Any] = scope["f"]
     return made
 
