@@ -116,7 +116,7 @@ def test_a_program_runs_at_one_point_after_another_and_prepares_once(monkeypatch
 
     x = point("diabetes")["patient"]
     wanted = [at(x), at(x * 1.01)]
-    monkeypatch.setattr(api, "EngineProgram", counted)
+    monkeypatch.setattr("gradcli.api.deriving.EngineProgram", counted)
     p = program()
     assert made == []
     for array, want in zip((x, x * 1.01, x), (*wanted, wanted[0]), strict=True):

@@ -130,7 +130,7 @@ def test_without_enclosures_it_says_so(monkeypatch: pytest.MonkeyPatch):
         raise MissingExtraError("no flint", "pip install it")
 
     # The package has a function of the same name as the module.
-    monkeypatch.setattr(sys.modules["gradcli.engines.base.walk"], "Ball", missing)
+    monkeypatch.setattr(sys.modules["gradcli.engines.base.walker"], "Ball", missing)
     found = looked(asked("physics", slipped(OPS["Tanh"], 0, 1.01, "vjp")))
     assert (found.nodes[0].node, found.nodes[0].what) == ("hidden", What.RULE)
     assert {b.held for b in found.nodes} == {"float64"}

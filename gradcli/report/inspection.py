@@ -7,8 +7,8 @@ from typing import Any
 
 from gradcli.graph import Shape
 from gradcli.inspection import Coverage, Death, Flow, Inspection, Tensor, Used
+from gradcli.report.cells import Fact, Tone
 from gradcli.report.jsonform import dumps
-from gradcli.report.rows import Fact, Tone
 from gradcli.report.terminal import facts, laid_out
 
 SCHEMA_VERSION = 1

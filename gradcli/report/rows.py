@@ -3,63 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from gradcli.comparison import (
-    Blame,
     Cause,
     Comparison,
-    Explanation,
-    Formula,
     Judgement,
-    Jump,
-    KinkAt,
     Primal,
     Reference,
-    Room,
     Subject,
-    Sweep,
     Verdict,
-    What,
     Worst,
 )
 from gradcli.engines.base import Unsteady
-
-Tone = Literal["plain", "good", "bad", "odd", "faint"]
-"""How a cell or a sentence should sound; formats without colour ignore it."""
-
-ABSENT = "–"
-LISTED = 8
-"""Kinks and names beyond this many are counted, not listed; the JSON has all of them."""
-
-NEAR = 1e-6
-"""How near a kink or a domain edge must be to be odd, in units of its operand."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the table of methods.
-
-    Attributes:
-        key: What it is called in code.
-        heading: Its heading, in up to two parts that may stand above each other.
-        side: What it is about, for layouts that need two narrower tables.
-        right: Whether its cells are numbers, aligned at their ends.
-    """
-
-    key: str
-    heading: tuple[str, ...]
-    side: Literal["both", "accuracy", "cost"]
-    right: bool = True
-
-    @property
-    def name(self) -> str:
-        """The heading in one line."""
-        return " ".join(self.heading).replace("- ", "")
-
+from gradcli.report.cells import (
+    ABSENT,
+    Column,
+    Fact,
+    Row,
+    Tone,
+    apart,
+    listed_names,
+    ratio,
+    scientific,
+    seconds,
+    tensor,
+    value,
+)
+from gradcli.report.kinks import kinks_near
+from gradcli.report.nodes import blame_row, explained, listed
 
 COLUMNS = (
     Column("method", ("method",), "both", right=False),
@@ -72,42 +46,6 @@ COLUMNS = (
     Column("run", ("run",), "cost"),
     Column("times_forward", ("×", "forward"), "cost"),
 )
-
-
-BLAMED = (
-    Column("share", ("share of", "the error"), "both"),
-    Column("ulps", ("result", "off, ulp"), "both"),
-    Column("error", ("slope", "off by"), "both"),
-    Column("condition", ("condi-", "tion"), "both"),
-    Column("what", ("what it is",), "both", right=False),
-    Column("node", ("node",), "both", right=False),
-)
-
-NODES = 10
-"""Nodes beyond this many are not listed; the JSON has all of them."""
-
-TOLD = 3
-"""Of so many nodes it is said what to do."""
-
-SMALL = 0.02
-"""The share of an error below which it is not said of a node what to do."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method, or one node: a cell for every column, by its key."""
-
-    cells: Mapping[str, str]
-    tone: Tone
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One labelled sentence."""
-
-    label: str
-    text: str
-    tone: Tone = "plain"
 
 
 @dataclass(frozen=True)
@@ -136,64 +74,8 @@ def screen(comparison: Comparison) -> Screen:
         tuple(row(judgement) for judgement in comparison.methods),
         tuple(_below(comparison)),
         tuple(map(partial(blame_row, comparison.explanation), listed(comparison.explanation))),
-        tuple(_explained(comparison)),
+        tuple(explained(comparison)),
     )
-
-
-# ---- numbers as text -----------------------------------------------------------------------------
-
-
-def scientific(x: float | None) -> str:
-    """Two digits and the shortest exponent: 1.2e-7."""
-    if x is None:
-        return ABSENT
-    if x == 0 or not math.isfinite(x):
-        return f"{x:.0f}"
-    mantissa, exponent = f"{x:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
-def seconds(t: float | None) -> str:
-    """Three digits and a unit: 12.3 µs, 1.50 ms, 250 s."""
-    if t is None:
-        return ABSENT
-    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        if t * scale >= 0.9995:
-            return f"{_three(t * scale)} {unit}"
-    return f"{t * 1e9:.0f} ns"
-
-
-def _three(x: float) -> str:
-    """Three digits of a number of at least 1, which rounding may have brought to the next ten."""
-    decimals = 2 if x < 9.995 else 1 if x < 99.95 else 0
-    return f"{x:.{decimals}f}"
-
-
-def ratio(x: float | None) -> str:
-    """Two decimals while they matter, none when they do not."""
-    if x is None:
-        return ABSENT
-    if not math.isfinite(x) or x >= 99.95:
-        return f"{x:.0f}"
-    return f"{x:.1f}" if x >= 9.995 else f"{x:.2f}"
-
-
-def value(x: float) -> str:
-    """As many digits as tell a float32 from its neighbours."""
-    return f"{x:.9g}"
-
-
-def apart(x: float, reference: float) -> str:
-    """Two numbers, with as many digits as tell them apart."""
-    texts = value(x), value(reference)
-    if texts[0] == texts[1] and x != reference:
-        texts = f"{x:.17g}", f"{reference:.17g}"
-    return f"{texts[0]} against {texts[1]}"
-
-
-def tensor(name: str, shape: Sequence[int]) -> str:
-    """A name and its shape, which never breaks at the end of a line: x (1×2)."""
-    return f"{name} ({'×'.join(map(str, shape))})" if shape else name
 
 
 # ---- the table -----------------------------------------------------------------------------------
@@ -230,175 +112,6 @@ def _verdict_tone(verdict: Verdict) -> Tone:
     return tones.get(verdict, "odd")
 
 
-# ---- the nodes -----------------------------------------------------------------------------------
-
-
-def listed(e: Explanation | None) -> tuple[Blame, ...]:
-    """The nodes to list: the worst ones, and none that add nothing."""
-    if e is None:
-        return ()
-    return tuple(b for b in e.nodes[:NODES] if b.what is not What.EXACT)
-
-
-def blame_row(e: Explanation | None, b: Blame) -> Row:
-    """The cells of one node."""
-    share = b.shares.get(e.method) if e else None
-    own = b.errors.get(e.method) if e else None
-    op = f"{b.op}: {b.inner}" if b.inner else b.op
-    cells = {
-        "share": percent(share),
-        "ulps": scientific(b.ulps) if b.ulps >= 1000 else f"{b.ulps:.1f}",
-        "error": scientific(max(b.errors.values(), default=None) if own is None else own),
-        "condition": scientific(b.condition) if b.condition >= 1000 else f"{b.condition:.1f}",
-        "what": str(b.what),
-        "node": f"{b.node} ({op})",
-    }
-    return Row(cells, _blame_tone(b))
-
-
-def percent(x: float | None) -> str:
-    """Per cent, with a decimal while they are few."""
-    if x is None:
-        return ABSENT
-    if abs(x) >= 100:
-        return f"{scientific(100 * x)} %"
-    return f"{100 * x:.1f} %" if abs(x) < 0.0995 else f"{100 * x:.0f} %"
-
-
-def _blame_tone(b: Blame) -> Tone:
-    if b.what in (What.RULE, What.KERNEL):
-        return "bad"
-    return "plain" if b.what is What.ROUNDING else "odd"
-
-
-def _explained(c: Comparison) -> Iterator[Fact]:
-    """What the table is of, and what to do."""
-    if (e := c.explanation) is None:
-        return
-    yield Fact("explained", _followed(c, e))
-    if (more := len(e.nodes) - len(listed(e))) > 0:
-        yield Fact("explained", f"{more:,} more node{'s' * (more > 1)} in --format json")
-    for b in [b for b in listed(e) if b.todo and _stands_out(c, e, b)][:TOLD]:
-        yield Fact("to do", f"{b.node}: {b.todo}", _blame_tone(b))
-    for note in e.notes:
-        yield Fact("note", note, "odd")
-
-
-def _followed(c: Comparison, e: Explanation) -> str:
-    """The number whose error it is, and whether the nodes add up to it."""
-    error, part = e.errors.get(e.method), e.explained.get(e.method)
-    verdict = _verdict_on(c, e.method)
-    what = f"{e.of} by {e.method}" if e.method and e.method != "outputs" else e.of
-    if verdict is Verdict.KINK:
-        return f"{what}: on a kink, where a convention is no error"
-    if error is None:
-        return f"{what}: shares are of all that the nodes add"
-    off = f"{what}, which is off by {scientific(abs(error))}"
-    if verdict is Verdict.AGREE:
-        return f"{off}: rounding"
-    return off + (f"; to first order the nodes make {percent(part)} of that" if part else "")
-
-
-def _verdict_on(c: Comparison, method: str) -> Verdict | None:
-    return next((m.verdict for m in c.methods if m.method == method), None)
-
-
-def _stands_out(c: Comparison, e: Explanation, b: Blame) -> bool:
-    if b.what not in (What.ROUNDING, What.STAIRCASE, What.CANCELLATION):
-        return True
-    matters = _verdict_on(c, e.method) is not Verdict.AGREE
-    return matters and abs(b.shares.get(e.method) or 0.0) >= SMALL
-
-
-# ---- the sweep -----------------------------------------------------------------------------------
-
-SWEEP_COLUMNS = (
-    Column("method", ("method",), "both", right=False),
-    Column("best_step", ("best", "step"), "both"),
-    Column("best_error", ("its", "error"), "both"),
-    Column("textbook_step", ("textbook", "step"), "both"),
-    Column("textbook_error", ("its", "error"), "both"),
-    Column("order", ("falls", "as"), "both"),
-    Column("kink", ("kinks", "from"), "both"),
-)
-"""Of the table of a sweep."""
-
-ON_IT = 1e-10
-"""Steps so short that a kink which they cross is where the point is, or as good as there."""
-
-
-def sweep_rows(sweep: Sweep) -> tuple[Row, ...]:
-    """The two formulas and the ladder."""
-    ladder = {
-        "method": "finite (ladder)",
-        "best_step": scientific(sweep.ladder_step),
-        "best_error": scientific(sweep.ladder_error),
-        **dict.fromkeys(("textbook_step", "textbook_error", "order", "kink"), ABSENT),
-    }
-    return (*(_formula(f) for f in sweep.formulas), Row(ladder, "plain"))
-
-
-def _formula(f: Formula) -> Row:
-    error = f.textbook_error if math.isfinite(f.textbook_error) else None
-    cells = {
-        "method": f.method,
-        "best_step": scientific(f.best_step),
-        "best_error": scientific(f.best_error),
-        "textbook_step": scientific(f.textbook_step),
-        "textbook_error": scientific(error),
-        "order": ABSENT if f.order is None else f"h^{f.order:.1f}",
-        "kink": "all" if f.kink and f.kink < ON_IT else scientific(f.kink),
-    }
-    return Row(cells, "plain")
-
-
-def sweep_facts(c: Comparison, sweep: Sweep) -> Iterator[Fact]:
-    """What the table and the drawing of a sweep mean, in sentences."""
-    ways = []
-    if sweep.directions:
-        some = f"{sweep.directions} coordinate{'s' * (sweep.directions != 1)}"
-        ways.append("the tangent" if c.subject.operator == "jvp" else some)
-    ways += ["a random direction"] * bool(sweep.along)
-    worst = f"the worst of {sweep.elements:,} elements" if sweep.elements > 1 else "the element"
-    relative = "relative to the largest" if sweep.elements > 1 else "relative"
-    yield Fact(
-        "sweep",
-        f"{sweep.dtype}, along {' and '.join(ways)}, against the {c.reference.kind} reference;"
-        f" errors are those of {worst}, {relative}; steps h are relative to max(1, |x|)",
-    )
-    for f in sweep.formulas:
-        if (text := _reading(f)) and f.best_step is not None:
-            yield Fact("sweep", f"{f.method}: {text}")
-    if sweep.ladder_step is None:
-        yield Fact("sweep", "the ladder finds no step that crosses no kink", "odd")
-
-
-def _reading(f: Formula) -> str:
-    """Where which error rules."""
-    parts = []
-    if f.kink is not None and f.kink < ON_IT:
-        return "every step crosses a kink, so that none is better than another"
-    if f.best_step is not None:
-        parts.append(f"below {scientific(f.best_step)} noise rules, and the error grows as 1/h")
-    if f.order is not None:
-        parts.append(f"above it truncation, which falls as h^{f.order:.1f}")
-    if f.kink is not None:
-        parts.append(f"from {scientific(f.kink)} on steps cross a kink")
-    if f.best_error and math.isfinite(f.textbook_error):
-        worse = f.textbook_error / f.best_error
-        parts.append(
-            f"the textbook step {scientific(f.textbook_step)} is"
-            f" {f'{_times(worse)} times worse' if worse > 1.05 else 'as good as the best'}"
-        )
-    elif not math.isfinite(f.textbook_error):
-        parts.append(f"the textbook step {scientific(f.textbook_step)} does not move the input")
-    return "; ".join(parts)
-
-
-def _times(x: float) -> str:
-    return scientific(x) if x >= 1e4 else ratio(x)
-
-
 # ---- what was asked ------------------------------------------------------------------------------
 
 
@@ -416,8 +129,8 @@ def _above(c: Comparison) -> Iterator[Fact]:
 
 def question(s: Subject) -> str:
     """What was differentiated, as a sentence."""
-    of = f"the output {_listed(tensor(n, d) for n, d in s.of.items())}"
-    wrt = f"the input {_listed(tensor(n, d) for n, d in s.wrt.items())}"
+    of = f"the output {listed_names(tensor(n, d) for n, d in s.of.items())}"
+    wrt = f"the input {listed_names(tensor(n, d) for n, d in s.wrt.items())}"
     sentence = f"the derivative of {of} with respect to {wrt}"
     return {
         "gradient": f"gradient: {sentence}",
@@ -477,17 +190,11 @@ def _reference(r: Reference) -> Fact:
 def _certified(r: Reference) -> str:
     """How certain: the saved function in exact arithmetic, enclosed, and no rule believed."""
     digits = f"{math.floor(r.digits)} digits" if math.isfinite(r.digits) else "exactly"
-    opened = f"; open which way {_listed(r.opened)} goes" if r.opened else ""
+    opened = f"; open which way {listed_names(r.opened)} goes" if r.opened else ""
     return (
         f"{r.confirmed:,} of {r.elements:,} elements of the saved function in exact arithmetic,"
         f" {digits} at {r.bits} bits, confirmed by power series of the primal{opened}"
     )
-
-
-def _listed(names: Iterable[str]) -> str:
-    every = list(names)
-    extra = len(every) - LISTED
-    return ", ".join(every[:LISTED]) + (f" and {extra:,} more" if extra > 0 else "")
 
 
 # ---- what came of it -----------------------------------------------------------------------------
@@ -495,7 +202,7 @@ def _listed(names: Iterable[str]) -> str:
 
 def _below(c: Comparison) -> Iterator[Fact]:
     yield from _grouped(c.methods)
-    yield from _kinks(c.kinks, c.room)
+    yield from kinks_near(c.kinks, c.room)
     yield from (Fact("note", unsteady_sentence(u), "odd") for u in c.unsteady)
     for advice in c.advice:
         yield Fact("advice", advice.text)
@@ -556,7 +263,7 @@ def _why(j: Judgement) -> str:
     if j.worst:
         parts.append(_where(j.worst))
     if len(j.parts) > 1:
-        parts.append(f"in {_listed(p.name for p in j.parts if p.verdict is j.verdict)}")
+        parts.append(f"in {listed_names(p.name for p in j.parts if p.verdict is j.verdict)}")
     if j.cause not in (Cause.RULE, Cause.RUNTIME) and j.needed_rtol is not None:
         parts.extend(_needed(j.needed_rtol, j.rtol or 0.0))
     if elements := tally(j.counts):
@@ -583,77 +290,6 @@ def _where(w: Worst) -> str:
         return f"worst at {at}: {apart(w.value, w.reference)}{node}"
     left, right = map(value, w.sides)
     return f"takes {value(w.value)} at {at}{node}, between one-sided {left} and {right}"
-
-
-def _kinks(kinks: Sequence[KinkAt], room: Sequence[Room]) -> Iterator[Fact]:
-    """Those at the point, in full; of those further off only the nearest."""
-    at = [k for k in kinks if k.margin <= NEAR or k.touched]
-    for kink in at[:LISTED]:
-        yield Fact(kink.kind, kink_sentence(kink), "odd" if kink.active else "plain")
-    if (extra := len(at) - LISTED) > 0:
-        yield Fact("kink", f"and {extra:,} more; --format json lists them all")
-    jump = next((k.jump for k in kinks if k.jump), None)
-    if jump is not None:
-        yield Fact("jump", jump_sentence(jump), "odd")
-    off = [k for k in kinks if k.kind == "kink" and k.margin > NEAR and not k.touched]
-    for r in room[:LISTED]:
-        index = f", element [{', '.join(map(str, r.index))}]" if r.index else ""
-        where = f"node {r.node} ({r.op}){index}"
-        yield Fact("room", f"{r.wrt} meets a kink after {scientific(r.distance)}, at {where}")
-    if off and not room:
-        yield Fact("kink", f"nearest: {kink_sentence(min(off, key=lambda k: k.margin))}")
-
-
-def kink_sentence(kink: KinkAt) -> str:
-    """Where it is, how near, and whether it matters here."""
-    index = f", element [{', '.join(map(str, kink.index))}]" if kink.index else ""
-    at = f"node {kink.node} ({kink.op}){index}"
-    near = _nearness(kink)
-    if kink.kind == "lost":
-        return f"{at}: {kink.what}"
-    if kink.kind == "edge":
-        slopes = _slopes(kink) if kink.margin == 0 else ""
-        return f"{at}: {near}{': ' + kink.what if kink.what else ''}{slopes}"
-    if not kink.touched:
-        return f"{at}: {near}"
-    matters = {
-        True: "the one-sided derivatives of the output with respect to the input differ",
-        False: "the derivative of the output with respect to the input is smooth here all the same",
-        None: "whether the one-sided derivatives differ was not decided",
-    }[kink.active]
-    convention = f"; convention: {kink.convention}" if kink.convention else ""
-    return f"{at}: {near}; {matters}{_slopes(kink) or convention}"
-
-
-def _nearness(kink: KinkAt) -> str:
-    """How near the point is, by float64 and exactly."""
-    if kink.decided == "on":
-        return "exactly on it"
-    if kink.decided == "open":
-        return f"within {scientific(kink.within)} of it, a tie not excluded"
-    if kink.decided == "off":
-        far = f"within {scientific(kink.within)} of it, not on it"
-        return f"{far}: a tie of float64 alone" if kink.margin == 0 else far
-    return "on it" if kink.margin == 0 else f"{scientific(kink.margin)} away"
-
-
-def _slopes(kink: KinkAt) -> str:
-    """The slopes that are taken there, side by side."""
-    places = []
-    for t in kink.taken:
-        known = (("gradcli", t.gradcli), ("PyTorch", t.pytorch), ("JAX", t.jax))
-        places.append(
-            f"{t.at} "
-            + ", ".join(f"{who} {slope:.4g}" for who, slope in known if slope is not None)
-        )
-    return f"; slope {'; '.join(places)}" if places else ""
-
-
-def jump_sentence(jump: Jump) -> str:
-    """Where the derivative jumps most, and between what."""
-    at = f"{jump.name}[{', '.join(map(str, jump.index))}]" if jump.index else jump.name
-    sure = ", both certified" if jump.certified else ""
-    return f"most at {at}: {value(jump.below)} from below, {value(jump.above)} from above{sure}"
 
 
 def unsteady_sentence(u: Unsteady) -> str:

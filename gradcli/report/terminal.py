@@ -8,19 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gradcli.comparison import Comparison, Sweep
+from gradcli.report.cells import Column, Fact, Row, Tone
 from gradcli.report.chart import LEGEND, chart
-from gradcli.report.rows import (
-    BLAMED,
-    COLUMNS,
-    SWEEP_COLUMNS,
-    Column,
-    Fact,
-    Row,
-    Tone,
-    screen,
-    sweep_facts,
-    sweep_rows,
-)
+from gradcli.report.nodes import BLAMED
+from gradcli.report.rows import COLUMNS, screen
+from gradcli.report.sweeps import SWEEP_COLUMNS, sweep_facts, sweep_rows
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -18,7 +18,7 @@ from gradcli.measure import measure
 from gradcli.measure.clock import Clock
 from gradcli.measure.sample import draw
 from gradcli.measure.sweep import over_steps
-from gradcli.report.rows import sweep_facts
+from gradcli.report.sweeps import sweep_facts
 from tests.engines.problems import Function, problem
 
 FORWARD, CENTRAL = math.sqrt(EPS), math.cbrt(EPS)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradcli.comparison import KinkAt, Reference
-from gradcli.report.rows import apart, question, ratio, scientific, screen, seconds, tally, tensor
+from gradcli.report.cells import apart, ratio, scientific, seconds, tensor
+from gradcli.report.rows import question, screen, tally
 from tests.report import examples
 
 

@@ -6,6 +6,7 @@ from gradcli.engines.base.evidence import Evidence
 from gradcli.engines.base.exactly import decide, suspects
 from gradcli.engines.base.linearised import Linearised
 from gradcli.engines.base.local import WrongRule, coarse_node, wrong_rule
+from gradcli.engines.base.nodeat import Focus, NodeAt
 from gradcli.engines.base.outcome import Outcome, Times
 from gradcli.engines.base.primal import EPS, Line, Point, Primal
 from gradcli.engines.base.program import (
@@ -26,7 +27,7 @@ from gradcli.engines.base.rounding import COARSE, shake, shaken, spread
 from gradcli.engines.base.sides import Sides
 from gradcli.engines.base.swept import Swept
 from gradcli.engines.base.unsteady import Unsteady, unsteady
-from gradcli.engines.base.walk import Focus, NodeAt, Walk, walk, wrong_kernel
+from gradcli.engines.base.walk import Walk, walk, wrong_kernel
 from gradcli.engines.base.watch import COUNT, Near, Reach, Survey, Watch, around, survey
 
 __all__ = [

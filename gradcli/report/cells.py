@@ -1,0 +1,124 @@
+"""What a report is made of: cells, sentences, and numbers as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Tone = Literal["plain", "good", "bad", "odd", "faint"]
+"""How a cell or a sentence should sound; formats without colour ignore it."""
+
+ABSENT = "–"
+
+LISTED = 8
+"""Kinks and names beyond this many are counted, not listed; the JSON has all of them."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table of methods.
+
+    Attributes:
+        key: What it is called in code.
+        heading: Its heading, in up to two parts that may stand above each other.
+        side: What it is about, for layouts that need two narrower tables.
+        right: Whether its cells are numbers, aligned at their ends.
+    """
+
+    key: str
+    heading: tuple[str, ...]
+    side: Literal["both", "accuracy", "cost"]
+    right: bool = True
+
+    @property
+    def name(self) -> str:
+        """The heading in one line."""
+        return " ".join(self.heading).replace("- ", "")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method, or one node: a cell for every column, by its key."""
+
+    cells: Mapping[str, str]
+    tone: Tone
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One labelled sentence."""
+
+    label: str
+    text: str
+    tone: Tone = "plain"
+
+
+def scientific(x: float | None) -> str:
+    """Two digits and the shortest exponent: 1.2e-7."""
+    if x is None:
+        return ABSENT
+    if x == 0 or not math.isfinite(x):
+        return f"{x:.0f}"
+    mantissa, exponent = f"{x:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def seconds(t: float | None) -> str:
+    """Three digits and a unit: 12.3 µs, 1.50 ms, 250 s."""
+    if t is None:
+        return ABSENT
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if t * scale >= 0.9995:
+            return f"{_three(t * scale)} {unit}"
+    return f"{t * 1e9:.0f} ns"
+
+
+def _three(x: float) -> str:
+    """Three digits of a number of at least 1, which rounding may have brought to the next ten."""
+    decimals = 2 if x < 9.995 else 1 if x < 99.95 else 0
+    return f"{x:.{decimals}f}"
+
+
+def ratio(x: float | None) -> str:
+    """Two decimals while they matter, none when they do not."""
+    if x is None:
+        return ABSENT
+    if not math.isfinite(x) or x >= 99.95:
+        return f"{x:.0f}"
+    return f"{x:.1f}" if x >= 9.995 else f"{x:.2f}"
+
+
+def percent(x: float | None) -> str:
+    """Per cent, with a decimal while they are few."""
+    if x is None:
+        return ABSENT
+    if abs(x) >= 100:
+        return f"{scientific(100 * x)} %"
+    return f"{100 * x:.1f} %" if abs(x) < 0.0995 else f"{100 * x:.0f} %"
+
+
+def value(x: float) -> str:
+    """As many digits as tell a float32 from its neighbours."""
+    return f"{x:.9g}"
+
+
+def apart(x: float, reference: float) -> str:
+    """Two numbers, with as many digits as tell them apart."""
+    texts = value(x), value(reference)
+    if texts[0] == texts[1] and x != reference:
+        texts = f"{x:.17g}", f"{reference:.17g}"
+    return f"{texts[0]} against {texts[1]}"
+
+
+def tensor(name: str, shape: Sequence[int]) -> str:
+    """A name and its shape, which never breaks at the end of a line: x (1×2)."""
+    return f"{name} ({'×'.join(map(str, shape))})" if shape else name
+
+
+def listed_names(names: Iterable[str]) -> str:
+    """The first of them, and how many more there are."""
+    every = list(names)
+    extra = len(every) - LISTED
+    return ", ".join(every[:LISTED]) + (f" and {extra:,} more" if extra > 0 else "")

@@ -1,0 +1,82 @@
+"""Kinks and domain edges near the point, as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gradcli.comparison import Jump, KinkAt, Room
+from gradcli.report.cells import LISTED, Fact, scientific, value
+
+NEAR = 1e-6
+"""How near a kink or a domain edge must be to be odd, in units of its operand."""
+
+
+def kinks_near(kinks: Sequence[KinkAt], room: Sequence[Room]) -> Iterator[Fact]:
+    """Those at the point, in full; of those further off only the nearest."""
+    at = [k for k in kinks if k.margin <= NEAR or k.touched]
+    for kink in at[:LISTED]:
+        yield Fact(kink.kind, kink_sentence(kink), "odd" if kink.active else "plain")
+    if (extra := len(at) - LISTED) > 0:
+        yield Fact("kink", f"and {extra:,} more; --format json lists them all")
+    jump = next((k.jump for k in kinks if k.jump), None)
+    if jump is not None:
+        yield Fact("jump", jump_sentence(jump), "odd")
+    off = [k for k in kinks if k.kind == "kink" and k.margin > NEAR and not k.touched]
+    for r in room[:LISTED]:
+        index = f", element [{', '.join(map(str, r.index))}]" if r.index else ""
+        where = f"node {r.node} ({r.op}){index}"
+        yield Fact("room", f"{r.wrt} meets a kink after {scientific(r.distance)}, at {where}")
+    if off and not room:
+        yield Fact("kink", f"nearest: {kink_sentence(min(off, key=lambda k: k.margin))}")
+
+
+def kink_sentence(kink: KinkAt) -> str:
+    """Where it is, how near, and whether it matters here."""
+    index = f", element [{', '.join(map(str, kink.index))}]" if kink.index else ""
+    at = f"node {kink.node} ({kink.op}){index}"
+    near = _nearness(kink)
+    if kink.kind == "lost":
+        return f"{at}: {kink.what}"
+    if kink.kind == "edge":
+        slopes = _slopes(kink) if kink.margin == 0 else ""
+        return f"{at}: {near}{': ' + kink.what if kink.what else ''}{slopes}"
+    if not kink.touched:
+        return f"{at}: {near}"
+    matters = {
+        True: "the one-sided derivatives of the output with respect to the input differ",
+        False: "the derivative of the output with respect to the input is smooth here all the same",
+        None: "whether the one-sided derivatives differ was not decided",
+    }[kink.active]
+    convention = f"; convention: {kink.convention}" if kink.convention else ""
+    return f"{at}: {near}; {matters}{_slopes(kink) or convention}"
+
+
+def _nearness(kink: KinkAt) -> str:
+    """How near the point is, by float64 and exactly."""
+    if kink.decided == "on":
+        return "exactly on it"
+    if kink.decided == "open":
+        return f"within {scientific(kink.within)} of it, a tie not excluded"
+    if kink.decided == "off":
+        far = f"within {scientific(kink.within)} of it, not on it"
+        return f"{far}: a tie of float64 alone" if kink.margin == 0 else far
+    return "on it" if kink.margin == 0 else f"{scientific(kink.margin)} away"
+
+
+def _slopes(kink: KinkAt) -> str:
+    """The slopes that are taken there, side by side."""
+    places = []
+    for t in kink.taken:
+        known = (("gradcli", t.gradcli), ("PyTorch", t.pytorch), ("JAX", t.jax))
+        places.append(
+            f"{t.at} "
+            + ", ".join(f"{who} {slope:.4g}" for who, slope in known if slope is not None)
+        )
+    return f"; slope {'; '.join(places)}" if places else ""
+
+
+def jump_sentence(jump: Jump) -> str:
+    """Where the derivative jumps most, and between what."""
+    at = f"{jump.name}[{', '.join(map(str, jump.index))}]" if jump.index else jump.name
+    sure = ", both certified" if jump.certified else ""
+    return f"most at {at}: {value(jump.below)} from below, {value(jump.above)} from above{sure}"

@@ -1,0 +1,94 @@
+"""The nodes that an error comes from, as cells and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradcli.comparison import Blame, Comparison, Explanation, Verdict, What
+from gradcli.report.cells import Column, Fact, Row, Tone, percent, scientific
+
+BLAMED = (
+    Column("share", ("share of", "the error"), "both"),
+    Column("ulps", ("result", "off, ulp"), "both"),
+    Column("error", ("slope", "off by"), "both"),
+    Column("condition", ("condi-", "tion"), "both"),
+    Column("what", ("what it is",), "both", right=False),
+    Column("node", ("node",), "both", right=False),
+)
+
+NODES = 10
+"""Nodes beyond this many are not listed; the JSON has all of them."""
+
+TOLD = 3
+"""Of so many nodes it is said what to do."""
+
+SMALL = 0.02
+"""The share of an error below which it is not said of a node what to do."""
+
+
+def listed(e: Explanation | None) -> tuple[Blame, ...]:
+    """The nodes to list: the worst ones, and none that add nothing."""
+    if e is None:
+        return ()
+    return tuple(b for b in e.nodes[:NODES] if b.what is not What.EXACT)
+
+
+def blame_row(e: Explanation | None, b: Blame) -> Row:
+    """The cells of one node."""
+    share = b.shares.get(e.method) if e else None
+    own = b.errors.get(e.method) if e else None
+    op = f"{b.op}: {b.inner}" if b.inner else b.op
+    cells = {
+        "share": percent(share),
+        "ulps": scientific(b.ulps) if b.ulps >= 1000 else f"{b.ulps:.1f}",
+        "error": scientific(max(b.errors.values(), default=None) if own is None else own),
+        "condition": scientific(b.condition) if b.condition >= 1000 else f"{b.condition:.1f}",
+        "what": str(b.what),
+        "node": f"{b.node} ({op})",
+    }
+    return Row(cells, _blame_tone(b))
+
+
+def _blame_tone(b: Blame) -> Tone:
+    if b.what in (What.RULE, What.KERNEL):
+        return "bad"
+    return "plain" if b.what is What.ROUNDING else "odd"
+
+
+def explained(c: Comparison) -> Iterator[Fact]:
+    """What the table is of, and what to do."""
+    if (e := c.explanation) is None:
+        return
+    yield Fact("explained", _followed(c, e))
+    if (more := len(e.nodes) - len(listed(e))) > 0:
+        yield Fact("explained", f"{more:,} more node{'s' * (more > 1)} in --format json")
+    for b in [b for b in listed(e) if b.todo and _stands_out(c, e, b)][:TOLD]:
+        yield Fact("to do", f"{b.node}: {b.todo}", _blame_tone(b))
+    for note in e.notes:
+        yield Fact("note", note, "odd")
+
+
+def _followed(c: Comparison, e: Explanation) -> str:
+    """The number whose error it is, and whether the nodes add up to it."""
+    error, part = e.errors.get(e.method), e.explained.get(e.method)
+    verdict = _verdict_on(c, e.method)
+    what = f"{e.of} by {e.method}" if e.method and e.method != "outputs" else e.of
+    if verdict is Verdict.KINK:
+        return f"{what}: on a kink, where a convention is no error"
+    if error is None:
+        return f"{what}: shares are of all that the nodes add"
+    off = f"{what}, which is off by {scientific(abs(error))}"
+    if verdict is Verdict.AGREE:
+        return f"{off}: rounding"
+    return off + (f"; to first order the nodes make {percent(part)} of that" if part else "")
+
+
+def _verdict_on(c: Comparison, method: str) -> Verdict | None:
+    return next((m.verdict for m in c.methods if m.method == method), None)
+
+
+def _stands_out(c: Comparison, e: Explanation, b: Blame) -> bool:
+    if b.what not in (What.ROUNDING, What.STAIRCASE, What.CANCELLATION):
+        return True
+    matters = _verdict_on(c, e.method) is not Verdict.AGREE
+    return matters and abs(b.shares.get(e.method) or 0.0) >= SMALL
