@@ -9,97 +9,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcli.comparison import MARGIN, RTOL, Comparison, hold_primal, judge
+from gradcli.comparison import MARGIN, RTOL, hold_primal, judge
 from gradcli.comparison.facts import Cause, Judgement, Verdict
 from gradcli.engines.base import (
-    Certificate,
     Estimate,
-    Evidence,
     Near,
     Outcome,
     Probes,
     Sides,
     Survey,
-    Times,
 )
 from gradcli.graph import Builder, DType
 from gradcli.ops import OPS
-from gradcli.problem import Key, Problem
-
-AGREE, DISAGREE, KINK, STAIRCASE, INCONCLUSIVE = Verdict
-X: Key = ("", "x")
-
-
-def problem(count: int = 3, operator: str = "vjp", dtype: DType = DType.FLOAT64) -> Problem:
-    """y = 2x at ones; what the methods say of it is up to each test."""
-    b = Builder(OPS)
-    y = b.rename(b.input("x", DType.FLOAT64, (count,)) * 2.0, "y")
-    ones = np.ones(count)
-    return Problem(
-        None,
-        b.graph([y]),
-        ("x",),
-        ("y",),
-        operator,
-        {"x": ones},
-        {"x": ones} if operator == "jvp" else {},
-        {"y": ones} if operator in ("vjp", "gradient") else {},
-        dtype,
-    )
-
-
-def said(values: Any, u: Any = 0.0, key: Key = X, known: Any = None) -> Estimate:
-    block = np.asarray(values, np.float64)
-    return Estimate(
-        {key: block},
-        None if known is None else {key: np.asarray(known, bool)},
-        uncertainty={key: np.broadcast_to(np.asarray(u, np.float64), block.shape)},
-    )
-
-
-def outcome(name: str, estimate: Estimate | None, **facts: Any) -> Outcome:
-    if estimate is None:
-        return Outcome(name, "skipped", facts.pop("reason", "out of its depth"))
-    made = Outcome(name, "computed", "", estimate, run=Times((1.0,)))
-    return replace(made, sampled=estimate.known is not None, **facts)
-
-
-def evidence(truth: Any = (1.0, 2.0, 4.0), *outcomes: Outcome, **changes: Any) -> Evidence:
-    """Reference and witness say `truth`, the witness within 1e-12; changes replace fields."""
-    asked = changes.pop("problem", problem(len(truth)))
-    key = asked.keys[0]
-    outputs = {"y": np.ones(len(truth))}
-    base = Evidence(
-        asked,
-        outcomes,
-        outputs,
-        outputs,
-        Times((0.5,)),
-        "",
-        outcome("reverse", said(truth, 1e-16, key)),
-        outcome("complex-step", said(truth, 1e-12, key)),
-        None,
-        {},
-        Survey(),
-        None,
-        None,
-    )
-    return replace(base, **changes)
-
-
-def verdict(method: Judgement) -> tuple[Verdict | None, Cause | None]:
-    return method.verdict, method.cause
-
-
-def only(found: Comparison) -> Judgement:
-    (method,) = found.methods
-    return method
-
-
-def judged(values: Any, u: Any = 0.0, truth: Any = (1.0, 2.0, 4.0), **changes: Any) -> Judgement:
-    key = changes["problem"].keys[0] if "problem" in changes else X
-    return only(judge(evidence(truth, outcome("symbolic", said(values, u, key)), **changes)))
-
+from gradcli.problem import Problem
+from tests.comparison.made import (
+    AGREE,
+    DISAGREE,
+    INCONCLUSIVE,
+    X,
+    evidence,
+    judged,
+    only,
+    outcome,
+    problem,
+    said,
+    verdict,
+)
 
 # ---- bands --------------------------------------------------------------------------------------
 
@@ -437,158 +372,6 @@ def test_every_operator(operator):
     assert row.worst.name == {"jvp": "y", "vjp": "x", "jacobian": "y/x"}[operator]
     assert judged(np.asarray(truth) * 1.1, 0.0, truth, problem=asked).verdict is DISAGREE
     assert asked.block_shape(key) == np.shape(truth)
-
-
-# ---- causes -------------------------------------------------------------------------------------
-
-COARSE = said([1.0, 2.0, 4.5])
-EXACT = said([1.0, 2.0, 4.0])
-
-
-@pytest.mark.parametrize(
-    ("twin", "rounding", "cause"),
-    [
-        (COARSE, said([0.0, 0.0, 0.2]), Cause.RULE),
-        (EXACT, said([0.0, 0.0, 0.2]), Cause.ROUNDING),
-        (EXACT, said([0.0, 0.0, 1e-7]), Cause.RUNTIME),
-        (EXACT, said([0.0, 0.0, math.inf]), Cause.ROUNDING),
-        (EXACT, None, Cause.ROUNDING),
-        (None, None, None),
-        (said([1.0, 2.0, math.nan], known=[1, 1, 0]), said([0.0, 0.0, 0.2]), None),
-    ],
-)
-def test_why_a_narrow_method_is_wrong(twin, rounding, cause):
-    narrow = outcome("forward", COARSE, dtype=DType.FLOAT32)
-    row = only(
-        judge(
-            evidence(
-                (1.0, 2.0, 4.0),
-                narrow,
-                problem=problem(dtype=DType.FLOAT32),
-                twins={} if twin is None else {"forward": twin},
-                rounding=rounding,
-            )
-        )
-    )
-    assert verdict(row) == (DISAGREE, cause)
-    assert row.detail
-
-
-def test_what_is_too_small_for_float32_is_lost_by_rounding():
-    truth = (1e-70, 2e-70)
-    narrow = outcome("forward", said([0.0, 0.0]), dtype=DType.FLOAT32)
-    row = only(
-        judge(
-            evidence(
-                truth,
-                narrow,
-                problem=problem(2, dtype=DType.FLOAT32),
-                reference=outcome("reverse", said(truth, 1e-86)),
-                witness=outcome("complex-step", said(truth, 1e-82)),
-                twins={"forward": said(truth)},
-                rounding=said([1e-77, 1e-77]),
-            )
-        )
-    )
-    assert verdict(row) == (DISAGREE, Cause.ROUNDING)
-
-
-@pytest.mark.parametrize(
-    ("name", "cause"),
-    [("forward", Cause.RULE), ("symbolic", Cause.RULE), ("finite-central", Cause.STEP)],
-)
-def test_why_a_wide_method_is_wrong(name, cause):
-    assert verdict(only(judge(evidence((1.0, 2.0, 4.0), outcome(name, COARSE))))) == (
-        DISAGREE,
-        cause,
-    )
-
-
-@pytest.mark.parametrize(("spread", "cause"), [(0.2, Cause.ROUNDING), (1e-7, Cause.RULE)])
-def test_what_is_certain_shows_that_float64_is_too_coarse_too(spread, cause):
-    """A derivative that cancels: the enclosed truth has digits that no float64 method has."""
-    sure = Certificate(
-        blocks={X: np.array([1.0, 2.0, 4.0])},
-        uncertainty={X: np.full(3, 1e-16)},
-        known={X: np.ones(3, bool)},
-        below=0,
-        taken=3,
-        bits=128,
-        digits=20.0,
-        confirmed=1,
-        contradicted=0,
-    )
-    rough = outcome("reverse", said([1.0, 2.0, 4.4], [0.0, 0.0, spread]))
-    made = evidence((1.0, 2.0, 4.0), outcome("forward", COARSE), reference=rough, certificate=sure)
-    assert verdict(only(judge(made))) == (DISAGREE, cause)
-
-
-# ---- kinks --------------------------------------------------------------------------------------
-
-TIE = Near("relu", "Relu", (1,), 0.0, "kink", "0 at 0")
-
-
-def on_kink(
-    value: float, left: float, right: float, u: float = 0.0, near: tuple[Near, ...] = ()
-) -> Comparison:
-    """The middle element lies between two one-sided derivatives."""
-    truth = (1.0, 0.0, 4.0)
-    nobody = np.nan
-    sides = Sides(
-        {X: np.array([nobody, left, nobody])},
-        {X: np.array([nobody, right, nobody])},
-        {X: np.array([nobody, 1e-9, nobody])},
-    )
-    vague = outcome("finite", said([1.0, right, 4.0], [1e-12, abs(right - left), 1e-12]))
-    return judge(
-        evidence(
-            truth,
-            outcome("symbolic", said([1.0, value, 4.0], u)),
-            witness=vague,
-            survey=Survey((TIE, *near), (TIE,)),
-            sides=sides,
-        )
-    )
-
-
-@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-def test_between_the_sides_of_a_kink_every_value_is_a_convention(value):
-    found = on_kink(value, 0.0, 1.0)
-    row = only(found)
-    assert row.counts == {"AGREE": 2, "DISAGREE": 0, "KINK": 1, "STAIRCASE": 0, "INCONCLUSIVE": 0}
-    assert (row.verdict, found.verdict, found.exit_code) == (KINK, KINK, 0)
-    assert row.worst is not None
-    assert row.worst.sides == (0.0, 1.0)
-    assert [(k.node, k.active) for k in found.kinks] == [("relu", True)]
-    assert row.correct_digits == 17.0
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
-def test_outside_the_sides_a_value_disagrees(value):
-    found = on_kink(value, 0.0, 1.0)
-    assert only(found).verdict is DISAGREE
-    assert found.exit_code == 1
-
-
-def test_at_the_edge_of_a_domain_an_infinite_slope_contradicts_nothing():
-    """The root of what is 0 at a kink: no difference reaches the infinite slope on one side."""
-    edge = Near("root", "Sqrt", (0,), 0.0, "edge", what="the square root of 0")
-    found = on_kink(np.inf, 0.0, 7.0)
-    assert verdict(found.methods[0])[0] is DISAGREE
-    at = on_kink(np.inf, 0.0, 7.0, near=(edge,))
-    assert verdict(at.methods[0])[0] is INCONCLUSIVE
-    assert verdict(on_kink(9.0, 0.0, 7.0, near=(edge,)).methods[0])[0] is DISAGREE
-
-
-def test_an_inactive_tie_is_smooth():
-    found = on_kink(0.0, 0.0, 0.0)
-    assert only(found).verdict is AGREE
-    assert [k.active for k in found.kinks] == [False]
-
-
-def test_a_tie_whose_sides_nobody_took_is_not_decided():
-    found = judge(evidence((1.0,), outcome("symbolic", said([1.0])), survey=Survey((TIE,), (TIE,))))
-    assert [k.active for k in found.kinks] == [None]
 
 
 # ---- the primal ---------------------------------------------------------------------------------

@@ -1,0 +1,182 @@
+"""Why a method disagrees, and what is said on kinks, on evidence made by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from gradcli.comparison import Comparison, judge
+from gradcli.comparison.facts import Cause
+from gradcli.engines.base import (
+    Certificate,
+    Near,
+    Sides,
+    Survey,
+)
+from gradcli.graph import DType
+from tests.comparison.made import (
+    AGREE,
+    DISAGREE,
+    INCONCLUSIVE,
+    KINK,
+    X,
+    evidence,
+    only,
+    outcome,
+    problem,
+    said,
+    verdict,
+)
+
+# ---- causes -------------------------------------------------------------------------------------
+
+COARSE = said([1.0, 2.0, 4.5])
+EXACT = said([1.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("twin", "rounding", "cause"),
+    [
+        (COARSE, said([0.0, 0.0, 0.2]), Cause.RULE),
+        (EXACT, said([0.0, 0.0, 0.2]), Cause.ROUNDING),
+        (EXACT, said([0.0, 0.0, 1e-7]), Cause.RUNTIME),
+        (EXACT, said([0.0, 0.0, math.inf]), Cause.ROUNDING),
+        (EXACT, None, Cause.ROUNDING),
+        (None, None, None),
+        (said([1.0, 2.0, math.nan], known=[1, 1, 0]), said([0.0, 0.0, 0.2]), None),
+    ],
+)
+def test_why_a_narrow_method_is_wrong(twin, rounding, cause):
+    narrow = outcome("forward", COARSE, dtype=DType.FLOAT32)
+    row = only(
+        judge(
+            evidence(
+                (1.0, 2.0, 4.0),
+                narrow,
+                problem=problem(dtype=DType.FLOAT32),
+                twins={} if twin is None else {"forward": twin},
+                rounding=rounding,
+            )
+        )
+    )
+    assert verdict(row) == (DISAGREE, cause)
+    assert row.detail
+
+
+def test_what_is_too_small_for_float32_is_lost_by_rounding():
+    truth = (1e-70, 2e-70)
+    narrow = outcome("forward", said([0.0, 0.0]), dtype=DType.FLOAT32)
+    row = only(
+        judge(
+            evidence(
+                truth,
+                narrow,
+                problem=problem(2, dtype=DType.FLOAT32),
+                reference=outcome("reverse", said(truth, 1e-86)),
+                witness=outcome("complex-step", said(truth, 1e-82)),
+                twins={"forward": said(truth)},
+                rounding=said([1e-77, 1e-77]),
+            )
+        )
+    )
+    assert verdict(row) == (DISAGREE, Cause.ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [("forward", Cause.RULE), ("symbolic", Cause.RULE), ("finite-central", Cause.STEP)],
+)
+def test_why_a_wide_method_is_wrong(name, cause):
+    assert verdict(only(judge(evidence((1.0, 2.0, 4.0), outcome(name, COARSE))))) == (
+        DISAGREE,
+        cause,
+    )
+
+
+@pytest.mark.parametrize(("spread", "cause"), [(0.2, Cause.ROUNDING), (1e-7, Cause.RULE)])
+def test_what_is_certain_shows_that_float64_is_too_coarse_too(spread, cause):
+    """A derivative that cancels: the enclosed truth has digits that no float64 method has."""
+    sure = Certificate(
+        blocks={X: np.array([1.0, 2.0, 4.0])},
+        uncertainty={X: np.full(3, 1e-16)},
+        known={X: np.ones(3, bool)},
+        below=0,
+        taken=3,
+        bits=128,
+        digits=20.0,
+        confirmed=1,
+        contradicted=0,
+    )
+    rough = outcome("reverse", said([1.0, 2.0, 4.4], [0.0, 0.0, spread]))
+    made = evidence((1.0, 2.0, 4.0), outcome("forward", COARSE), reference=rough, certificate=sure)
+    assert verdict(only(judge(made))) == (DISAGREE, cause)
+
+
+# ---- kinks --------------------------------------------------------------------------------------
+
+TIE = Near("relu", "Relu", (1,), 0.0, "kink", "0 at 0")
+
+
+def on_kink(
+    value: float, left: float, right: float, u: float = 0.0, near: tuple[Near, ...] = ()
+) -> Comparison:
+    """The middle element lies between two one-sided derivatives."""
+    truth = (1.0, 0.0, 4.0)
+    nobody = np.nan
+    sides = Sides(
+        {X: np.array([nobody, left, nobody])},
+        {X: np.array([nobody, right, nobody])},
+        {X: np.array([nobody, 1e-9, nobody])},
+    )
+    vague = outcome("finite", said([1.0, right, 4.0], [1e-12, abs(right - left), 1e-12]))
+    return judge(
+        evidence(
+            truth,
+            outcome("symbolic", said([1.0, value, 4.0], u)),
+            witness=vague,
+            survey=Survey((TIE, *near), (TIE,)),
+            sides=sides,
+        )
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_between_the_sides_of_a_kink_every_value_is_a_convention(value):
+    found = on_kink(value, 0.0, 1.0)
+    row = only(found)
+    assert row.counts == {"AGREE": 2, "DISAGREE": 0, "KINK": 1, "STAIRCASE": 0, "INCONCLUSIVE": 0}
+    assert (row.verdict, found.verdict, found.exit_code) == (KINK, KINK, 0)
+    assert row.worst is not None
+    assert row.worst.sides == (0.0, 1.0)
+    assert [(k.node, k.active) for k in found.kinks] == [("relu", True)]
+    assert row.correct_digits == 17.0
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
+def test_outside_the_sides_a_value_disagrees(value):
+    found = on_kink(value, 0.0, 1.0)
+    assert only(found).verdict is DISAGREE
+    assert found.exit_code == 1
+
+
+def test_at_the_edge_of_a_domain_an_infinite_slope_contradicts_nothing():
+    """The root of what is 0 at a kink: no difference reaches the infinite slope on one side."""
+    edge = Near("root", "Sqrt", (0,), 0.0, "edge", what="the square root of 0")
+    found = on_kink(np.inf, 0.0, 7.0)
+    assert verdict(found.methods[0])[0] is DISAGREE
+    at = on_kink(np.inf, 0.0, 7.0, near=(edge,))
+    assert verdict(at.methods[0])[0] is INCONCLUSIVE
+    assert verdict(on_kink(9.0, 0.0, 7.0, near=(edge,)).methods[0])[0] is DISAGREE
+
+
+def test_an_inactive_tie_is_smooth():
+    found = on_kink(0.0, 0.0, 0.0)
+    assert only(found).verdict is AGREE
+    assert [k.active for k in found.kinks] == [False]
+
+
+def test_a_tie_whose_sides_nobody_took_is_not_decided():
+    found = judge(evidence((1.0,), outcome("symbolic", said([1.0])), survey=Survey((TIE,), (TIE,))))
+    assert [k.active for k in found.kinks] == [None]
