@@ -23,7 +23,7 @@ from gradcli.measure import ALONG, SAMPLE, measure, timed
 from gradcli.onnxfile import write
 from gradcli.ops import OPS
 from gradcli.problem import Problem, pose
-from tests.measure.made import QUICK, Clock, Slow, engine, model, one, problem
+from tests.measure.made import QUICK, Clock, Slow, engine, model, one, problem, replace_vjp
 
 # ---- the budget ---------------------------------------------------------------------------------
 
