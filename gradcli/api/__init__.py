@@ -1,7 +1,7 @@
 """gradcli from Python: the same questions as on the command line, arrays in and arrays out."""
 
 from gradcli.api.asking import WIDTHS, Given, Source, ask, engine, load
-from gradcli.api.comparing import compare, judged
+from gradcli.api.comparing import Interrupted, compare, judged
 from gradcli.api.deriving import (
     METHOD,
     Derivative,
@@ -16,13 +16,16 @@ from gradcli.api.deriving import (
     prepare,
     vjp,
 )
+from gradcli.api.settings import Settings
 
 __all__ = [
     "METHOD",
     "WIDTHS",
     "Derivative",
     "Given",
+    "Interrupted",
     "Program",
+    "Settings",
     "Source",
     "ask",
     "by_name",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import get_args
 
 from gradcli import comparison, measure
-from gradcli.api.asking import Given, Source, ask, engine, names_of
+from gradcli.api.asking import Given, Source, ask, names_of
+from gradcli.api.settings import Settings
 from gradcli.comparison import Comparison
 from gradcli.engines import Options
-from gradcli.errors import UsageError
+from gradcli.engines.base import Evidence
 from gradcli.problem import Problem
 
 
@@ -98,70 +98,104 @@ def compare(
         shapes=shapes,
         straight_through=straight_through,
     )
-    return judged(
-        problem,
-        methods=methods,
-        rtol=rtol,
-        atol=atol,
-        step=step,
-        runs=runs,
-        warmup=warmup,
-        budget=budget,
-        reference=reference,
-        at_kink=at_kink,
-        explain=explain,
-        sweep=sweep,
+    settings = Settings(
+        tuple(names_of(methods) or ()),
+        rtol,
+        atol,
+        step,
+        runs,
+        warmup,
+        budget,
+        reference,
+        at_kink,
+        explain,
+        sweep,
         narrow=dtype is not None,
-        progress=progress,
     )
+    return judged(problem, settings, progress=progress)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Somebody interrupted a comparison.
+
+    Attributes:
+        comparison: Of the methods that were done.
+    """
+
+    def __init__(self, done: Comparison) -> None:
+        super().__init__()
+        self.comparison = done
 
 
 def judged(
     problem: Problem,
+    settings: Settings | None = None,
     *,
-    methods: str | Sequence[str] | None = None,
-    rtol: float | None = None,
-    atol: float = 0.0,
-    step: float | None = None,
-    runs: int = measure.RUNS,
-    warmup: int = measure.WARMUP,
-    budget: float = measure.BUDGET,
-    reference: measure.References = "auto",
-    at_kink: comparison.AtKink = "report",
-    explain: bool = False,
-    sweep: bool = False,
-    narrow: bool = False,
     progress: Callable[[str], None] | None = None,
+    so_far: Callable[[Comparison], None] | None = None,
 ) -> Comparison:
-    """Answer a question by several methods. See `compare` for the arguments.
+    """Answer a question by several methods.
 
-    `narrow` asks for a sweep in the problem's own width too.
+    Args:
+        problem: The question.
+        settings: How; by default as `compare` does.
+        progress: Called with a few words before each step.
+        so_far: Called with what is known whenever a method is done.
+
+    Raises:
+        Interrupted: When a KeyboardInterrupt comes after the reference is known.
     """
-    names = names_of(methods)
-    for name in names or ():
-        engine(name)
-    if at_kink not in get_args(comparison.AtKink):
-        raise UsageError(f"at_kink is {at_kink!r}", "report, skip, fail or nudge")
+    how = settings or Settings()
     start = time.perf_counter()
-    if at_kink == "nudge":
+    if how.at_kink == "nudge":
         problem = measure.nudged(problem)
-    evidence = measure.measure(
-        problem,
-        names,
-        Options(step=step),
-        budget=budget * (1.0 - measure.EXPLAINING) if explain else budget,
-        runs=runs,
-        warmup=warmup,
-        reference=reference,
-        sweep=sweep,
-        narrow=narrow,
-        progress=progress,
-    )
-    found = comparison.judge(evidence, rtol=rtol, atol=atol, at_kink=at_kink)
-    if explain:
-        focus, left = comparison.focus_of(evidence, found), start + budget - time.perf_counter()
-        walk = measure.explain(problem, focus, names or measure.METHODS, left, progress)
+
+    def judge(evidence: Evidence) -> Comparison:
+        return comparison.judge(evidence, rtol=how.rtol, atol=how.atol, at_kink=how.at_kink)
+
+    known: list[Evidence] = []
+
+    def keep(evidence: Evidence) -> None:
+        known[:] = [evidence]
+        if so_far is not None and evidence.unfinished:
+            so_far(judge(evidence))
+
+    try:
+        measure.measure(
+            problem,
+            how.methods,
+            Options(step=how.step),
+            budget=how.budget * (1.0 - measure.EXPLAINING) if how.explain else how.budget,
+            runs=how.runs,
+            warmup=how.warmup,
+            reference=how.reference,
+            sweep=how.sweep,
+            narrow=how.narrow,
+            progress=progress,
+            so_far=keep,
+        )
+        (evidence,) = known
+        return _named(evidence, judge(evidence), how, start + how.budget, progress)
+    except KeyboardInterrupt as error:
+        if not known:
+            raise
+        raise Interrupted(judge(known[0])) from error
+
+
+def _named(
+    evidence: Evidence,
+    found: Comparison,
+    how: Settings,
+    end: float,
+    progress: Callable[[str], None] | None,
+) -> Comparison:
+    """The comparison with the nodes that errors come from, as far as there is time until `end`."""
+    left = end - time.perf_counter()
+    if how.explain:
+        focus = comparison.focus_of(evidence, found)
+        methods = how.methods or measure.METHODS
+        walk = measure.explain(evidence.problem, focus, methods, left, progress)
         return comparison.explained(evidence, found, walk)
     causes = {m.method: m.cause.value for m in found.methods if m.cause is not None}
-    left = start + budget - time.perf_counter()
-    return comparison.name_nodes(found, measure.culprits(problem, causes, left) if causes else {})
+    nodes = measure.culprits(evidence.problem, causes, left) if causes else {}
+    return comparison.name_nodes(found, nodes)

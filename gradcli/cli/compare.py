@@ -8,6 +8,7 @@ import click
 
 from gradcli.cli import screen
 from gradcli.cli.options import METHODS, Number, ask, question_options
+from gradcli.cli.shell import INTERRUPTED, say
 
 
 @click.command("compare", short_help="Differentiate by every method, and judge each.")
@@ -102,33 +103,23 @@ def command(
     MODEL is an .onnx file, or '-' for stdin.
 
     Exit codes: 0 the methods agree; 1 one disagrees; 2 an error in the command, the model or an
-    input; 3 nothing could be decided.
+    input; 3 nothing could be decided; 130 interrupted, after what is done was told.
     """  # noqa: D205 # click shows it as the help
     from gradcli import api
     from gradcli.report import comparison_json, table
 
+    settings = api.Settings(
+        methods, rtol, atol, step, runs, warmup, budget, reference, at_kink, explain, sweep,
+        narrow=question["dtype"] is not None,
+    )  # fmt: skip
     with screen.sink(output) as sink:
-        for method in methods:
-            api.engine(method)
         problem = ask(model, **question)
         tell, done = screen.progress()
+        interrupted = False
         try:
-            comparison = api.judged(
-                problem,
-                methods=methods,
-                rtol=rtol,
-                atol=atol,
-                step=step,
-                runs=runs,
-                warmup=warmup,
-                budget=budget,
-                reference=reference,
-                at_kink=at_kink,
-                explain=explain,
-                sweep=sweep,
-                narrow=question["dtype"] is not None,
-                progress=tell,
-            )
+            comparison = api.judged(problem, settings, progress=tell)
+        except api.Interrupted as error:
+            comparison, interrupted = error.comparison, True
         finally:
             done()
         if form == "json" or (form is None and screen.is_json(output)):
@@ -137,4 +128,7 @@ def command(
             color = screen.colored() and output in (None, "-")
             text = table(comparison, width=screen.width(), color=color)
         screen.deliver(text, sink, output)
+    if interrupted:
+        say("interrupted")
+        return INTERRUPTED
     return comparison.exit_code

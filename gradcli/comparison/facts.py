@@ -507,6 +507,7 @@ class Comparison:
         room: How far each input may be moved before it meets a kink, where that is known.
         explanation: Node by node, where the error comes from; None where that was not asked for.
         sweeps: Finite differences over many steps, one for each arithmetic, where that was asked.
+        unfinished: Methods that were asked for and are not done yet, or were interrupted.
     """
 
     subject: Subject
@@ -523,3 +524,4 @@ class Comparison:
     room: tuple[Room, ...] = ()
     explanation: Explanation | None = None
     sweeps: tuple[Sweep, ...] = ()
+    unfinished: tuple[str, ...] = ()

@@ -108,6 +108,7 @@ def judge(
             for wrt, r in evidence.survey.reach.items()
         ),
         sweeps=sweeps_of(evidence, truth),
+        unfinished=evidence.unfinished,
     )
 
 

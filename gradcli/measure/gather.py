@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gradcli.deadline import until
@@ -42,6 +42,7 @@ def measure(
     sweep: bool = False,
     narrow: bool = False,
     progress: Progress | None = None,
+    so_far: Callable[[Evidence], None] | None = None,
 ) -> Evidence:
     """Run every method and collect what a judge needs.
 
@@ -57,6 +58,7 @@ def measure(
         sweep: Whether finite differences are taken over many steps as well.
         narrow: Whether those are taken in the problem's own width too, where that is not float64.
         progress: Called with a few words before each step.
+        so_far: Called with what is known when a method is done, and once before the first.
 
     Raises:
         MissingExtraError: When a certified reference is asked for, without python-flint.
@@ -66,6 +68,7 @@ def measure(
     """
     _refuse_huge(problem)
     tell = progress or (lambda _: None)
+    keep = so_far or (lambda _: None)
     clock = Clock(budget)
     options = options or Options()
     names = list(methods or METHODS)
@@ -105,8 +108,30 @@ def measure(
         tell("sweep")
         swept, unswept = over_steps(problem, sample, narrow, clock)
 
-    outcomes = []
-    twins = {}
+    evidence = Evidence(
+        problem,
+        (),
+        given.outputs,
+        exact_primal,
+        forward,
+        given.reason,
+        referred,
+        witness,
+        rounding,
+        {},
+        found,
+        beside,
+        sample if witness.sampled or referred.sampled else None,
+        primal_noise=noise,
+        certificate=sure,
+        uncertified=unsure,
+        notes=coarse_kernels(problem),
+        unsteady=given.unsteady,
+        swept=swept,
+        unswept=unswept,
+        unfinished=tuple(names),
+    )
+    keep(evidence)
     for k, name in enumerate(names):
         tell(name)
         engine = ENGINES[name]
@@ -117,34 +142,20 @@ def measure(
             made = again
         else:
             made = outcome(engine, problem, options, sample, share, clock, runs, warmup)
-        outcomes.append(made)
+        twins = {}
         if not engine.exact and problem.dtype is not DType.FLOAT64:
             in_own_graph = twin(engine, in_double, sample, made, referred, clock)
             if in_own_graph is not None:
                 twins[name] = in_own_graph
-    sampled = any(o.sampled for o in (*outcomes, witness, referred))
-    return Evidence(
-        problem,
-        tuple(outcomes),
-        given.outputs,
-        exact_primal,
-        forward,
-        given.reason,
-        referred,
-        witness,
-        rounding,
-        twins,
-        found,
-        beside,
-        sample if sampled else None,
-        primal_noise=noise,
-        certificate=sure,
-        uncertified=unsure,
-        notes=coarse_kernels(problem),
-        unsteady=given.unsteady,
-        swept=swept,
-        unswept=unswept,
-    )
+        evidence = replace(
+            evidence,
+            outcomes=(*evidence.outcomes, made),
+            twins={**evidence.twins, **twins},
+            probes=sample if made.sampled else evidence.probes,
+            unfinished=tuple(names[k + 1 :]),
+        )
+        keep(evidence)
+    return evidence
 
 
 def _refuse_huge(problem: Problem) -> None:

@@ -50,6 +50,7 @@ def comparison_json(comparison: Comparison) -> str:
             "explanation": _explanation(c.explanation),
             "sweeps": [_sweep(s) for s in c.sweeps],
             "notes": list(c.notes),
+            "unfinished": list(c.unfinished),
             "counts": dict(c.counts),
             "verdict": str(c.verdict),
             "exit_code": c.exit_code,

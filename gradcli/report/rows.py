@@ -206,6 +206,8 @@ def _below(c: Comparison) -> Iterator[Fact]:
     yield from (Fact("note", unsteady_sentence(u), "odd") for u in c.unsteady)
     for advice in c.advice:
         yield Fact("advice", advice.text)
+    if c.unfinished:
+        yield Fact("missing", f"interrupted before {listed_names(c.unfinished)}", "odd")
     yield _verdict(c)
 
 

@@ -218,3 +218,22 @@ def test_what_becomes_of_a_kink(way, code):
     kinked = str(SAMPLES / "kinked.onnx"), "-i", str(SAMPLES / "kinked.npz")
     report, _ = compared(*kinked, *QUICK, "--at-kink", way, code=code)
     assert report["verdict"] == {"skip": "INCONCLUSIVE", "nudge": "AGREE"}.get(way, "KINK")
+
+
+def test_interrupted_it_tells_what_is_done(monkeypatch):
+    from gradcli.measure.method import outcome
+
+    def until_the_second(engine, *args):
+        if engine.name == "forward":
+            raise KeyboardInterrupt
+        return outcome(engine, *args)
+
+    monkeypatch.setattr("gradcli.measure.gather.outcome", until_the_second)
+    asked = [PHYSICS, "--input", POINT, "--method", "reverse", "--method", "forward"]
+    report, result = compared(*asked, code=130)
+    assert result.stderr == "gradcli: interrupted\n"
+    assert [m["method"] for m in report["methods"]] == ["reverse"]
+    assert report["unfinished"] == ["forward"]
+    shown = cli("compare", *asked)
+    assert shown.exit_code == 130
+    assert "interrupted before forward" in shown.stdout

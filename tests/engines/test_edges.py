@@ -195,7 +195,7 @@ def test_what_does_not_hang_on_an_infinite_slope_is_what_it_is(name, method):
 def test_no_method_is_at_fault_at_an_edge(name):
     """Many say nothing there; nobody is contradicted, and none breaks."""
     f, x, _ = CASES[name]
-    found = api.judged(narrow(f, x), runs=1, warmup=0)
+    found = api.judged(narrow(f, x), api.Settings(runs=1, warmup=0))
     wrong = [m for m in found.methods if m.verdict is Verdict.DISAGREE or m.status == "failed"]
     assert wrong == []
     assert found.exit_code in (0, 3)
@@ -212,7 +212,7 @@ def test_no_method_is_at_fault_at_an_edge(name):
 )
 def test_the_verdict_at_an_edge(name, verdict):
     f, x, _ = CASES[name]
-    found = api.judged(narrow(f, x), methods=["forward", "reverse"], runs=1, warmup=0)
+    found = api.judged(narrow(f, x), api.Settings(("forward", "reverse"), runs=1, warmup=0))
     assert [str(m.verdict) for m in found.methods] == [verdict] * 2
     if verdict == "INCONCLUSIVE":
         assert "edge of its domain" in found.methods[0].detail

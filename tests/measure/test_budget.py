@@ -311,7 +311,7 @@ def test_a_whole_comparison_keeps_to_its_budget_however_slow_the_network_is(
     node = 0.05
     start = clock.now
     with slow_nodes(clock, node):
-        said = api.judged(asked, budget=budget)
+        said = api.judged(asked, api.Settings(budget=budget))
     assert clock.now - start < budget + 2 * node
     assert [m.method for m in said.methods] == list(ENGINES)
     if budget >= 10.0:
@@ -347,9 +347,7 @@ def test_where_its_rule_is_wrong_that_reference_is_withdrawn_and_forward_blamed(
     wrong = replace(OPS["Tanh"], jvp=lambda *how: [v and v * 1.01 for v in rule(*how)])
     said = api.judged(
         wide(table=OPS.replace(wrong)),
-        methods=["forward", "reverse"],
-        runs=1,
-        reference="float64",
+        api.Settings(("forward", "reverse"), runs=1, reference="float64"),
     )
     assert said.reference.kind == "complex-step"
     assert [(m.method, m.verdict) for m in said.methods] == [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gradcli import api, runtime
-from gradcli.comparison import judge
+from gradcli.comparison import Comparison, judge
 from gradcli.comparison.facts import Verdict
 from gradcli.engines import ENGINES
 from gradcli.engines.base import Engine
@@ -58,6 +58,38 @@ def test_an_interruption_is_none_of_a_methods_failures():
         measure(problem(), [name])
 
 
+def test_what_is_done_before_an_interruption_is_told():
+    with engine(raising(KeyboardInterrupt())) as name:
+        settings = api.Settings(("reverse", name, "forward"), runs=1)
+        with pytest.raises(KeyboardInterrupt) as interruption:
+            api.judged(problem(), settings)
+    assert isinstance(interruption.value, api.Interrupted)
+    said = interruption.value.comparison
+    assert [(m.method, m.verdict) for m in said.methods] == [("reverse", Verdict.AGREE)]
+    assert said.unfinished == (name, "forward")
+    assert said.exit_code == 0  # of what is done; the command's is 130
+
+
+def test_an_interruption_before_anything_is_known_is_just_that():
+    with (
+        mock.patch("gradcli.measure.gather.timed_file_primal", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt) as interruption,
+    ):
+        api.judged(problem())
+    assert not isinstance(interruption.value, api.Interrupted)
+
+
+def test_every_method_that_is_done_is_told_at_once():
+    told: list[Comparison] = []
+    last = api.judged(problem(), api.Settings(QUICK, runs=1), so_far=told.append)
+    done = [[m.method for m in said.methods] for said in told]
+    # The last one is the answer, which is not told twice.
+    assert done == [list(QUICK[:k]) for k in range(len(QUICK))]
+    assert [said.unfinished for said in told] == [tuple(QUICK[k:]) for k in range(len(QUICK))]
+    assert [m.method for m in last.methods] == list(QUICK)
+    assert last.unfinished == ()
+
+
 def test_a_reverse_rule_that_breaks_leaves_the_witness_as_the_reference():
     def broken(*_: Any) -> Any:
         raise TypeError("no such operand")
@@ -96,7 +128,7 @@ def test_one_method_alone_has_a_reference_and_a_witness():
 
 def test_an_unknown_method_is_refused_with_near_names():
     with pytest.raises(UsageError, match="no method called 'revers'") as refused:
-        api.judged(problem(), methods=["revers"])
+        api.Settings(("revers",))
     assert "reverse" in refused.value.hint
 
 

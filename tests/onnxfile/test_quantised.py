@@ -81,8 +81,8 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def one_output(model: Path, feeds: dict[str, np.ndarray], **how: Any) -> Any:
     """A comparison of few methods, of what a vjp says of all outputs."""
     problem = api.ask(model, feeds, operator="vjp", **how)
-    methods = ["forward", "reverse", "symbolic", "finite-central", "complex-step"]
-    return api.judged(problem, methods=methods, runs=1, warmup=0, budget=10.0)
+    methods = ("forward", "reverse", "symbolic", "finite-central", "complex-step")
+    return api.judged(problem, api.Settings(methods, runs=1, warmup=0, budget=10.0))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -45,6 +45,7 @@ class Evidence:
             fewer threads.
         swept: Finite differences over many steps, one for each arithmetic, where that was asked.
         unswept: Why there are none although it was.
+        unfinished: Methods that were asked for and are not among the outcomes yet.
     """
 
     problem: Problem
@@ -67,3 +68,4 @@ class Evidence:
     unsteady: tuple[Unsteady, ...] = ()
     swept: tuple[Swept, ...] = ()
     unswept: str = ""
+    unfinished: tuple[str, ...] = ()
