@@ -260,8 +260,8 @@ class KinkAt:
         op: Its operator.
         index: The element of the node's operand or result.
         margin: How far the point is from the kink, in units of the operand, by float64; 0 on it.
-        active: Whether the one-sided derivatives of what was asked for differ there; None when not
-            decided.
+        active: Whether what was asked for has two slopes because of it: whether it changes when
+            this node alone goes to its other side; None when not decided.
         convention: What gradcli's rules take there.
         kind: `kink`, `edge` or `lost`; see `engines.base.Near`.
         what: For an edge: what lies there. Of what is lost: what becomes of it.
@@ -270,6 +270,9 @@ class KinkAt:
         within: Where that is `off`, how far it really is; where `open`, at most.
         taken: What gradcli, PyTorch and JAX take for the slope of this operator.
         jump: On an active kink: where the derivative jumps most, and its two sides.
+        ties: How many elements of the node are on a kink.
+        many: How many of those matter.
+        certified: Whether balls, and not only float64, say whether it is active.
     """
 
     node: str
@@ -284,6 +287,9 @@ class KinkAt:
     within: float = 0.0
     taken: tuple[Taken, ...] = ()
     jump: Jump | None = None
+    ties: int = 1
+    many: int = 0
+    certified: bool = False
 
     @property
     def touched(self) -> bool:

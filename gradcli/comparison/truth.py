@@ -260,26 +260,38 @@ def defined_on(evidence: Evidence, *, infinite: bool = False) -> np.ndarray:
 
 def kinks_of(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:
     """The kinks and edges near the point, those on it marked where they matter."""
+    survey = evidence.survey
     undecided = _two_slopes(evidence) is None
     on_kink = bool(np.any(active))
     jump = _jump_of(evidence, active) if on_kink else None
+    # Where no kink alone accounts for two slopes, several do together.
+    together = on_kink and not any(t.matters for t in survey.tied.values())
     found = []
-    for near in evidence.survey.nearest:
-        here = near.kind == "kink" and near.touched and not undecided
+    for near in survey.nearest:
+        here = near.kind == "kink" and near.touched
+        tied = survey.tied.get(near.node) if here else None
+        mine: bool | None = None
+        if here and tied is not None and not together:
+            mine = tied.matters and (undecided or on_kink)
+        elif here and not undecided:
+            mine = on_kink
         found.append(
             KinkAt(
                 near.node,
                 near.op,
-                near.index,
+                tied.index if tied is not None else near.index,
                 near.margin,
-                on_kink if here else None,
+                mine,
                 near.convention,
                 near.kind,
                 near.what,
                 near.decided,
                 near.within,
                 near.taken,
-                jump if here else None,
+                jump if mine else None,
+                tied.ties if tied is not None else 1,
+                tied.many if tied is not None and mine else 0,
+                tied is not None and tied.certified and not together,
             )
         )
     return tuple(found)

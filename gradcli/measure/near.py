@@ -6,7 +6,16 @@ import time
 from dataclasses import replace
 
 from gradcli.deadline import until
-from gradcli.engines.base import COUNT, Survey, Watch, decide, reaches, suspects
+from gradcli.engines.base import (
+    COUNT,
+    Survey,
+    Watch,
+    certainly,
+    decide,
+    reaches,
+    suspects,
+    weigh,
+)
 from gradcli.errors import GradcliError
 from gradcli.measure.certify import PASSES, References, price
 from gradcli.measure.clock import Clock
@@ -14,6 +23,12 @@ from gradcli.problem import Problem
 
 SHARE = 0.05
 """The part of the budget that deciding may take; what distances take, again."""
+
+PASSES_OF_TIES = 12
+"""Evaluations of the primal that it takes to say in float64 which ties matter."""
+
+SERIES = 1.0
+"""Certificates that two answers by power series, and one more for a node, are worth."""
 
 EVALUATIONS = 40
 """Evaluations of the primal that distances are worth."""
@@ -28,13 +43,34 @@ def look_around(problem: Problem, seen: Watch, which: References, clock: Clock) 
         which: The kind of reference that was asked for: `float64` wants no balls.
         clock: The budget.
     """
-    found = _decided(problem, seen, which, clock)
+    found = _weighed(problem, seen, which, clock, _decided(problem, seen, which, clock))
     share = min(clock.budget * SHARE, clock.left())
     if clock.primal * EVALUATIONS > share:
         return found
     try:
         with until(time.perf_counter() + share):
             return replace(found, reach=reaches(problem, seen))
+    except (GradcliError, MemoryError):
+        return found
+
+
+def _weighed(
+    problem: Problem, seen: Watch, which: References, clock: Clock, found: Survey
+) -> Survey:
+    """Which of the ties matter: in float64, and for certain where the time allows."""
+    share = min(clock.budget * SHARE, clock.left())
+    if not found.ties or problem.straight_through or clock.primal * PASSES_OF_TIES > 2 * share:
+        return found
+    try:
+        with until(time.perf_counter() + 2 * share):
+            found = replace(found, tied=weigh(problem, seen, found.ties))
+    except Exception:  # noqa: BLE001 # a rule that breaks is a method's fault, told there
+        return found
+    if which == "float64" or not found.tied or SERIES * price(problem) > share:
+        return found
+    try:
+        with until(time.perf_counter() + share):
+            return replace(found, tied=certainly(problem, seen, found.ties, found.tied))
     except (GradcliError, MemoryError):
         return found
 

@@ -117,8 +117,8 @@ def tensor(name: str, shape: Sequence[int]) -> str:
     return f"{name} ({'×'.join(map(str, shape))})" if shape else name
 
 
-def listed_names(names: Iterable[str]) -> str:
+def listed_names(names: Iterable[str], shown: int = LISTED) -> str:
     """The first of them, and how many more there are."""
     every = list(names)
-    extra = len(every) - LISTED
-    return ", ".join(every[:LISTED]) + (f" and {extra:,} more" if extra > 0 else "")
+    extra = len(every) - shown
+    return ", ".join(every[:shown]) + (f" and {extra:,} more" if extra > 0 else "")

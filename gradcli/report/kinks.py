@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gradcli.comparison import Jump, KinkAt, Room
-from gradcli.report.cells import LISTED, Fact, scientific, value
+from gradcli.report.cells import LISTED, Fact, listed_names, scientific, value
+
+SHOWN = 3
+"""Nodes on kinks that do not matter that are named."""
 
 NEAR = 1e-6
 """How near a kink or a domain edge must be to be odd, in units of its operand."""
 
 
 def kinks_near(kinks: Sequence[KinkAt], room: Sequence[Room]) -> Iterator[Fact]:
-    """Those at the point, in full; of those further off only the nearest."""
-    at = [k for k in kinks if k.margin <= NEAR or k.touched]
+    """Those at the point that matter, in full; of those further off only the nearest."""
+    near = [k for k in kinks if k.margin <= NEAR or k.touched]
+    idle = [k for k in near if k.kind == "kink" and k.active is False]
+    at = sorted((k for k in near if k not in idle), key=lambda k: not k.active)
     for kink in at[:LISTED]:
         yield Fact(kink.kind, kink_sentence(kink), "odd" if kink.active else "plain")
     if (extra := len(at) - LISTED) > 0:
         yield Fact("kink", f"and {extra:,} more; --format json lists them all")
+    if idle:
+        yield Fact("kink", idle_sentence(idle))
     jump = next((k.jump for k in kinks if k.jump), None)
     if jump is not None:
         yield Fact("jump", jump_sentence(jump), "odd")
@@ -28,6 +35,17 @@ def kinks_near(kinks: Sequence[KinkAt], room: Sequence[Room]) -> Iterator[Fact]:
         yield Fact("room", f"{r.wrt} meets a kink after {scientific(r.distance)}, at {where}")
     if off and not room:
         yield Fact("kink", f"nearest: {kink_sentence(min(off, key=lambda k: k.margin))}")
+
+
+def idle_sentence(kinks: Sequence[KinkAt]) -> str:
+    """Those at the point that what was asked for does not feel, in one line."""
+    ties = sum(k.ties for k in kinks)
+    names = listed_names([f"{k.node} ({k.op})" for k in kinks], SHOWN)
+    if len(kinks) == 1 and ties == 1:
+        return f"node {names}: on it, and the derivative is smooth here all the same"
+    elements = f"{ties:,} element{'s' * (ties != 1)}"
+    nodes = f"{len(kinks):,} node{'s' * (len(kinks) != 1)}"
+    return f"{elements} of {nodes} on it, and smooth here all the same: {names}"
 
 
 def kink_sentence(kink: KinkAt) -> str:
@@ -42,8 +60,13 @@ def kink_sentence(kink: KinkAt) -> str:
         return f"{at}: {near}{': ' + kink.what if kink.what else ''}{slopes}"
     if not kink.touched:
         return f"{at}: {near}"
+    many = (
+        f" ({kink.many:,} of {kink.ties:,} tied elements matter)"
+        if kink.active and kink.ties > 1 and kink.many
+        else ""
+    )
     matters = {
-        True: "the one-sided derivatives of the output with respect to the input differ",
+        True: f"the one-sided derivatives of the output with respect to the input differ{many}",
         False: "the derivative of the output with respect to the input is smooth here all the same",
         None: "whether the one-sided derivatives differ was not decided",
     }[kink.active]

@@ -26,9 +26,10 @@ from gradcli.engines.base.reach import reaches
 from gradcli.engines.base.rounding import COARSE, shake, shaken, spread
 from gradcli.engines.base.sides import Sides
 from gradcli.engines.base.swept import Swept
+from gradcli.engines.base.tied import certainly, weigh
 from gradcli.engines.base.unsteady import Unsteady, unsteady
 from gradcli.engines.base.walk import Walk, walk, wrong_kernel
-from gradcli.engines.base.watch import COUNT, Near, Reach, Survey, Watch, around, survey
+from gradcli.engines.base.watch import COUNT, Near, Reach, Survey, Tied, Watch, around, survey
 
 __all__ = [
     "CHUNK",
@@ -60,12 +61,14 @@ __all__ = [
     "Sides",
     "Survey",
     "Swept",
+    "Tied",
     "Times",
     "Unsteady",
     "Walk",
     "Watch",
     "WrongRule",
     "around",
+    "certainly",
     "chunk_width",
     "coarse_node",
     "compile_graph",
@@ -78,6 +81,7 @@ __all__ = [
     "suspects",
     "unsteady",
     "walk",
+    "weigh",
     "wrong_kernel",
     "wrong_rule",
 ]

@@ -75,6 +75,25 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class Tied:
+    """What a node's kinks at the point mean for what was asked.
+
+    Attributes:
+        matters: Whether that changes when this node alone goes to its other side.
+        index: The element that it hangs on most.
+        ties: How many elements are on a kink.
+        many: How many of those matter.
+        certified: Whether power series of balls say so, not only float64.
+    """
+
+    matters: bool
+    index: tuple[int, ...]
+    ties: int = 1
+    many: int = 0
+    certified: bool = False
+
+
+@dataclass(frozen=True)
 class Survey:
     """What lies around a point.
 
@@ -82,11 +101,13 @@ class Survey:
         nearest: The nearest kinks and domain edges, nearest first, one for each node and kind.
         ties: The kinks that the point lies on: exactly, in float64, or for all that is known.
         reach: By name of `wrt`: how far it is to the nearest kink off the point.
+        tied: By name of a node with ties: whether they matter; without those not looked at.
     """
 
     nearest: tuple[Near, ...] = ()
     ties: tuple[Near, ...] = ()
     reach: Mapping[str, Reach] = field(default_factory=dict)
+    tied: Mapping[str, Tied] = field(default_factory=dict)
 
     @property
     def rim(self) -> tuple[Near, ...]:
