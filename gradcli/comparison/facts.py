@@ -308,6 +308,7 @@ class Room:
         op: Its operator.
         index: The element of the node's operand or result.
         margin: How far that is from the kink, in units of the operand.
+        estimated: Whether another kink may be nearer: there were too many to look at each.
     """
 
     wrt: str
@@ -316,6 +317,7 @@ class Room:
     op: str
     index: tuple[int, ...]
     margin: float
+    estimated: bool = False
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def judge(
         exit_code,
         (*evidence.unsteady, *(u for o in evidence.outcomes for u in o.unsteady)),
         tuple(
-            Room(wrt, r.distance, r.near.node, r.near.op, r.near.index, r.near.margin)
+            Room(wrt, r.distance, r.near.node, r.near.op, r.near.index, r.near.margin, r.estimated)
             for wrt, r in evidence.survey.reach.items()
         ),
         sweeps=sweeps_of(evidence, truth),

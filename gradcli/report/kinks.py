@@ -32,7 +32,10 @@ def kinks_near(kinks: Sequence[KinkAt], room: Sequence[Room]) -> Iterator[Fact]:
     for r in room[:LISTED]:
         index = f", element [{', '.join(map(str, r.index))}]" if r.index else ""
         where = f"node {r.node} ({r.op}){index}"
-        yield Fact("room", f"{r.wrt} meets a kink after {scientific(r.distance)}, at {where}")
+        about = "about " if r.estimated else ""
+        yield Fact(
+            "room", f"{r.wrt} meets a kink after {about}{scientific(r.distance)}, at {where}"
+        )
     if off and not room:
         yield Fact("kink", f"nearest: {kink_sentence(min(off, key=lambda k: k.margin))}")
 

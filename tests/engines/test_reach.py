@@ -75,3 +75,39 @@ def test_a_smooth_network_has_no_kink_to_meet():
 def test_a_point_on_a_kink_has_the_next_one():
     found = reach(problem(lambda b, v: b.op("Relu", v), [0.0, 2.0]))["x"]
     assert (found.distance, found.near.index) == (pytest.approx(2.0), (1,))
+
+
+def test_among_many_the_nearest_is_found_however_large_its_margin():
+    rng = np.random.default_rng(5)
+    scale = 10.0 ** rng.uniform(-3, 3, 2000)
+    x = rng.standard_normal(2000) + np.sign(rng.standard_normal(2000)) * 0.1
+    x[1234], scale[1234] = 1e-4, 1e6  # its margin is larger than most
+    asked = problem(lambda b, v: b.op("Relu", v * b.constant(scale)), x)
+    found = reach(asked)["x"]
+    assert found.near.index == (1234,)
+    assert found.distance == pytest.approx(1e-4)
+    assert found.estimated
+
+
+def test_few_enough_are_all_looked_at():
+    asked = problem(lambda b, v: b.op("Relu", v), [0.5, -0.25, 3.0])
+    found = reach(asked)["x"]
+    assert (found.distance, found.estimated) == (pytest.approx(0.25), False)
+
+
+def test_one_of_a_dense_network_is_as_near_as_the_nearest_of_all():
+    rng = np.random.default_rng(7)
+    w, v = rng.standard_normal((6, 40)), rng.standard_normal((40, 40))
+    x = rng.standard_normal((1, 6))
+    hidden = np.maximum(x @ w, 0.0)
+    active = (x @ w > 0).astype(float)
+    first = np.abs(x @ w) / np.linalg.norm(w, axis=0)
+    second = np.abs(hidden @ v) / np.linalg.norm((w * active) @ v, axis=0)
+    asked = problem(
+        lambda b, at: b.op(
+            "Relu", b.op("MatMul", b.op("Relu", b.op("MatMul", at, b.constant(w))), b.constant(v))
+        ),
+        x,
+    )
+    nearest = min(float(first.min()), float(second.min()))
+    assert reach(asked)["x"].distance == pytest.approx(nearest, rel=1e-6)

@@ -1,29 +1,36 @@
 """How far each input may be moved before it meets a kink, to first order.
 
-The margin of an element, over the length of its gradient with respect to the input. What a margin
-takes of its operands is found by moving these; from there the gradient is a vjp in float64.
+The margin of an element, over the length of its gradient with respect to the input. The smallest
+margin need not be the nearest kink, so all are looked at: each one's gradient has about the length
+that random directions show, and the nearest by that get their own. What a margin takes of its
+operands is found by moving these; from there the gradient is a vjp in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from gradcli.engines.base.inner import tangents
 from gradcli.engines.base.program import Arrays
 from gradcli.engines.base.watch import SAME, Reach, Watch
+from gradcli.errors import OutOfTimeError
 from gradcli.graph import Node
 from gradcli.interpret import Evaluator
 from gradcli.numbers import Array, real
 from gradcli.problem import Problem
 from gradcli.transform import Element, expose, simplify, vjp
 
-FEW = 8
-"""Of how many kinks the distance is taken."""
+FEW = 24
+"""Of how many kinks the distance is taken: of all, where there are no more."""
 
-EACH = 3
-"""Of how many elements of one node."""
+DRAWS = 4
+"""Random directions that show how fast margins shrink, for each of `wrt`."""
+
+SHORT = 2.0**-24
+"""How far operands go along those, relative to the largest of them."""
 
 PART = 2.0**-6
 """By which part of a margin an operand's element is moved, to see whether the margin follows."""
@@ -50,46 +57,142 @@ class _Margin:
 
 
 def reaches(problem: Problem, watch: Watch) -> dict[str, Reach]:
-    """The nearest kink of each of `wrt`, off the point, among those with the smallest margins.
+    """The nearest kink of each of `wrt`, off the point.
+
+    How fast every margin of the graph shrinks is first estimated, by a few random directions; of
+    the elements that are nearest by that, the distance is then taken. Where a deadline passes on
+    the way, what was found by then is said.
 
     Args:
         problem: The question.
         watch: What was seen at its point.
 
     Raises:
-        OutOfTimeError: When a deadline passes.
+        OutOfTimeError: When a deadline passes before anything was found.
+        UnsupportedError: When an operator has no rule.
     """
-    margins = _margins(problem, watch, _smallest(problem, watch))
+    off = dict(_off(problem, watch))
+    total = sum(int(np.sum(np.isfinite(margin))) for margin in off.values())
     found: dict[str, Reach] = {}
-    for margin, gradient in zip(margins, _pulled(problem, margins), strict=True):
-        for name, g in gradient.items():
-            length = float(np.linalg.norm(np.reshape(g, -1)))
-            if not (np.isfinite(length) and length > 0):
-                continue
-            distance = margin.size / length
-            if name not in found or distance < found[name].distance:
-                near = watch.kink(margin.node, margin.index, margin.size)
-                found[name] = Reach(distance, near)
+    try:
+        guesses = list(_guessed(problem, off)) if total > FEW else []
+        chosen = _nearest(off, guesses)
+        for wrt, distances in guesses:
+            # Where no gradient can be taken in time, the guess stands.
+            distance, node, index = _least(distances)
+            if node is not None:
+                near = watch.kink(node, index, float(off[node][index]))
+                found[wrt] = Reach(distance, near, estimated=True)
+        guessed, first = dict(found), dict[str, Reach]()
+        margins = _margins(problem, watch, chosen)
+        taken = {(m.node.name, m.index) for m in margins}
+        for margin, gradient in zip(margins, _pulled(problem, margins), strict=True):
+            for name, g in gradient.items():
+                length = float(np.linalg.norm(np.reshape(g, -1)))
+                if not (np.isfinite(length) and length > 0):
+                    continue
+                distance = margin.size / length
+                if name not in first or distance < first[name].distance:
+                    near = watch.kink(margin.node, margin.index, margin.size)
+                    first[name] = Reach(distance, near, estimated=total > FEW)
+                    found[name] = _nearer(first[name], guessed.get(name), taken)
+    except OutOfTimeError:
+        if not found:
+            raise
     return found
 
 
-def _smallest(problem: Problem, watch: Watch) -> dict[Node, list[tuple[int, ...]]]:
-    """The elements nearest to a kink that they are not on, by node."""
-    near = []
+def _nearer(first: Reach, guess: Reach | None, taken: set[tuple[str, tuple[int, ...]]]) -> Reach:
+    """A distance, or a guess of another kink's that is smaller and could not be taken."""
+    if guess is None or (guess.near.node, guess.near.index) in taken:
+        return first
+    return min(first, guess, key=lambda r: r.distance)
+
+
+def _off(problem: Problem, watch: Watch) -> Iterator[tuple[Node, np.ndarray]]:
+    """The margins of elements that are not on their kink; infinite for those that are."""
     for node, margin in watch.margins.items():
         if problem.table[node.key].steps or not margin.size:
             continue
         finite = np.isfinite(margin)
         least = SAME * float(np.max(margin, where=finite, initial=0.0))
-        flat = np.where(finite & (margin > least), margin, np.inf).reshape(-1)
-        for k in np.argsort(flat)[:EACH]:
-            if np.isfinite(flat[k]):
-                index = tuple(int(i) for i in np.unravel_index(int(k), margin.shape))
-                near.append((float(flat[k]), node, index))
-    near.sort(key=lambda found: found[0])
+        if np.any(finite & (margin > least)):
+            yield node, np.where(finite & (margin > least), margin, np.inf)
+
+
+_Distances = Mapping[Node, np.ndarray]
+
+
+def _guessed(problem: Problem, off: _Distances) -> Iterator[tuple[str, _Distances]]:
+    """For each of `wrt`, about how far every element's kink is: the margin over its speed.
+
+    The mean square of its slopes along random directions is that of its gradient's length.
+    """
+    at: dict[Node, Sequence[Array]] = {}
+    Evaluator(problem.exact, real, problem.table).run(
+        problem.point, lambda node, xs, _: at.update({node: xs}) if node in off else None
+    )
+    push = tangents(problem, {v.name for node in off for v in node.reads()})
+    rng = np.random.default_rng(problem.seed)
+    still = {w: np.zeros(problem.shape(w)) for w in problem.wrt}
+    for wrt in problem.wrt:
+        squares = {node: np.zeros(margin.shape) for node, margin in off.items()}
+        for _ in range(DRAWS):
+            dots = push(problem.point, still | {wrt: rng.standard_normal(problem.shape(wrt))})
+            for node in squares:
+                squares[node] += np.square(_shrinks(problem, node, at[node], dots)) / DRAWS
+        with np.errstate(divide="ignore"):
+            yield wrt, {node: off[node] / np.sqrt(total) for node, total in squares.items()}
+
+
+@np.errstate(all="ignore")
+def _shrinks(problem: Problem, node: Node, operands: Sequence[Array], dots: Arrays) -> np.ndarray:
+    """How fast each margin of a node changes along tangents of its operands."""
+    kinks = problem.table[node.key].kinks
+    assert kinks is not None
+    moves = [None if v is None else dots.get(v.name) for v in node.inputs]
+    pairs = [(x, m) for x, m in zip(operands, moves, strict=True) if m is not None and m.size]
+    speed = max((float(np.max(np.abs(m))) for _, m in pairs), default=0.0)
+    size = max((float(np.max(np.abs(x))) for x, _ in pairs), default=0.0)
+    here = np.asarray(kinks(real, *operands, **node.attrs)[0])
+    if not (np.isfinite(speed) and speed > 0):
+        return np.zeros(here.shape)
+    h = SHORT * max(size, SHORT) / speed
+    rates = []
+    for t in (h, -h):
+        moved = [x if m is None else x + t * m for x, m in zip(operands, moves, strict=True)]
+        there = np.asarray(kinks(real, *moved, **node.attrs)[0])
+        rates.append(np.nan_to_num(np.abs(there - here) / h, posinf=0.0))
+    # One of the two does not cross the kink.
+    return np.asarray(np.maximum(*rates))
+
+
+def _least(distances: _Distances) -> tuple[float, Node | None, tuple[int, ...]]:
+    best: tuple[float, Node | None, tuple[int, ...]] = (np.inf, None, ())
+    for node, each in distances.items():
+        place = int(np.argmin(each))
+        if each.flat[place] < best[0]:
+            index = tuple(int(i) for i in np.unravel_index(place, each.shape))
+            best = float(each.flat[place]), node, index
+    return best
+
+
+def _nearest(
+    off: _Distances, guesses: Sequence[tuple[str, _Distances]]
+) -> dict[Node, list[tuple[int, ...]]]:
+    """The elements that are nearest by a guess, a few for each of `wrt`; all where they are few."""
     chosen: dict[Node, list[tuple[int, ...]]] = {}
-    for _, node, index in near[:FEW]:
-        chosen.setdefault(node, []).append(index)
+    for distances in [d for _, d in guesses] or [off]:
+        near = []
+        for node, each in distances.items():
+            flat = each.reshape(-1)
+            first = np.argpartition(flat, FEW)[:FEW] if flat.size > FEW else range(flat.size)
+            near += [(float(flat[k]), node, int(k)) for k in first if np.isfinite(flat[k])]
+        near.sort(key=lambda found: found[0])
+        for _, node, k in near[: max(1, FEW // max(1, len(guesses)))]:
+            index = tuple(int(i) for i in np.unravel_index(k, off[node].shape))
+            if index not in chosen.setdefault(node, []):
+                chosen[node].append(index)
     return chosen
 
 

@@ -14,15 +14,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradcli.engines.base.inner import cotangents, tangents
 from gradcli.engines.base.primal import EPS
 from gradcli.engines.base.program import Arrays
 from gradcli.engines.base.watch import SAME, Near, Tied, Watch
 from gradcli.errors import OutOfTimeError
-from gradcli.graph import Graph, Node
+from gradcli.graph import Node
 from gradcli.interpret import Evaluator, evaluate
 from gradcli.numbers import Array, Series, real
 from gradcli.problem import Problem
-from gradcli.transform import Derivative, expand, jvp, simplify, vjp
 
 ASIDE = 2.0**-26
 """How far along the direction the other ties are told apart, relative to max(1, |x|)."""
@@ -94,13 +94,8 @@ class _Passes:
         self._dots |= {w: np.asarray(x, np.float64) for w, x in problem.tangents.items()}
         self._bars = {k: rng.standard_normal(problem.shape(k)) for k in problem.of}
         self._bars |= {k: np.asarray(x, np.float64) for k, x in problem.cotangents.items()}
-        graph = expand(problem.exact, table=problem.table)
-        self._ahead = jvp(graph, problem.wrt, problem.of, problem.table, inner=True)
-        self._back = vjp(graph, problem.wrt, problem.of, problem.table, inner=True)
-        read = {v.name for node in nodes for v in node.reads()}
-        made = {v.name for node in nodes for v in node.makes()}
-        self._push = _only(self._ahead, read, problem)
-        self._pull = _only(self._back, made, problem)
+        self._push = tangents(problem, {v.name for node in nodes for v in node.reads()})
+        self._pull = cotangents(problem, {v.name for node in nodes for v in node.makes()})
 
     def along(self, sign: float) -> tuple[Arrays, Arrays]:
         """By name of a value, with the other ties on that side of the point."""
@@ -112,21 +107,7 @@ class _Passes:
             if p.operator == "jvp":
                 scale = float(np.max(np.abs(v), initial=0.0)) or 1.0
                 aside[w] = x + sign * ASIDE * max(1.0, float(np.max(np.abs(x)))) * v / scale
-        dots = self._run(self._push, self._ahead, aside, self._dots)
-        bars = self._run(self._pull, self._back, aside, self._bars)
-        return {**dots, **self._dots}, {**self._bars, **bars}
-
-    def _run(self, run: Evaluator, of: Derivative, point: Arrays, given: Arrays) -> Arrays:
-        out = run.run({**point, **{d: given[k] for k, d in of.directions.items()}})
-        return {name: np.asarray(out[made]) for name, made in of.results.items() if made in out}
-
-
-def _only(derivative: Derivative, names: set[str], problem: Problem) -> Evaluator:
-    """The part of a derivative that comes to these values."""
-    wanted = {made for name, made in derivative.results.items() if name in names}
-    outputs = tuple(v for v in derivative.graph.outputs if v.name in wanted)
-    graph: Graph = replace(derivative.graph, outputs=outputs)
-    return Evaluator(simplify(graph, problem.table), real, problem.table)
+        return self._push(aside, self._dots), self._pull(aside, self._bars)
 
 
 def _both(

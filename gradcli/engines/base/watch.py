@@ -68,10 +68,12 @@ class Reach:
     Attributes:
         distance: Its length, elements taken as coordinates.
         near: The kink.
+        estimated: Whether another one may be nearer: not of every element the distance was taken.
     """
 
     distance: float
     near: Near
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
