@@ -8,7 +8,7 @@ import click
 
 from gradcli.cli import screen
 from gradcli.cli.options import METHODS, Number, ask, question_options
-from gradcli.cli.shell import INTERRUPTED, say
+from gradcli.cli.shell import INTERRUPTED, command_line, say
 
 
 @click.command("compare", short_help="Differentiate by every method, and judge each.")
@@ -123,7 +123,7 @@ def command(
         finally:
             done()
         if form == "json" or (form is None and screen.is_json(output)):
-            text = comparison_json(comparison)
+            text = comparison_json(comparison, command=command_line())
         else:
             color = screen.colored() and output in (None, "-")
             text = table(comparison, width=screen.width(), color=color)

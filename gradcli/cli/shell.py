@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from gradcli.errors import GradcliError
 
 SCREEN = 1800
 """Characters of an error message: what fits a screen."""
+
+GIVEN = "gradcli.arguments"
+"""Where click's context keeps the command line as it was given."""
 
 INTERRUPTED = 130
 INTERNAL = 70
@@ -76,6 +80,11 @@ class Shell(click.Group):
         """Parse. Help and version are printed in here."""
         with _closed_pipes_apart():
             return super().make_context(*args, **kwargs)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and keep the command line as it was."""
+        ctx.meta[GIVEN] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -148,6 +157,22 @@ def say(message: str, hint: str = "") -> None:
         lines = f"{lines[: SCREEN // 2]} [...] {lines[-SCREEN // 2 :]}"
     safe = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in lines)
     click.echo(safe, err=True)
+
+
+def command_line() -> str:
+    """The command that runs, in one line of printable characters that a POSIX shell reads back."""
+    given = click.get_current_context().meta[GIVEN]
+    return " ".join(map(_quoted, ("gradcli", *given)))
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    # $'...' of bash, zsh and POSIX.1-2024: no control character of a name reaches a report.
+    codes = (
+        chr(b) if chr(b) not in "'\\" and 32 <= b < 127 else f"\\{b:03o}" for b in os.fsencode(word)
+    )
+    return f"$'{''.join(codes)}'"
 
 
 def flush() -> None:

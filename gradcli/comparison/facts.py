@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gradcli.engines.base import Times, Unsteady
+from gradcli.engines.base import UNKNOWN, Environment, Times, Unsteady
 from gradcli.ops.peers import Taken
 
 
@@ -516,6 +516,7 @@ class Comparison:
         explanation: Node by node, where the error comes from; None where that was not asked for.
         sweeps: Finite differences over many steps, one for each arithmetic, where that was asked.
         unfinished: Methods that were asked for and are not done yet, or were interrupted.
+        environment: What everything was measured with.
     """
 
     subject: Subject
@@ -533,3 +534,4 @@ class Comparison:
     explanation: Explanation | None = None
     sweeps: tuple[Sweep, ...] = ()
     unfinished: tuple[str, ...] = ()
+    environment: Environment = UNKNOWN

@@ -109,6 +109,7 @@ def judge(
         ),
         sweeps=sweeps_of(evidence, truth),
         unfinished=evidence.unfinished,
+        environment=evidence.environment,
     )
 
 

@@ -14,6 +14,7 @@ from gradcli.graph import DType
 from gradcli.interpret import Evaluator
 from gradcli.measure.certify import References, certificate
 from gradcli.measure.clock import BUDGET, RUNS, WARMUP, Clock, Progress
+from gradcli.measure.environment import environment
 from gradcli.measure.method import is_dear, outcome
 from gradcli.measure.near import look_around
 from gradcli.measure.primal import coarse_kernels, primal_noise, timed_file_primal
@@ -130,6 +131,7 @@ def measure(
         swept=swept,
         unswept=unswept,
         unfinished=tuple(names),
+        environment=environment(),
     )
     keep(evidence)
     for k, name in enumerate(names):

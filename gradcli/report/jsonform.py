@@ -30,8 +30,13 @@ SCHEMA_VERSION = 1
 NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-def comparison_json(comparison: Comparison) -> str:
-    """A comparison as one JSON object."""
+def comparison_json(comparison: Comparison, *, command: str | None = None) -> str:
+    """A comparison as one JSON object.
+
+    Args:
+        comparison: What to say.
+        command: The command line that asks the same again, where there is one.
+    """
     c = comparison
     return dumps(
         {
@@ -54,6 +59,8 @@ def comparison_json(comparison: Comparison) -> str:
             "counts": dict(c.counts),
             "verdict": str(c.verdict),
             "exit_code": c.exit_code,
+            "environment": vars(c.environment),
+            "command": command,
         }
     )
 

@@ -1,10 +1,15 @@
 import json
+import os
 import re
+import shlex
+import subprocess
 
+import click
 import numpy as np
 import pytest
 
 from gradcli.cli.options import METHODS
+from gradcli.cli.shell import GIVEN, command_line
 from tests.cli.support import (
     DIABETES,
     PHYSICS,
@@ -32,6 +37,31 @@ def test_every_method_answers_and_agrees():
     assert report["problem"]["operator"] == "gradient"
     assert report["primal"]["matches"] is True
     assert result.stderr == ""
+
+
+def test_the_report_says_with_what_it_was_made_and_how_to_ask_again():
+    import gradcli
+
+    report, _ = compared(PHYSICS, "-i", POINT, *QUICK, "--of", "u[0,0]")
+    assert report["environment"]["gradcli"] == gradcli.__version__
+    assert report["environment"]["cores"] >= 1
+    words = shlex.split(report["command"])
+    asked = ("compare", PHYSICS, "-i", POINT, *QUICK, "--of", "u[0,0]", "--format", "json")
+    assert words == ["gradcli", *asked]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a POSIX shell reads it")
+def test_a_shell_reads_back_the_command_line_whatever_stands_in_it():
+    words = ["a b", "it's", "$HOME", "\x1b[31m'\\n", "é\n", "-", "", "\udcff"]
+    with click.Context(click.Command("c")) as ctx:
+        ctx.meta[GIVEN] = tuple(words)
+        line = command_line()
+    assert line.isprintable()
+    script = f"set -- {line.removeprefix('gradcli ')}; printf '%s\\0' \"$@\""
+    said = subprocess.run(
+        ["bash", "-c", script], capture_output=True, check=True, timeout=60
+    ).stdout
+    assert said.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
 
 
 def test_the_report_goes_to_stdout_and_has_a_row_a_method():

@@ -26,8 +26,14 @@ from gradcli.comparison import (
     What,
     Worst,
 )
-from gradcli.engines.base import Times, Unsteady
+from gradcli.engines.base import Environment, Times, Unsteady
 from gradcli.ops.peers import Taken
+
+MACHINE = Environment(
+    *("1.2.3", "CPython 3.13.1", "1.32.0", "2.3.0", "1.21.0", "0.9.0"),
+    *("Linux-6.1-x86_64", "x86_64", "A CPU @ 2.00GHz", 2),
+)
+"""What they were made with."""
 
 
 def smooth() -> Comparison:
@@ -340,4 +346,5 @@ def odd() -> Comparison:
             Unsteady("reverse", (2, 1), "logits[0,3]/image", (0, 1, 2, 3), 1.2e-7, math.inf, 12345),
         ),
         unfinished=("complex-step",),
+        environment=MACHINE,
     )

@@ -2,6 +2,7 @@
 
 from gradcli.engines.base.alone import MISFIT, WRONG, LocalError
 from gradcli.engines.base.certificate import Certificate
+from gradcli.engines.base.environment import UNKNOWN, Environment
 from gradcli.engines.base.evidence import Evidence
 from gradcli.engines.base.exactly import decide, suspects
 from gradcli.engines.base.linearised import Linearised
@@ -37,10 +38,12 @@ __all__ = [
     "COUNT",
     "EPS",
     "MISFIT",
+    "UNKNOWN",
     "WRONG",
     "Arrays",
     "Certificate",
     "Engine",
+    "Environment",
     "Estimate",
     "Evidence",
     "Focus",

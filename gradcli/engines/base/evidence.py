@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gradcli.engines.base.certificate import Certificate
+from gradcli.engines.base.environment import UNKNOWN, Environment
 from gradcli.engines.base.outcome import Outcome, Times
 from gradcli.engines.base.program import Arrays, Estimate, Probes
 from gradcli.engines.base.sides import Sides
@@ -46,6 +47,7 @@ class Evidence:
         swept: Finite differences over many steps, one for each arithmetic, where that was asked.
         unswept: Why there are none although it was.
         unfinished: Methods that were asked for and are not among the outcomes yet.
+        environment: What it was measured with.
     """
 
     problem: Problem
@@ -69,3 +71,4 @@ class Evidence:
     swept: tuple[Swept, ...] = ()
     unswept: str = ""
     unfinished: tuple[str, ...] = ()
+    environment: Environment = UNKNOWN
