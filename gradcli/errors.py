@@ -54,6 +54,10 @@ class CannotError(GradcliError):
     exit_code = 3
 
 
+class UndecidedError(CannotError):
+    """Something hangs on a choice that arithmetic leaves open at this precision."""
+
+
 class OutOfTimeError(CannotError):
     """An evaluation was stopped at its deadline."""
 

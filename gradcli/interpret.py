@@ -132,7 +132,7 @@ def _apply(
     except OutOfTimeError:
         raise
     except CannotError as error:
-        raise CannotError(
+        raise type(error)(
             f"node {node.name!r} ({node.key}): {error.message}", error.hint
         ) from error
     except (GradcliError, NotImplementedError):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.engines.base import Arrays, Certificate, Probes, Sides, chunk_width
-from gradcli.errors import CannotError, OutOfTimeError
+from gradcli.errors import CannotError, OutOfTimeError, UndecidedError
 from gradcli.graph import DType, Node
 from gradcli.interpret import Evaluator
 from gradcli.numbers import Array, Ball, Series
@@ -142,11 +142,19 @@ class _Climbing:
     def climb(self, evaluate: Callable[[], Mapping[str, Array]]) -> dict[str, _Enclosure]:
         """The narrowest enclosures there are, by name."""
         before: tuple[int, tuple[str, ...]] | None = None
-        best, idle = -math.inf, 0
+        best, idle, refused = -math.inf, 0, 0
         while True:
             self.opened = {}
             self.n.undecided = 0
-            found = {name: _Enclosure.of(self.n, x) for name, x in evaluate().items()}
+            try:
+                found = {name: _Enclosure.of(self.n, x) for name, x in evaluate().items()}
+            except UndecidedError:
+                if refused == PATIENCE or self.n.bits >= LAST:
+                    raise
+                refused += 1
+                self.n.alike = True
+                self.n.bits = min(LAST, self.n.bits * 2)
+                continue
             good = min((e.good_bits() for e in found.values()), default=math.inf)
             nothing = any(not np.all(np.isfinite(e.rad)) for e in found.values())
             # What is no number although every choice was made will never be one.
@@ -155,7 +163,12 @@ class _Climbing:
             # Two numbers that are equal by another road than their value stay so at any precision.
             score = -math.inf if nothing else good
             same = self.n.undecided > 0 and state == before and not score > best + STEP
-            before, best, idle = state, max(best, score), idle + 1 if same else 0
+            before, best = state, max(best, score)
+            if same and not done and not self.n.alike:
+                # What no precision tells apart may be equal by construction.
+                self.n.alike = True
+                continue
+            idle = idle + 1 if same else 0
             if done or idle == PATIENCE or self.n.bits >= LAST:
                 return found
             need = NEEDED + SPARE + self.n.bits - good if math.isfinite(good) else 0.0
@@ -165,6 +178,7 @@ class _Climbing:
         """Start where another one ended that had to climb, and a step above: less is in vain."""
         if other.n.bits > FIRST:
             self.n.bits = other.n.bits + BEYOND
+        self.n.alike = other.n.alike
 
     def watch(self, node: Node, _: Sequence[Array], __: Sequence[Array]) -> None:
         """Called after each node: whose choices stay open?"""
@@ -424,7 +438,10 @@ class _Notary:
                 behind, ahead = push.both_sides(dots)
                 for row, mine in rows:
                     sides = [_product(push.n, side, row.bars)[0] for side in (behind, ahead)]
-                    smooth = push.n.overlap(*sides).item()
+                    # Where a choice stayed open two hulls overlap, which says nothing.
+                    wide = float(max(push.n.radius(side).item() for side in sides))
+                    narrow = wide <= NARROW * mine[wrt].size
+                    smooth = narrow and push.n.overlap(*sides).item()
                     where = (row.index, int(index))
                     own = mine[wrt].balls.reshape(-1)[int(index) : int(index) + 1]
                     if smooth:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from gradcli.errors import CannotError, MissingExtraError
+from gradcli import deadline
+from gradcli.errors import MissingExtraError, UndecidedError
+from gradcli.numbers import alike
 from gradcli.numbers.base import Array
 from gradcli.numbers.boxed import Boxed, plain
 
@@ -20,7 +23,7 @@ class _Open:
     """The truth value of a comparison that the balls leave open."""
 
     def __bool__(self) -> bool:
-        raise CannotError("a choice hangs on a comparison that ball arithmetic cannot decide")
+        raise UndecidedError("a choice hangs on a comparison that ball arithmetic cannot decide")
 
     def __repr__(self) -> str:
         return "open"
@@ -46,6 +49,8 @@ class Ball(Boxed):
         undecided: How many elements have met an open choice so far, kinks of maxima and absolute
             values included. Set it to 0 to count anew.
         remembered: How many elements of lifted arrays are kept as matrices too.
+        alike: Whether results of operands that are the same stay the same object, so that numbers
+            equal by construction are known to be equal, at a price of about a microsecond each.
 
     Raises:
         MissingExtraError: Without python-flint.
@@ -59,6 +64,7 @@ class Ball(Boxed):
         self.bits = bits
         self.undecided = 0
         self.remembered = 0
+        self.alike = False
         self._matrices: dict[tuple[Any, ...], tuple[np.ndarray, Any]] = {}
 
     @contextmanager
@@ -71,6 +77,18 @@ class Ball(Boxed):
             yield
         finally:
             context.prec = before
+
+    def elementwise(self, function: Callable[..., Any], *operands: Any, **how: Any) -> np.ndarray:
+        if not self.alike or how:
+            return super().elementwise(function, *operands, **how)
+        with self.working(), np.errstate(all="ignore"):
+            deadline.check()
+            return alike.each(function, self._key, *map(plain, operands))
+
+    def _key(self, x: Any) -> Any:
+        """What elements have in common that are certainly the same number."""
+        exact = isinstance(x, self.arb) and x.is_exact() and x.is_finite()
+        return x.man_exp() if exact else id(x)
 
     def radius(self, x: Array) -> np.ndarray:
         """Upper bounds of the radii, as float64; 0 for exact numbers alone."""
@@ -171,7 +189,7 @@ class Ball(Boxed):
             low, high = (end.ceil() if end < 0 else end.floor() for end in (v.lower(), v.upper()))
             whole = low.union(high).unique_fmpz()
             if whole is None:
-                raise CannotError("ball arithmetic cannot decide an integer that is asked for")
+                raise UndecidedError("ball arithmetic cannot decide an integer that is asked for")
             return int(whole)
 
         return np.asarray(self.apply(np.frompyfunc(cut, 1, 1), x)).astype(dtype)
@@ -184,7 +202,16 @@ class Ball(Boxed):
     def minimum(self, x: Array, y: Array) -> Array:
         if not self.is_number(x) and not self.is_number(y):
             return super().minimum(x, y)
-        return self._map(lambda a, b: -self._greater(-a, -b), x, y)
+        return self._map(self._lesser, x, y)
+
+    def min(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
+        if not self.is_number(x):
+            return super().min(x, axes, keepdims)
+
+        def least(row: list[Any]) -> Any:
+            return self._extreme(row, self.arb.min, operator.gt) if row else self.arb("inf")
+
+        return self.box(self._rows(x, axes, keepdims, least))
 
     def abs(self, x: Array) -> Array:
         if not self.is_number(x):
@@ -240,11 +267,17 @@ class Ball(Boxed):
         return False if (x is y and x.is_finite()) or x >= y else OPEN
 
     def _equal(self, x: Any, y: Any) -> Any:
-        # A ball that is no point still encloses one number: the very same one equals itself, as
-        # what a maximum has taken equals that maximum.
-        if (x is y and x.is_finite()) or x == y:
+        if self.same(x, y):
             return True
         return False if x != y else OPEN
+
+    def same(self, x: Any, y: Any) -> bool:
+        """Whether two balls certainly enclose the same number.
+
+        A ball that is no point still encloses one number: the very same one equals itself, as what
+        a maximum has taken equals that maximum.
+        """
+        return bool((x is y and x.is_finite()) or x == y)
 
     def _not(self, a: Any) -> Any:
         return a if a is OPEN else not a
@@ -255,7 +288,7 @@ class Ball(Boxed):
         return False if a is False or b is False else OPEN
 
     def _choose(self, _: Any, x: Any, y: Any) -> Any:
-        return x if x == y else self._seen(x.union(y))
+        return x if self.same(x, y) else self._seen(x.union(y))
 
     def _total(self, terms: list[Any]) -> Any:
         return functools.reduce(self.arb.__add__, terms)
@@ -263,18 +296,43 @@ class Ball(Boxed):
     def _greater(self, x: Any, y: Any) -> Any:
         if x >= y:
             return x
-        return y if x < y else self._seen(x.max(y))
+        return y if x < y or x is y else self._seen(x.max(y))
+
+    def _lesser(self, x: Any, y: Any) -> Any:
+        if x <= y:
+            return x
+        return y if x > y or x is y else self._seen(x.min(y))
 
     def _greatest(self, terms: list[Any]) -> Any:
-        top = functools.reduce(self.arb.max, terms)
-        rivals = [v for v in terms if not v < top]
+        return self._extreme(terms, self.arb.max, operator.lt)
+
+    def _extreme(
+        self,
+        terms: list[Any],
+        fold: Callable[[Any, Any], Any],
+        behind: Callable[[Any, Any], bool],
+    ) -> Any:
+        """The one of at least one that no other is certainly before, or what contains it."""
+        end = functools.reduce(fold, terms)
+        rivals = [v for v in terms if not behind(v, end)]
         tied = all(v is rivals[0] or v == rivals[0] for v in rivals[1:])
-        return rivals[0] if tied and rivals else self._seen(top)
+        return rivals[0] if tied and rivals else self._seen(end)
 
     def overlap(self, x: Array, y: Array) -> np.ndarray:
         """Where two balls have a number in common: where they may enclose the same one."""
         elementwise = np.frompyfunc(lambda a, b: a.overlaps(b), 2, 1)
         return np.asarray(self.apply(elementwise, self._number(x), self._number(y)), bool)
+
+    def _each_row(self, function: Callable[[list[Any]], Any], rows: np.ndarray) -> np.ndarray:
+        if not self.alike:
+            return super()._each_row(function, rows)
+        first, copies = alike.distinct(alike.named(rows, self._key))
+        return np.asarray(super()._each_row(function, rows[first])[copies], object)
+
+    def _products(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if not self.alike or 0 in (*a.shape, *b.shape):
+            return super()._products(a, b)
+        return alike.product(super()._products, self._key, a, b)
 
     def _product(self, a: np.ndarray, b: np.ndarray) -> list[Any]:
         (m, k), n = a.shape, b.shape[1]

@@ -270,6 +270,10 @@ class Numbers(ABC):
     def max(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
         """The greatest element over these axes."""
 
+    def min(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
+        """The least element over these axes."""
+        return -self.max(-x, axes, keepdims)
+
     @abstractmethod
     def argmax(self, x: Array, axis: int) -> np.ndarray:
         """Where the first greatest element stands along an axis, int64, the axis dropped."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradcli import deadline
-from gradcli.errors import CannotError
+from gradcli.errors import UndecidedError
 from gradcli.numbers.base import Array, Mask, Numbers, is_float
 from gradcli.numbers.floats import real
 
@@ -37,10 +37,14 @@ class BoxedArray(np.ndarray):
             raise TypeError(
                 f"{ufunc.__name__} on numbers of {self.n.name!r}: only through its methods"
             )
-        if "out" in how:
-            how["out"] = tuple(plain(x) for x in how["out"])
-        result = self.n.apply(getattr(ufunc, method), *inputs, **how)
-        return None if method == "at" else self.n.box(result)
+        if method == "at":
+            return self.n.apply(ufunc.at, *inputs, **how)
+        (out,) = how.pop("out", (None,))
+        result = self.n.elementwise(ufunc, *inputs, **how)
+        if out is None:
+            return self.n.box(result)
+        plain(out)[...] = result
+        return out
 
     def __bool__(self) -> bool:
         raise TypeError(f"the truth of numbers of {self.n.name!r}")
@@ -83,6 +87,10 @@ class Boxed(Numbers):
         deadline.check()
         with self.working(), np.errstate(all="ignore"):
             return function(*map(plain, operands), **how)
+
+    def elementwise(self, function: Callable[..., Any], *operands: Any, **how: Any) -> np.ndarray:
+        """A function of single numbers, of nothing else, as an object array."""
+        return np.asarray(self.apply(function, *operands, **how), object)
 
     # ---- what each system says of single elements -----------------------------------------------
 
@@ -179,7 +187,7 @@ class Boxed(Numbers):
     def _map(self, function: Callable[..., Any], *operands: Array) -> Array:
         """A function of elements, as numbers; operands broadcast."""
         elementwise = np.frompyfunc(function, len(operands), 1)
-        return self.box(self.apply(elementwise, *map(self._number, operands)))
+        return self.box(self.elementwise(elementwise, *map(self._number, operands)))
 
     def _number(self, x: Array) -> Array:
         """An operand as numbers, integers and Python's floats too."""
@@ -224,7 +232,7 @@ class Boxed(Numbers):
             second = self.logical_and(self.logical_not(mask), y)
             either = self.logical_and(x, y)  # holds whatever the mask says
             return self.logical_or(self.logical_or(first, second), either)
-        raise CannotError(f"an integer hangs on a choice that {self.name!r} cannot decide")
+        raise UndecidedError(f"an integer hangs on a choice that {self.name!r} cannot decide")
 
     def _map_choice(self, mask: Mask, x: Array, y: Array) -> Array:
         if not isinstance(mask, BoxedMask):
@@ -251,9 +259,13 @@ class Boxed(Numbers):
         kept = tuple(x.shape[a] for a in rest)
         count = int(np.prod(kept))
         rows = np.transpose(plain(x), (*rest, *axes)).reshape(count, -1 if x.size else 0)
-        with self.working():
-            out = np.fromiter((function(row.tolist()) for row in rows), object, count).reshape(kept)
+        out = self._each_row(function, rows).reshape(kept)
         return np.expand_dims(out, axes) if keepdims else out
+
+    def _each_row(self, function: Callable[[list[Any]], Any], rows: np.ndarray) -> np.ndarray:
+        """A function of the rows of a matrix, as an object array."""
+        with self.working():
+            return np.fromiter((function(row.tolist()) for row in rows), object, len(rows))
 
     def sum(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
         if not self.is_number(x):
@@ -287,7 +299,7 @@ class Boxed(Numbers):
         above = all(self._less(x, top) is True for x in row[:first])
         if above and all(self._less(top, x) is False for x in row[first + 1 :]):
             return first
-        raise CannotError(f"{self.name!r} cannot decide which element is the greatest")
+        raise UndecidedError(f"{self.name!r} cannot decide which element is the greatest")
 
     def argsort(self, x: Array, axis: int) -> np.ndarray:
         if not self.is_number(x):
@@ -306,7 +318,7 @@ class Boxed(Numbers):
         less, greater = self._less(x, y), self._less(y, x)
         if isinstance(less, bool) and isinstance(greater, bool):
             return greater - less
-        raise CannotError(f"{self.name!r} cannot decide which of two elements is the greater")
+        raise UndecidedError(f"{self.name!r} cannot decide which of two elements is the greater")
 
     def matmul(self, a: Array, b: Array) -> Array:
         if not self.is_number(a) and not self.is_number(b):

@@ -234,7 +234,8 @@ class Jets(Numbers):
         return np.asarray(self._arrays(function, *operands), bool)
 
     def _balls(self, function: Callable[..., Any], *operands: Array) -> Array:
-        return self.ball.box(self._arrays(function, *operands))
+        elementwise = np.frompyfunc(function, len(operands), 1)
+        return self.ball.box(self.ball.elementwise(elementwise, *operands))
 
     # ---- structure: the same of both coefficients ------------------------------------------------
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from functools import cmp_to_key
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradcli.errors import CannotError
+from gradcli.errors import UndecidedError
 from gradcli.numbers.ball import OPEN, Ball
 from gradcli.numbers.base import Array, Mask
 from gradcli.numbers.boxed import as_mask, plain
@@ -167,9 +168,9 @@ class Sided(Jets):
 
     def _meeting(self, after: Any, x: _Jet, y: _Jet) -> _Jet:
         """What becomes of a choice that is open, or is another one just after t = 0."""
-        level = x.value == y.value
+        level = self.ball.same(x.value, y.value)
         if after is OPEN:
-            if level and x.slope == y.slope:
+            if level and self.ball.same(x.slope, y.slope):
                 return x._replace(moves=x.moves or y.moves)
             self.undecided += 1
             return _Jet(x.value.union(y.value), x.slope.union(y.slope), moves=True)
@@ -179,10 +180,20 @@ class Sided(Jets):
     def maximum(self, x: Array, y: Array) -> Array:
         if not self.is_number(x) and not self.is_number(y):
             return super().maximum(x, y)
-        x, y = self.number(x), self.number(y)
+        return self._farther(self.number(x), self.number(y), self._greatest, 1)
+
+    def minimum(self, x: Array, y: Array) -> Array:
+        if not self.is_number(x) and not self.is_number(y):
+            return super().minimum(x, y)
+        return self._farther(self.number(x), self.number(y), self._least, -1)
+
+    def _farther(
+        self, x: SeriesArray, y: SeriesArray, extreme: Callable[[list[_Jet]], _Jet], way: int
+    ) -> SeriesArray:
+        """The one of two numbers that is farther up, or down."""
         order = self._arrays(_order, x.value, y.value).astype(np.int8)
         value, slope, moves = (
-            np.where(order >= 0, a, b) for a, b in zip(_parts(x), _parts(y), strict=True)
+            np.where(way * order >= 0, a, b) for a, b in zip(_parts(x), _parts(y), strict=True)
         )
         unclear = np.broadcast_to((order == OVERLAP) | self._tied(x, y), value.shape)
         if unclear.any():
@@ -190,13 +201,8 @@ class Sided(Jets):
             with self.ball.working():
                 for i in np.argwhere(unclear).tolist():
                     k = tuple(i)
-                    value[k], slope[k], moves[k] = self._greatest([_jet(x, k), _jet(y, k)])
+                    value[k], slope[k], moves[k] = extreme([_jet(x, k), _jet(y, k)])
         return SeriesArray(self, self.ball.box(value), self.ball.box(slope), moves)
-
-    def minimum(self, x: Array, y: Array) -> Array:
-        if not self.is_number(x) and not self.is_number(y):
-            return super().minimum(x, y)
-        return -self.maximum(-self.number(x), -self.number(y))
 
     def abs(self, x: Array) -> Array:
         if not self.is_number(x):
@@ -206,15 +212,24 @@ class Sided(Jets):
 
     def _greatest(self, jets: list[_Jet]) -> _Jet:
         """The greatest of at least one, counted where that is open."""
-        top = functools.reduce(self._arb.max, (x.value for x in jets))
-        rivals = [x for x in jets if not x.value < top]
+        return self._extreme(jets, self._arb.max, operator.lt)
+
+    def _least(self, jets: list[_Jet]) -> _Jet:
+        """The least of at least one, counted where that is open."""
+        return self._extreme(jets, self._arb.min, operator.gt)
+
+    def _extreme(
+        self, jets: list[_Jet], fold: Callable[..., Any], behind: Callable[..., bool]
+    ) -> _Jet:
+        end = functools.reduce(fold, (x.value for x in jets))
+        rivals = [x for x in jets if not behind(x.value, end)]
         slopes = [x.slope for x in rivals]
         moves = any(x.moves for x in rivals)
-        if all(x.value == rivals[0].value for x in rivals[1:]):
+        if all(self.ball.same(x.value, rivals[0].value) for x in rivals[1:]):
             self.ties += moves and len(rivals) > 1
-            return _Jet(rivals[0].value, functools.reduce(self._arb.max, slopes), moves)
+            return _Jet(rivals[0].value, functools.reduce(fold, slopes), moves)
         self.undecided += 1
-        return _Jet(top, functools.reduce(self._arb.union, slopes), moves)
+        return _Jet(end, functools.reduce(self._arb.union, slopes), moves)
 
     # ---- orders ---------------------------------------------------------------------------------
 
@@ -223,6 +238,23 @@ class Sided(Jets):
             return real.max(x, axes, keepdims)
         if x.is_still or not x.size:
             return self._constant(self.ball.max(x.value, axes, keepdims))
+        return self._fold(x, axes, keepdims, self._greatest)
+
+    def min(self, x: Array, axes: Sequence[int], keepdims: bool) -> Array:
+        if not self.is_number(x):
+            return super().min(x, axes, keepdims)
+        if x.is_still or not x.size:
+            return self._constant(self.ball.min(x.value, axes, keepdims))
+        return self._fold(x, axes, keepdims, self._least)
+
+    def _fold(
+        self,
+        x: SeriesArray,
+        axes: Sequence[int],
+        keepdims: bool,
+        extreme: Callable[[list[_Jet]], _Jet],
+    ) -> SeriesArray:
+        """The extreme one of all that differ only in these axes."""
         axes = tuple(a % x.ndim for a in axes)
         rest = tuple(a for a in range(x.ndim) if a not in axes)
         kept = tuple(x.shape[a] for a in rest)
@@ -231,7 +263,7 @@ class Sided(Jets):
             for part in _parts(x)
         ]
         with self.ball.working():
-            tops = [self._greatest(list(map(_Jet, *row))) for row in zip(*rows, strict=True)]
+            tops = [extreme(list(map(_Jet, *row))) for row in zip(*rows, strict=True)]
         value, slope, moves = (
             np.fromiter(column, kind, len(tops)).reshape(kept)
             for column, kind in zip(zip(*tops, strict=True), (object, object, bool), strict=True)
@@ -287,7 +319,7 @@ class Sided(Jets):
         order = _order(x.slope, y.slope)
         self.ties += 1
         if order == OVERLAP:
-            raise CannotError("an order hangs on slopes that ball arithmetic cannot decide")
+            raise UndecidedError("an order hangs on slopes that ball arithmetic cannot decide")
         # What is the same up to t^2 may be in either order after all.
         self.undecided += not order
         return order
@@ -311,11 +343,11 @@ def _order(x: Any, y: Any) -> int:
         return -1
     if x > y:
         return 1
-    return 0 if x == y else OVERLAP
+    return 0 if x is y or x == y else OVERLAP
 
 
 def _either(*_: Any) -> Any:
-    raise CannotError("an integer hangs on a step that a series cut this short does not decide")
+    raise UndecidedError("an integer hangs on a step that a series cut this short does not decide")
 
 
 def _jet(x: SeriesArray, place: tuple[int, ...]) -> _Jet:

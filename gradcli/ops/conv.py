@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
+
+import numpy as np
 
 from gradcli.errors import UnsupportedError
 from gradcli.graph import Builder, Dim, Type, Var, size
@@ -145,31 +148,28 @@ def _conv_transpose(
     n: Numbers, x: Array, w: Array, b: Array | None = None, *, group: int, **how: Any
 ) -> Array:
     how.pop("kernel_shape")
-    k = x.ndim - 2
     axes = spatial.transposed(x.shape[2:], w.shape[2:], **how)
-    before = spatial.pads(axes)[:k]
-    sizes = [a.size for a in axes if isinstance(a.size, int)]
-    whole = [
-        max((o - 1) * a.stride + a.reach, start + d)
-        for a, o, start, d in zip(axes, x.shape[2:], before, sizes, strict=True)
-    ]
-    samples, channels = x.shape[:2]
+    # Places of the result that lie a multiple of the stride apart meet the same taps: together they
+    # are a convolution, in which nothing is scattered and no product is held by itself.
+    ways = [spatial.phases(a) for a in axes]
+    parts = [_one_phase(n, x, w, phases, group) for phases in product(*ways)]
+    return _with_bias(n, spatial.interleave(n, parts, axes), b)
+
+
+def _one_phase(
+    n: Numbers, x: Array, w: Array, phases: Sequence[spatial.Phase], group: int
+) -> Array:
+    """A transposed convolution's result at every place of one phase along each axis."""
+    axes = tuple(p.axis for p in phases)
     made = w.shape[1] * group
-    weights = n.reshape(w, (group, channels // group, w.shape[1] * size(w.shape[2:])))
-    weights = n.transpose(weights, (0, 2, 1))
-    at_once = max(1, BLOCK // max(1, made * size((*w.shape[2:], *x.shape[2:]))))
-    parts = []
-    for start in range(0, max(samples, 1), at_once):
-        block = n.slice(x, [slice(start, start + at_once)])
-        block = n.reshape(block, (block.shape[0], group, channels // group, size(x.shape[2:])))
-        columns = n.matmul(weights, block)
-        columns = n.reshape(columns, (-1, made, *w.shape[2:], *x.shape[2:]))
-        columns = n.transpose(columns, (0, 1, *range(2 + k, 2 + 2 * k), *range(2, 2 + k)))
-        added = n.overlap_add(columns, whole, spatial.strides(axes), spatial.dilations(axes))
-        cuts = [slice(o, o + d) for o, d in zip(before, sizes, strict=True)]
-        parts.append(n.slice(added, [slice(None), slice(None), *cuts]))
-    y = parts[0] if len(parts) == 1 else n.concat(parts, 0)
-    return _with_bias(n, y, b)
+    for k, phase in enumerate(phases):
+        w = n.take(w, np.array(phase.taps, np.int64), 2 + k)
+    rest = w.shape[2:]
+    if 0 in rest:
+        return n.full((x.shape[0], made, *(int(a.output or 0) for a in axes)), 0.0)
+    w = n.reshape(w, (group, -1, made // group, *rest))
+    w = n.transpose(w, (0, 2, 1, *range(3, 3 + len(rest))))
+    return _unfolded_product(n, x, n.reshape(w, (made, -1, *rest)), axes, group)
 
 
 def _with_bias(n: Numbers, y: Array, b: Array | None) -> Array:

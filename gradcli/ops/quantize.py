@@ -197,7 +197,7 @@ DYNAMIC_CONVENTION = "of the scale, what ReduceMax and ReduceMin say where eleme
 def _range(n: Numbers, x: Array) -> tuple[Array, Array]:
     """The scale, and the least element; 0 is always within the range."""
     axes = tuple(range(x.ndim))
-    low = n.minimum(-n.max(-x, axes, False), n.zero)
+    low = n.minimum(n.min(x, axes, False), n.zero)
     width = n.maximum(n.max(x, axes, False), n.zero) - low
     # Of nothing but zeros the scale is 1, as onnxruntime has it.
     return n.where(n.less(n.zero, width), width / LEVELS, n.full((), 1.0)), low

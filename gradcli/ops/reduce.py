@@ -143,7 +143,7 @@ def _fold_min(n: Numbers, x: Array, axes: tuple[int, ...], keepdims: bool) -> Ar
     if not axes:
         return x
     if n.is_number(x):
-        return -n.max(-x, axes, keepdims)
+        return n.min(x, axes, keepdims)
     return np.min(x, axis=axes, keepdims=keepdims, initial=_limits(x.dtype)[1])
 
 

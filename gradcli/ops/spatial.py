@@ -288,6 +288,70 @@ def cut(n: Numbers, x: Array, axes: Axes, fill: float | Array) -> Array:
     return windowed(n, n.pad(within, [(0, 0), (0, 0), *widths], fill), axes)
 
 
+@dataclass(frozen=True)
+class Phase:
+    """What a transposed convolution adds up at every stride-th place along one axis.
+
+    Attributes:
+        axis: The windows of the short side that meet there.
+        taps: The kernel's elements that they meet, in the windows' order.
+    """
+
+    axis: Axis
+    taps: tuple[int, ...]
+
+
+def phases(a: Axis) -> list[Phase]:
+    """A transposed convolution along an axis as convolutions, one for each place within a stride.
+
+    The long side's place u takes x[o] w[t] wherever o*stride + t*dilation = u + before; with
+    u = q*stride + r, such t are the same for every q, and their o lie q apart.
+    """
+    assert isinstance(a.size, int)
+    assert isinstance(a.output, int)
+    assert a.before is not None
+    places = -(-a.size // a.stride)
+    found = []
+    for r in range(a.stride):
+        taps = [t for t in range(a.kernel) if (r + a.before - t * a.dilation) % a.stride == 0]
+        taps.reverse()
+        starts = [(r + a.before - t * a.dilation) // a.stride for t in taps]
+        step = starts[1] - starts[0] if len(taps) > 1 else 1
+        reach = (len(taps) - 1) * step + 1
+        before = -starts[0] if taps else 0
+        left = max(a.output + min(before, 0), 0) + max(before, 0)
+        missing = places - 1 + reach - left
+        windows = Axis(
+            a.output,
+            len(taps),
+            1,
+            step,
+            before,
+            max(missing, 0),
+            places,
+            max(-missing, 0),
+        )
+        found.append(Phase(windows, tuple(taps)))
+    return found
+
+
+def interleave(n: Numbers, parts: Sequence[Array], axes: Axes) -> Array:
+    """The phases' results [N, M, places1..], in the order of their product, as the long side."""
+    k = len(axes)
+    by = strides(axes)
+    if len(parts) == 1:
+        whole = parts[0]
+    else:
+        shape = parts[0].shape
+        whole = n.concat([n.reshape(part, (1, *shape)) for part in parts], 0)
+        whole = n.reshape(whole, (*by, *shape))
+        pairs = [axis for i in range(k) for axis in (k + 2 + i, i)]
+        whole = n.transpose(whole, (k, k + 1, *pairs))
+        long = [d * s for d, s in zip(shape[2:], by, strict=True)]
+        whole = n.reshape(whole, (*shape[:2], *long))
+    return n.slice(whole, [slice(None), slice(None), *(slice(0, int(a.size)) for a in axes)])
+
+
 def cut_places(n: Numbers, plane: np.ndarray, axes: Axes) -> np.ndarray:
     """What `cut` does, for integers over the spatial axes alone: padding repeats the nearest."""
     front, back = _ends(axes)

@@ -89,12 +89,12 @@ def test_the_truth_lies_within():
         assert gap > 0  # a third is no float
 
 
-@pytest.mark.parametrize("op", ["ReduceMax", "MaxPool", "Max"])
-def test_the_greatest_of_numbers_that_no_float_is_equals_itself(op: str):
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin", "MaxPool", "Max", "Min"])
+def test_the_extreme_one_of_numbers_that_no_float_is_equals_itself(op: str):
     def f(b: Builder, x: Var) -> Var:
         roots = b.op("Sqrt", x)
-        if op == "Max":
-            return b.op("Max", roots, roots * roots)
+        if op in ("Max", "Min"):
+            return b.op(op, roots, roots * roots)
         if op == "MaxPool":
             return b.op("MaxPool", b.reshape(roots, [1, 1, 4]), kernel_shape=(2,))
         return b.op(op, roots, b.ints([0]))
@@ -220,6 +220,28 @@ def test_a_tie_that_cannot_be_excluded_ends_the_climb():
     assert 128 < found.bits < 1536
     assert found.elements == 0
     assert found.opened
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "ReduceMax", "ReduceMin"])
+def test_a_tie_by_construction_is_one(op: str):
+    """A constant stretch through a convolution and a tanh: equal numbers, none of them a float."""
+
+    def f(b: Builder, x: Var) -> Var:
+        weights = b.constant(np.array([[[0.7, -0.3, 0.1]], [[0.2, 0.9, -0.4]]]))
+        y = b.op("Tanh", b.op("Conv", b.reshape(x, [1, 1, 9]), weights, pads=(0, 0)))
+        if op == "MaxPool":
+            return b.op("MaxPool", y, kernel_shape=(3,), strides=(2,))
+        return b.op(op, -y if op == "ReduceMin" else y, b.ints([2]), keepdims=0)
+
+    found = certified(problems.problem(f, [0.9, 0.1] + 6 * [0.3] + [2.0], "jacobian"))
+    assert not found.opened
+    assert not found.contradicted
+    assert found.sides is not None
+    assert found.elements < found.taken
+    on_tie = ~found.known["y", "x"]
+    left, right = (part["y", "x"] for part in (found.sides.left, found.sides.right))
+    assert np.all(np.isnan(left) == np.isnan(right))
+    assert np.all(left[on_tie] != right[on_tie])
 
 
 def test_where_time_ends_nothing_is_said():

@@ -101,6 +101,13 @@ OPERATIONS = {
         n.max(n.lift(np.zeros((2, 0))), (1,), False),
         n.max(WHOLE, (0,), True),
     ),
+    "min": lambda n: (
+        n.min(n.lift(X), (0, -1), False),
+        n.min(n.lift(TIES), (1,), True),
+        n.min(n.lift(X), (0, 1, 2), False),
+        n.min(n.lift(np.zeros((2, 0))), (1,), False),
+        n.min(WHOLE, (0,), True),
+    ),
     "argsort": lambda n: (
         n.argsort(n.lift(X), 1),
         n.argsort(n.lift(TIES), -1),
