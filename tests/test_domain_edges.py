@@ -49,7 +49,9 @@ def test_an_overflow_of_the_file_s_own_width_is_named():
     (kink,) = [k for k in found.kinks if k.kind == "lost"]
     assert kink.what == "it overflows float32, whose largest number is 3.4e+38"
     assert found.exit_code == 3
-    assert all("node 'exp' (Exp): it overflows float32" in m.detail for m in found.methods)
+    assert all(
+        "node 'exp' (Exp), element [1]: it overflows float32" in m.detail for m in found.methods
+    )
 
 
 def test_an_overflow_of_float64_is_named_as_the_cause():
@@ -57,7 +59,7 @@ def test_an_overflow_of_float64_is_named_as_the_cause():
     assert named(found, "lost") == [("Exp", (1,))]
     (reverse,) = [m for m in found.methods if m.method == "reverse"]
     assert reverse.verdict is Verdict.DISAGREE  # it says NaN where the derivative is 0
-    assert "node 'exp' (Exp): it overflows" in reverse.detail
+    assert "node 'exp' (Exp), element [1]: it overflows" in reverse.detail
     assert str(reverse.cause) == "rounding"
 
 
@@ -83,3 +85,27 @@ def test_infinities_that_are_given_are_not_lost():
     found = compared(nodes, [1.0, -1.0, 2.0], ("zero", np.zeros((), np.float32)), least)
     assert named(found, "lost") == []
     assert found.verdict is Verdict.AGREE
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "what"),
+    [
+        ("Log", 0.0, "the logarithm of 0"),
+        ("Log", -1.0, "no number"),
+        ("Exp", 100.0, "it overflows float32"),
+        ("Reciprocal", 1e-42, "it overflows float32"),
+    ],
+)
+def test_a_derivative_that_is_no_number_says_which_node_and_what_helps(op, x, what):
+    asked = api.ask(model([node(op, ["x"], "y")], [2]), np.array([1.0, x], np.float32))
+    notes = api.derive(asked).notes
+    (note,) = [n for n in notes if "node" in n]
+    assert f"node '{op.lower()}' ({op}), element [1]" in note
+    assert what in note
+    assert "; x: " in note
+
+
+def test_a_report_says_what_helps_the_operand():
+    found = compared([node("Exp", ["x"], "h"), node("Log", ["h"], "y")], [1.0, -1000.0])
+    (edge,) = [k for k in found.kinks if k.kind == "edge"]
+    assert (edge.op, edge.operand, edge.todo) == ("Log", "h", "clip it, or add a small constant")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from gradcli.api.asking import (
 )
 from gradcli.engines import Engine, Options
 from gradcli.engines import Program as EngineProgram
-from gradcli.engines.base import Estimate
+from gradcli.engines.base import AT_THE_EDGE, Estimate, survey
 from gradcli.errors import CannotError, UsageError
 from gradcli.graph import DType
 from gradcli.interpret import Evaluator
@@ -270,7 +270,19 @@ def derive(problem: Problem, method: str = METHOD, *, step: float | None = None)
     hold_primal(problem, estimate, problem.feeds)
     blocks = in_own_width(problem, chosen, estimate)
     dtype = DType.FLOAT64 if chosen.exact else problem.dtype
-    return Derivative(blocks, dtype.value, estimate.notes)
+    notes = (*estimate.notes, *_lost(problem, estimate))
+    return Derivative(blocks, dtype.value, notes)
+
+
+def _lost(problem: Problem, estimate: Estimate) -> Iterator[str]:
+    """Where numbers end: which nodes are at the edge of their domain, or overflow, if any does."""
+    seen = (*estimate.blocks.values(), *estimate.primal.values())
+    if all(np.all(np.isfinite(x)) for x in seen) and AT_THE_EDGE not in estimate.notes:
+        return
+    for near in survey(problem).nearest:
+        if near.kind == "lost" or (near.kind == "edge" and near.margin == 0):
+            helps = f"; {near.operand}: {near.todo}" if near.operand else ""
+            yield f"{comparison.described(near)}{helps}"
 
 
 def hold_primal(problem: Problem, estimate: Estimate, feeds: Mapping[str, np.ndarray]) -> None:

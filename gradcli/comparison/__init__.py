@@ -24,6 +24,7 @@ from gradcli.comparison.facts import (
 )
 from gradcli.comparison.field import FLOOR, MARGIN, RTOL
 from gradcli.comparison.judge import AtKink, judge, name_nodes
+from gradcli.comparison.method import described
 from gradcli.comparison.primal import hold_primal
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Verdict",
     "What",
     "Worst",
+    "described",
     "explained",
     "explanation_of",
     "focus_of",

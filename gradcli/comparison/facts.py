@@ -273,6 +273,8 @@ class KinkAt:
         ties: How many elements of the node are on a kink.
         many: How many of those matter.
         certified: Whether balls, and not only float64, say whether it is active.
+        operand: Of an edge: the tensor that comes to it. Of what is lost: that it is made of.
+        todo: Of either: what helps.
     """
 
     node: str
@@ -290,6 +292,8 @@ class KinkAt:
     ties: int = 1
     many: int = 0
     certified: bool = False
+    operand: str = ""
+    todo: str = ""
 
     @property
     def touched(self) -> bool:

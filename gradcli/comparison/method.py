@@ -212,7 +212,7 @@ def _summary(f: _Facing) -> dict[str, object]:
     rim = f.evidence.survey.rim
     open_ = np.isin(verdicts, _SMOOTH) & ~np.isfinite(own.value)
     if verdict is Verdict.INCONCLUSIVE and np.any(open_) and rim:
-        found |= {"detail": _edge(rim[0])}
+        found |= {"detail": described(rim[0])}
     elif verdict is Verdict.INCONCLUSIVE and np.any(open_):
         found |= {"detail": _lost(f.evidence)}
     if verdict is Verdict.DISAGREE:
@@ -292,14 +292,17 @@ def _beside(f: _Facing) -> str:
 def _lost(evidence: Evidence) -> str:
     """The first node that makes of numbers what is none, or too large."""
     lost = next((near for near in evidence.survey.nearest if near.kind == "lost"), None)
-    return f"node {lost.node!r} ({lost.op}): {lost.what}" if lost else ""
+    return described(lost) if lost else ""
 
 
-def _edge(near: Near) -> str:
-    return (
-        f"node {near.node!r} ({near.op}) is exactly at the edge of its domain, {near.what}:"
-        " a slope there is infinite, or ends"
-    )
+def described(near: Near) -> str:
+    """An edge that the point is on, or what is lost there, in words."""
+    index = f", element [{', '.join(map(str, near.index))}]" if near.index else ""
+    node = f"node {near.node!r} ({near.op}){index}"
+    if near.kind == "lost":
+        return f"{node}: {near.what}"
+    edge = f"is exactly at the edge of its domain, {near.what}"
+    return f"{node}{',' * bool(index)} {edge}: a slope there is infinite, or ends"
 
 
 def _digits(error: float, norm: float) -> float | None:

@@ -258,6 +258,9 @@ def defined_on(evidence: Evidence, *, infinite: bool = False) -> np.ndarray:
     return np.full(count + directions, not any(weighed))
 
 
+JUMPS = "an output jumps there"
+
+
 def kinks_of(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:
     """The kinks and edges near the point, those on it marked where they matter."""
     survey = evidence.survey
@@ -265,14 +268,14 @@ def kinks_of(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:
     on_kink = bool(np.any(active))
     jump = _jump_of(evidence, active) if on_kink else None
     # Where no kink alone accounts for two slopes, several do together.
-    together = on_kink and not any(t.matters for t in survey.tied.values())
+    together = on_kink and not any(t.matters and not t.jumps for t in survey.tied.values())
     found = []
     for near in survey.nearest:
         here = near.kind == "kink" and near.touched
         tied = survey.tied.get(near.node) if here else None
         mine: bool | None = None
         if here and tied is not None and not together:
-            mine = tied.matters and (undecided or on_kink)
+            mine = tied.matters and (undecided or on_kink or tied.jumps)
         elif here and not undecided:
             mine = on_kink
         found.append(
@@ -284,14 +287,16 @@ def kinks_of(evidence: Evidence, active: np.ndarray) -> tuple[KinkAt, ...]:
                 mine,
                 near.convention,
                 near.kind,
-                near.what,
+                JUMPS if mine and tied is not None and tied.jumps else near.what,
                 near.decided,
                 near.within,
                 near.taken,
-                jump if mine else None,
+                jump if mine and on_kink else None,
                 tied.ties if tied is not None else 1,
                 tied.many if tied is not None and mine else 0,
                 tied is not None and tied.certified and not together,
+                near.operand,
+                near.todo,
             )
         )
     return tuple(found)

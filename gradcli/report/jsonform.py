@@ -242,6 +242,8 @@ def _kink(k: KinkAt) -> dict[str, Any]:
         "certified": k.certified,
         "ties": k.ties,
         "active_ties": k.many,
+        "operand": k.operand,
+        "todo": k.todo,
         "convention": k.convention,
         "what": k.what,
         "decided": k.decided,

@@ -56,11 +56,12 @@ def kink_sentence(kink: KinkAt) -> str:
     index = f", element [{', '.join(map(str, kink.index))}]" if kink.index else ""
     at = f"node {kink.node} ({kink.op}){index}"
     near = _nearness(kink)
+    helps = f"; {kink.operand}: {kink.todo}" if kink.operand and kink.todo else ""
     if kink.kind == "lost":
-        return f"{at}: {kink.what}"
+        return f"{at}: {kink.what}{helps}"
     if kink.kind == "edge":
         slopes = _slopes(kink) if kink.margin == 0 else ""
-        return f"{at}: {near}{': ' + kink.what if kink.what else ''}{slopes}"
+        return f"{at}: {near}{': ' + kink.what if kink.what else ''}{slopes}{helps}"
     if not kink.touched:
         return f"{at}: {near}"
     many = (
@@ -68,6 +69,8 @@ def kink_sentence(kink: KinkAt) -> str:
         if kink.active and kink.ties > 1 and kink.many
         else ""
     )
+    if kink.active and kink.what:
+        return f"{at}: {near}; {kink.what}"
     matters = {
         True: f"the one-sided derivatives of the output with respect to the input differ{many}",
         False: "the derivative of the output with respect to the input is smooth here all the same",

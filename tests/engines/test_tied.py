@@ -73,3 +73,24 @@ def test_the_element_that_matters_is_named():
     watch = around(asked)
     (tied,) = weigh(asked, watch, watch.ties()).values()
     assert (tied.index, tied.ties, tied.many) == ((1,), 2, 1)
+
+
+def step_of(other):
+    """x where it is above 0, and something else elsewhere: a jump, unless that is 0."""
+    return lambda b, x: b.where(x > 0.0, x, other, like=x)
+
+
+@pytest.mark.parametrize(
+    ("f", "matters", "jumps"),
+    [
+        (step_of(1.0), True, True),
+        (step_of(0.0), True, False),
+        (lambda b, x: b.op("Floor", x) + x, True, True),
+        (lambda b, x: b.op("Floor", x) * 0.0 + x, False, False),
+    ],
+)
+def test_of_a_step_its_jump_or_the_slopes_beside_it_matter(f, matters, jumps):
+    asked = problem(f, AT)
+    watch = around(asked)
+    (tied,) = weigh(asked, watch, watch.ties()).values()
+    assert (tied.matters, tied.jumps) == (matters, jumps)

@@ -5,7 +5,7 @@ from gradcli.engines.base.certificate import Certificate
 from gradcli.engines.base.environment import UNKNOWN, Environment
 from gradcli.engines.base.evidence import Evidence
 from gradcli.engines.base.exactly import decide, suspects
-from gradcli.engines.base.linearised import Linearised
+from gradcli.engines.base.linearised import AT_THE_EDGE, Linearised
 from gradcli.engines.base.local import WrongRule, coarse_node, wrong_rule
 from gradcli.engines.base.nodeat import Focus, NodeAt
 from gradcli.engines.base.outcome import Outcome, Times
@@ -33,6 +33,7 @@ from gradcli.engines.base.walk import Walk, walk, wrong_kernel
 from gradcli.engines.base.watch import COUNT, Near, Reach, Survey, Tied, Watch, around, survey
 
 __all__ = [
+    "AT_THE_EDGE",
     "CHUNK",
     "COARSE",
     "COUNT",

@@ -9,8 +9,9 @@ together; in power series of balls it takes a pass for each, and is certain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,9 @@ ASIDE = 2.0**-26
 SHORT = 2.0**-26
 """How far an operator's operands go to show its two slopes, relative to the largest of them."""
 
+STRIDE = 2.0**-17
+"""How far to either side outputs are looked at for their slope, with a step held on one side."""
+
 EQUAL = 1e-6
 """Slopes that differ by less than this part of themselves are the same."""
 
@@ -44,8 +48,6 @@ NARROW = 1e-20
 def weigh(problem: Problem, watch: Watch, ties: Sequence[Near]) -> dict[str, Tied]:
     """What each of the nodes with ties means for the answer, in float64, by the node's name.
 
-    Nodes whose results jump there are left out, and those whose results carry no derivative.
-
     Args:
         problem: The question.
         watch: What was seen at its point.
@@ -55,15 +57,15 @@ def weigh(problem: Problem, watch: Watch, ties: Sequence[Near]) -> dict[str, Tie
         OutOfTimeError: When a deadline passes.
         UnsupportedError: When an operator has no rule.
     """
+    found = dict(_stepped(problem, watch, ties))
     nodes = _tied_nodes(problem, watch, ties)
     if not nodes:
-        return {}
+        return found
     at: dict[Node, Sequence[Array]] = {}
     Evaluator(problem.exact, real, problem.table).run(
         problem.point, lambda n, xs, _: at.update({n: xs}) if n in nodes else None
     )
     passes = _Passes(problem, nodes)
-    found: dict[str, Tied] = {}
     for sign in (1.0, -1.0):
         dots, bars = passes.along(sign)
         for node, near in nodes.items():
@@ -82,6 +84,47 @@ def _tied_nodes(problem: Problem, watch: Watch, ties: Sequence[Near]) -> dict[No
         and not problem.table[node.key].steps
         and all(v.dtype.is_float for v in node.makes()[:1])
     }
+
+
+def _stepped(problem: Problem, watch: Watch, ties: Sequence[Near]) -> Iterator[tuple[str, Tied]]:
+    """What steps mean whose results jump at the point: what becomes of outputs and their slopes."""
+    named = {near.node: near for near in ties}
+    nodes = [n for n in watch.margins if n.name in named and problem.table[n.key].steps]
+    if not nodes:
+        return
+    run, rng = Evaluator(problem.exact, real, problem.table), np.random.default_rng(problem.seed)
+    along = {w: rng.standard_normal(problem.shape(w)) for w in problem.wrt} | dict(problem.tangents)
+
+    def at(t: float, held: tuple[Node, tuple[Array, ...]] | None = None, **how: Any) -> np.ndarray:
+        point = {**problem.point, **{w: problem.point[w] + t * v for w, v in along.items()}}
+        adjust = None if held is None else lambda n, made: held[1] if n is held[0] else made
+        out = run.run(point, adjust=adjust, **how)
+        return np.concatenate([np.reshape(out[of], -1) for of in problem.of]).astype(float)
+
+    beside: list[dict[Node, tuple[Array, ...]]] = []
+    for sign in (1.0, -1.0):
+        made: dict[Node, tuple[Array, ...]] = {}
+        at(
+            sign * ASIDE,
+            observe=lambda n, _, y, made=made: made.update({n: tuple(y)}) if n in nodes else None,
+        )
+        beside.append(made)
+    for node in nodes:
+        near, count = named[node.name], max(1, int(np.sum(watch.margins[node] == 0)))
+        both = [(node, made[node]) for made in beside]
+        here = [at(0.0, side) for side in both]
+        ahead, behind = ([at(t, side) for side in both] for t in (STRIDE, -STRIDE))
+        slopes = [(a - b) / (2 * STRIDE) for a, b in zip(ahead, behind, strict=True)]
+        noise = EPS * float(np.max(np.abs(here), initial=0.0))
+        jumps = _apart(here[0], here[1], noise)
+        turns = _apart(slopes[0], slopes[1], noise / STRIDE)
+        yield node.name, Tied(jumps or turns, near.index, count, jumps=jumps)
+
+
+@np.errstate(all="ignore")
+def _apart(a: np.ndarray, b: np.ndarray, noise: float) -> bool:
+    size = np.nan_to_num(np.maximum(np.abs(a), np.abs(b)), posinf=0.0)
+    return bool(np.any(np.nan_to_num(np.abs(a - b)) > EQUAL * size + 64 * noise))
 
 
 class _Passes:

@@ -23,6 +23,13 @@ COUNT = 8
 """How many of the nearest kinks and edges a survey keeps."""
 
 
+KEEP_OFF = "clip it, or add a small constant"
+OUTSIDE = "clip it to where the operator is defined"
+SHIFT = "clip it, or shift it first, as a Softmax is by its largest element"
+WIDEN = "scale or clip it, or store the model in float64"
+"""What helps the operand of a node at the edge of its domain."""
+
+
 @dataclass(frozen=True)
 class Near:
     """A place near the point where an operator is not smooth.
@@ -41,6 +48,8 @@ class Near:
         within: Where that is `off`, how far it really is; where `open`, a bound of that.
         taken: The conventions of the operator, gradcli's and others'.
         widest: Of a kink: the widest margin of the node, for the size of its operand.
+        operand: Of an edge: the name of what comes to it. Of what is lost: of what it is made.
+        todo: Of either: what helps.
     """
 
     node: str
@@ -54,6 +63,8 @@ class Near:
     within: float = 0.0
     taken: tuple[Taken, ...] = ()
     widest: float = 0.0
+    operand: str = ""
+    todo: str = ""
 
     @property
     def touched(self) -> bool:
@@ -84,8 +95,9 @@ class Tied:
         matters: Whether that changes when this node alone goes to its other side.
         index: The element that it hangs on most.
         ties: How many elements are on a kink.
-        many: How many of those matter.
+        many: How many of those matter; 0 where they were not told apart.
         certified: Whether power series of balls say so, not only float64.
+        jumps: Whether what changes is an output itself, and not only its derivative.
     """
 
     matters: bool
@@ -93,6 +105,7 @@ class Tied:
     ties: int = 1
     many: int = 0
     certified: bool = False
+    jumps: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,19 +212,27 @@ class Watch:
             if width is None or not width.is_float or result is None:
                 continue
             y = np.asarray(result)
-            for mask, what in (
-                (np.isnan(y), "its result is no number"),
-                (np.isinf(y), "it overflows: its result is infinite in float64 too"),
+            for mask, what, todo in (
+                (np.isnan(y), "its result is no number", OUTSIDE),
+                (np.isinf(y), "it overflows: its result is infinite in float64 too", SHIFT),
                 (
                     np.isfinite(y) & (np.abs(y) > width.greatest),
                     f"it overflows {width.value}, whose largest number is {width.greatest:.1e}",
+                    WIDEN,
                 ),
             ):
                 # At an edge that is said already.
                 if np.any(mask) and not at_edge:
                     index = np.unravel_index(int(np.argmax(mask)), y.shape)
                     place = tuple(int(i) for i in index)
-                    self.lost.append(Near(node.name, node.op, place, 0.0, "lost", what=what))
+                    self.lost.append(
+                        Near(
+                            *(node.name, node.op, place, 0.0, "lost"),
+                            what=what,
+                            operand=_name(node),
+                            todo=todo,
+                        )
+                    )
                     return
 
     def crossing(self, moved: Watch, *, ties: bool = True) -> float:
@@ -274,7 +295,15 @@ class Watch:
             if (place := _least(distance)) is not None:
                 edge = self._table[node.key].edge
                 takes = taken(node.key, node.attrs)
-                found.append(Near(node.name, node.op, *place, "edge", what=edge, taken=takes))
+                found.append(
+                    Near(
+                        *(node.name, node.op, *place, "edge"),
+                        what=edge,
+                        taken=takes,
+                        operand=_name(node, self._table[node.key].edge_of),
+                        todo=KEEP_OFF,
+                    )
+                )
         return sorted((*self.lost, *found), key=lambda near: near.margin)
 
     def kink(
@@ -355,6 +384,12 @@ def _floats(operands: Sequence[Array]) -> list[np.ndarray]:
 
 def _reached(node: Node, moving: set[Value]) -> bool:
     return any(v in moving for v in node.inputs)
+
+
+def _name(node: Node, place: int | None = None) -> str:
+    """The name of an operand: of the one at this place, or of the first float one."""
+    values = node.inputs if place is None else node.inputs[place : place + 1]
+    return next((v.name for v in values if v is not None and v.dtype.is_float), "")
 
 
 def _approaches(node: Node, card: Card, moving: set[Value]) -> bool:
