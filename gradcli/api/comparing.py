@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from gradcli import comparison, measure
 from gradcli.api.asking import Given, Source, ask, names_of
@@ -40,6 +41,7 @@ def compare(
     at_kink: comparison.AtKink = "report",
     explain: bool = False,
     sweep: bool = False,
+    elements: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Differentiate by several methods, and judge each.
@@ -78,6 +80,8 @@ def compare(
             from it, what it is, and what to do about it.
         sweep: Whether the error of finite differences is found for many steps as well: in float64
             and, where `dtype` asks for float32, in that too.
+        elements: Whether every number of the answer is kept beside the verdicts, by method: for
+            the pictures of an HTML report, and whoever wants to look at them.
         progress: Called with a few words before each step.
 
     Raises:
@@ -111,6 +115,7 @@ def compare(
         explain,
         sweep,
         narrow=dtype is not None,
+        elements=elements,
     )
     return judged(problem, settings, progress=progress)
 
@@ -151,7 +156,10 @@ def judged(
         problem = measure.nudged(problem)
 
     def judge(evidence: Evidence) -> Comparison:
-        return comparison.judge(evidence, rtol=how.rtol, atol=how.atol, at_kink=how.at_kink)
+        found = comparison.judge(evidence, rtol=how.rtol, atol=how.atol, at_kink=how.at_kink)
+        if not how.elements:
+            return found
+        return replace(found, elements=comparison.elements_of(evidence))
 
     known: list[Evidence] = []
 

@@ -27,6 +27,7 @@ class Settings:
         explain: Whether to look at every node by itself.
         sweep: Whether finite differences are taken over many steps as well.
         narrow: Whether those are taken in the problem's own width too.
+        elements: Whether every number of the answer is kept, for pictures.
 
     Raises:
         UsageError: When a name is none that there is, or a number makes no sense.
@@ -44,6 +45,7 @@ class Settings:
     explain: bool = False
     sweep: bool = False
     narrow: bool = False
+    elements: bool = False
 
     def __post_init__(self) -> None:
         for name in self.methods:

@@ -1,9 +1,11 @@
 """Outcomes and a reference in, a Comparison out: errors, verdicts, causes, advice. No clocks."""
 
 from gradcli.comparison.blame import explained, explanation_of, focus_of
+from gradcli.comparison.elements import elements_of
 from gradcli.comparison.facts import (
     Advice,
     Blame,
+    Block,
     Cause,
     Comparison,
     Explanation,
@@ -34,6 +36,7 @@ __all__ = [
     "Advice",
     "AtKink",
     "Blame",
+    "Block",
     "Cause",
     "Comparison",
     "Explanation",
@@ -52,6 +55,7 @@ __all__ = [
     "What",
     "Worst",
     "described",
+    "elements_of",
     "explained",
     "explanation_of",
     "focus_of",

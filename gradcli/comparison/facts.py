@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import numpy as np
+
 from gradcli.engines.base import UNKNOWN, Environment, Times, Unsteady
 from gradcli.ops.peers import Taken
 
@@ -500,6 +502,27 @@ class Sweep:
     points: tuple[SweepPoint, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Every element of one output's derivative with respect to one input.
+
+    Attributes:
+        name: The block: `x`, or `y/x` of a Jacobian.
+        of: The output's shape; empty where the operator has no such axes.
+        wrt: Likewise, the input's.
+        truth: The reference, of the shape of both after each other; NaN where it is not known.
+        uncertainty: Likewise, its uncertainty.
+        values: What each method that computed something says; NaN where it did not.
+    """
+
+    name: str
+    of: tuple[int, ...]
+    wrt: tuple[int, ...]
+    truth: np.ndarray
+    uncertainty: np.ndarray
+    values: Mapping[str, np.ndarray]
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The whole answer.
@@ -521,6 +544,8 @@ class Comparison:
         sweeps: Finite differences over many steps, one for each arithmetic, where that was asked.
         unfinished: Methods that were asked for and are not done yet, or were interrupted.
         environment: What everything was measured with.
+        elements: Every number of the answer, for whoever draws it; empty where they were not asked
+            to be kept.
     """
 
     subject: Subject
@@ -539,3 +564,4 @@ class Comparison:
     sweeps: tuple[Sweep, ...] = ()
     unfinished: tuple[str, ...] = ()
     environment: Environment = UNKNOWN
+    elements: tuple[Block, ...] = field(default=(), repr=False, compare=False)
