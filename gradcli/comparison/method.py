@@ -31,13 +31,25 @@ from gradcli.comparison.field import (
     size_of,
     tolerance_of,
 )
-from gradcli.comparison.truth import ROUNDING_FACTOR, active_on, defined_on, settled_on, sides_of
+from gradcli.comparison.truth import (
+    ROUNDING_FACTOR,
+    active_on,
+    conventions_on,
+    defined_on,
+    free_on,
+    settled_on,
+    sides_of,
+)
 from gradcli.engines.base import Estimate, Evidence, Near, Outcome
 from gradcli.graph import DType
 
 STAIRCASE = (
     "the function jumps within the step: what is measured is a jump over the step, which grows as"
     " 1/h; between its jumps the derivative is what the reference says"
+)
+
+COMPOSED = (
+    "its conventions at several ties come to a slope beyond both sides, as conventions may together"
 )
 
 NOTHING = "there is nothing to compare: the derivative has no elements"
@@ -170,18 +182,14 @@ def _elements(
     # At the edge of a domain a slope may be infinite, or end: no difference reaches that.
     endless = bool(evidence.survey.rim) & ~(np.isfinite(a) & np.isfinite(r))
     verdicts = np.where(disagree & ~endless, 1, np.where(agree, 0, 3))
-    sides = sides_of(evidence)
-    if sides is not None:
-        left, right = sides
+    free = free_on(evidence)
+    if np.any(free):
         active = active_on(evidence)
-        slack = band + u + np.nan_to_num(left.u + right.u)
-        low, high = (
-            np.fmin(left.value, right.value) - slack,
-            np.fmax(left.value, right.value) + slack,
-        )
-        taken = ~np.isnan(low)
-        between = np.where((a >= low) & (a <= high), 2, np.where(endless, 3, 1))
-        verdicts = np.where(active, np.where(taken, between, 3), verdicts)
+        low, high, sure = conventions_on(evidence, band + own.u)
+        inside = (a >= low) & (a <= high)
+        outside = np.where((sure | ~np.isfinite(a)) & ~endless, 1, 3)
+        verdicts = np.where(active, np.where(inside, 2, outside), verdicts)
+        verdicts = np.where(free & (verdicts != 0) & inside, 2, verdicts)
         known = known | (active & own.known)
     # Whatever a difference across a jump comes to, it is the jump over the step: no derivative.
     leaps = (own.jumps > band) | ((own.jumps > 0) & (verdicts != 0))
@@ -209,6 +217,8 @@ def _summary(f: _Facing) -> dict[str, object]:
     }
     if verdict is Verdict.STAIRCASE:
         found |= {"detail": STAIRCASE}
+    if verdict is Verdict.KINK and _composed(f):
+        found |= {"detail": COMPOSED}
     rim = f.evidence.survey.rim
     open_ = np.isin(verdicts, _SMOOTH) & ~np.isfinite(own.value)
     if verdict is Verdict.INCONCLUSIVE and np.any(open_) and rim:
@@ -219,6 +229,15 @@ def _summary(f: _Facing) -> dict[str, object]:
         cause, detail = _cause(f)
         found |= {"cause": cause, "detail": detail}
     return found
+
+
+def _composed(f: _Facing) -> bool:
+    """Whether an element on a kink is off both sides, or off the one slope that there is."""
+    left, right = sides_of(f.evidence) or (f.truth, f.truth)
+    a, b = (np.where(np.isnan(s.value), f.truth.value, s.value) for s in (left, right))
+    slack = f.band + f.own.u + f.truth.u
+    beyond = (f.own.value < np.fmin(a, b) - slack) | (f.own.value > np.fmax(a, b) + slack)
+    return bool(np.any((f.verdicts == _CODES.index(Verdict.KINK)) & beyond))
 
 
 _LARGEST = ("max_abs_error", "max_rel_error", "uncertainty", "needed_rtol")
@@ -328,8 +347,10 @@ def _worst(f: _Facing) -> Worst | None:
         return None
     on_kink = verdicts == _CODES.index(Verdict.KINK)
     sides = sides_of(f.evidence)
-    if sides is not None and np.any(on_kink) and not np.any(np.isin(verdicts, (1, 4))):
+    if sides is not None and not np.any(np.isin(verdicts, (1, 4))):
         left, right = sides[0].value, sides[1].value
+        on_kink &= np.isfinite(left) & np.isfinite(right)
+    if np.any(on_kink) and sides is not None and not np.any(np.isin(verdicts, (1, 4))):
         place = int(np.argmax(np.where(on_kink, np.nan_to_num(gap_of(left, right)), -1.0)))
         name, index = place_of(problem, place)
         both = float(left[place]), float(right[place])

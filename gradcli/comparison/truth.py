@@ -106,13 +106,14 @@ def _in_floats(evidence: Evidence) -> tuple[Field | None, Reference]:
     seen = field_of(evidence, witness.estimate)
     # What is no number, or may be anything, was looked at in vain.
     seen = replace(seen, known=seen.known & ~np.isnan(seen.value) & np.isfinite(seen.u))
-    active = active_on(evidence)
-    sure = seen.known & ((seen.u <= band_of(evidence, seen.value, seen, RESOLVED, 0.0)) | active)
+    free = free_on(evidence)
+    clear = seen.u <= band_of(evidence, seen.value, seen, RESOLVED, 0.0)
+    sure = seen.known & (clear | active_on(evidence))
     withdrawn = Reference(witness.method, witness.method, int(np.sum(sure)), elements)
     if reference.estimate is None:
         return seen, _because(withdrawn, f"there is no {graph}: {reference.reason}")
     exact = field_of(evidence, reference.estimate)
-    smooth = seen.known & exact.known & ~active
+    smooth = seen.known & exact.known & ~free
     gap = gap_of(seen.value, exact.value)
     off = smooth & ~(gap <= band_of(evidence, seen.value, exact, CONFIRM, 0.0) + seen.u)
     if np.any(off):
@@ -125,8 +126,10 @@ def _in_floats(evidence: Evidence) -> tuple[Field | None, Reference]:
         return seen, _because(withdrawn, f"{witness.method} is certain of none of its elements")
     rounding = _rounding(evidence, exact)
     unsure = seen.known & ~sure
+    # Where conventions have their way, what the graph says is one of them, and no truth.
+    exact = replace(exact, u=np.where(unsure, np.fmax(rounding, seen.u), rounding))
     return (
-        replace(exact, u=np.where(unsure, np.fmax(rounding, seen.u), rounding)),
+        _beside_conventions(evidence, exact, seen),
         Reference(
             f"float64-{reference.method}",
             witness.method,
@@ -134,6 +137,22 @@ def _in_floats(evidence: Evidence) -> tuple[Field | None, Reference]:
             elements,
         ),
     )
+
+
+def _beside_conventions(evidence: Evidence, graph: Field, seen: Field) -> Field:
+    """The graph's elements, but those with one slope that conventions may miss.
+
+    Of these its two sides tell, or the witness, whichever is more certain.
+    """
+    here = seen.known & free_on(evidence) & ~active_on(evidence)
+    value, u = seen.value, seen.u
+    if (sides := sides_of(evidence)) is not None:
+        left, right = sides
+        doubt = left.u + right.u + gap_of(left.value, right.value)
+        better = doubt < u
+        value = np.where(better, left.value / 2 + right.value / 2, value)
+        u = np.where(better, doubt, u)
+    return replace(graph, value=np.where(here, value, graph.value), u=np.where(here, u, graph.u))
 
 
 def _because(reference: Reference, reason: str) -> Reference:
@@ -199,6 +218,48 @@ def active_on(evidence: Evidence) -> np.ndarray:
     if tail and np.any(active):
         active[-tail:] = True
     return active
+
+
+def fan_of(evidence: Evidence) -> Field | None:
+    """What conventions may compose to: the middles of intervals, their half widths as uncertainty.
+
+    None where no tie matters; NaN, infinitely uncertain, where nobody knows.
+    """
+    fans = evidence.fans
+    if fans is None:
+        return None
+    directions = evidence.probes.directions if evidence.probes else 0
+    return flatten(evidence.problem, Estimate(fans.middle, uncertainty=fans.half), directions)
+
+
+def conventions_on(
+    evidence: Evidence, slack: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The least and the greatest value that a convention may come to, and where that is certain.
+
+    Both sides of a direction are among them. Without a fan they are all that is known, and what
+    lies outside may still be what several kinks compose to.
+
+    Args:
+        evidence: What was measured.
+        slack: How far outside is still inside, beside what is uncertain.
+    """
+    fan, sides = fan_of(evidence), sides_of(evidence)
+    ends = [side.value + sign * side.u for side in sides or () for sign in (-1.0, 1.0)]
+    if fan is not None:
+        ends += [np.where(np.isfinite(fan.u), fan.value + k * fan.u, np.nan) for k in (-1, 1)]
+    low, high = np.fmin.reduce(ends) - slack, np.fmax.reduce(ends) + slack
+    return low, high, np.isfinite(low) & (fan is not None) & np.isfinite(ends[-1])
+
+
+def free_on(evidence: Evidence) -> np.ndarray:
+    """Elements that conventions at ties may change, whether or not they have one slope."""
+    active = active_on(evidence)
+    fan = fan_of(evidence)
+    if fan is None:
+        return active
+    wide = fan.u > band_of(evidence, fan.value, fan, RTOL[DType.FLOAT64], 0.0)
+    return np.asarray(active | (wide & np.isfinite(fan.u)))
 
 
 def settled_on(evidence: Evidence) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from gradcli.engines import complex_step, finite, forward, reverse, symbolic
 from gradcli.engines.base import Engine, Estimate, Options, Probes, Program
+from gradcli.engines.conventions import conventions
 from gradcli.engines.finite import one_sided
 
 ENGINES: dict[str, Engine] = {
@@ -19,4 +20,13 @@ ENGINES: dict[str, Engine] = {
 }
 """Every method by name, in the order of reports."""
 
-__all__ = ["ENGINES", "Engine", "Estimate", "Options", "Probes", "Program", "one_sided"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "Estimate",
+    "Options",
+    "Probes",
+    "Program",
+    "conventions",
+    "one_sided",
+]

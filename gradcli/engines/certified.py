@@ -350,7 +350,8 @@ class _Notary:
         n = pull.n if pull.n.bits >= push.n.bits else push.n
         product, size = _product(n, {w: e.row(0) for w, e in back.items()}, p.tangents)
         other, _ = _product(n, ahead, bars)
-        self._meet(n, product, other, size)
+        if behind is ahead or n.overlap(product, other).item():
+            self._meet(n, product, other, size)
 
     # ---- everything else: the reverse graph answers, and the series confirm ----------------------
 
@@ -376,7 +377,9 @@ class _Notary:
                 n = pull.n if pull.n.bits >= push.n.bits else push.n
                 product, size = _product(n, mine, dots)
                 two = [_product(n, side, row.bars)[0] for side in (behind, ahead)]
-                if not n.overlap(*two).item():
+                # At a tie conventions may compose to another slope than the one there is.
+                taken = behind is ahead or n.overlap(product, two[0]).item()
+                if not n.overlap(*two).item() or not taken:
                     self.kinked += 1
                     suspects.append((row, mine))
                     continue
@@ -422,8 +425,13 @@ class _Notary:
     def _along_coordinates(
         self, push: _Pushed, rows: Sequence[tuple[_Row, Mapping[str, _Enclosure]]]
     ) -> None:
-        """On a kink: which elements have two slopes, coordinate by coordinate."""
+        """On a kink: which elements have two slopes, coordinate by coordinate.
+
+        What conventions of several ties compose to may be another slope than the one there is;
+        there the series answer.
+        """
         p = self.p
+        found = [{wrt: np.array(e.balls) for wrt, e in mine.items()} for _, mine in rows]
         looked = {
             (row.of, wrt): np.zeros_like(self._view(self.known, (row.of, wrt)))
             for row, _ in rows
@@ -436,7 +444,7 @@ class _Notary:
                 dots = {name: np.zeros(p.shape(name)) for name in p.wrt}
                 dots[wrt].reshape(-1)[index] = 1.0
                 behind, ahead = push.both_sides(dots)
-                for row, mine in rows:
+                for (row, mine), balls in zip(rows, found, strict=True):
                     sides = [_product(push.n, side, row.bars)[0] for side in (behind, ahead)]
                     # Where a choice stayed open two hulls overlap, which says nothing.
                     wide = float(max(push.n.radius(side).item() for side in sides))
@@ -444,16 +452,19 @@ class _Notary:
                     smooth = narrow and push.n.overlap(*sides).item()
                     where = (row.index, int(index))
                     own = mine[wrt].balls.reshape(-1)[int(index) : int(index) + 1]
-                    if smooth:
+                    if smooth and not push.n.overlap(sides[1], own).item():
+                        balls[wrt].reshape(-1)[int(index)] = np.asarray(sides[1]).item()
+                    elif smooth:
                         scale = abs(float(mine[wrt].mid.reshape(-1)[int(index)]))
                         self._meet(push.n, sides[1], own, scale)
                     self._side((row.of, wrt), where, *(_Enclosure.of(push.n, x) for x in sides))
                     looked[row.of, wrt][where] = smooth
         self._keep(push)
-        for row, mine in rows:
+        for (row, _), balls in zip(rows, found, strict=True):
             for wrt in p.wrt:
                 here = looked[row.of, wrt][row.index]
-                self._put((row.of, wrt), (row.index, slice(None)), mine[wrt], here)
+                made = _Enclosure.of(push.n, push.n.box(balls[wrt]))
+                self._put((row.of, wrt), (row.index, slice(None)), made, here)
 
     # ---- what is noted down ----------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from gradcli.interpret import Evaluator
 from gradcli.measure.certify import References, certificate
 from gradcli.measure.clock import BUDGET, RUNS, WARMUP, Clock, Progress
 from gradcli.measure.environment import environment
+from gradcli.measure.fans import fans
 from gradcli.measure.method import is_dear, outcome
 from gradcli.measure.near import look_around
 from gradcli.measure.primal import coarse_kernels, primal_noise, timed_file_primal
@@ -96,11 +97,9 @@ def measure(
     tell("witness")
     tried = witnesses(problem, sample, clock)
     witness = tried[-1]
-    beside = (
-        sides(problem, (witness, referred), sample, clock)
-        if not found.is_smooth and not problem.straight_through
-        else None
-    )
+    rough = not found.is_smooth and not problem.straight_through
+    beside = sides(problem, (witness, referred), sample, clock) if rough else None
+    fanned = fans(problem, sample, clock) if rough else None
     sure, unsure = certificate(problem, sample, reference, clock, tell, exact_primal)
 
     swept: tuple[Swept, ...] = ()
@@ -132,6 +131,7 @@ def measure(
         unswept=unswept,
         unfinished=tuple(names),
         environment=environment(),
+        fans=fanned,
     )
     keep(evidence)
     for k, name in enumerate(names):

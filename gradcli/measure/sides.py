@@ -44,7 +44,7 @@ def sides(problem: Problem, seen: Sequence[Outcome], sample: Probes, clock: Cloc
                 direction = {n: np.zeros(problem.shape(n)) for n in problem.wrt}
                 direction[name].reshape(-1)[index] = 1.0
                 for blocks, side in zip((left, right, doubt), along(direction), strict=True):
-                    _put(problem, blocks, name, index, side, absolute=blocks is doubt)
+                    put(problem, blocks, name, index, side, absolute=blocks is doubt)
     except (OutOfTimeError, CannotError):
         # Out of time, or the model has no neighbourhood there: fewer sides, or none.
         pass
@@ -80,7 +80,7 @@ def _vague(seen: Estimate, key: Key) -> np.ndarray:
     return np.asarray(known & ~(doubt <= SURE * np.maximum(size, 1e-3 * largest)))
 
 
-def _put(
+def put(
     problem: Problem,
     blocks: dict[tuple[str, str], np.ndarray],
     name: str,
@@ -89,6 +89,16 @@ def _put(
     *,
     absolute: bool,
 ) -> None:
+    """Write what holds along a coordinate into the blocks of the answer.
+
+    Args:
+        problem: The question.
+        blocks: Of the answer.
+        name: Which of `wrt`.
+        index: Which of its elements, flat.
+        side: An array for each of `of`.
+        absolute: Whether they are bounds, which no cotangent takes the sign of.
+    """
     columns = int(np.prod(problem.shape(name)))
     if problem.operator == "jacobian":
         for of in problem.of:

@@ -2,6 +2,7 @@
 
 from gradcli.numbers.ball import Ball
 from gradcli.numbers.base import Array, Mask, Numbers
+from gradcli.numbers.fan import Fan
 from gradcli.numbers.floats import Complex, Real, complex_, real
 from gradcli.numbers.series import Series
 from gradcli.numbers.symbol import Symbol
@@ -10,6 +11,7 @@ __all__ = [
     "Array",
     "Ball",
     "Complex",
+    "Fan",
     "Mask",
     "Numbers",
     "Real",

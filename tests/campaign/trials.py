@@ -10,7 +10,13 @@ import numpy as np
 
 from gradcli.comparison import RTOL, Cause, Comparison, Verdict, judge
 from gradcli.comparison.field import Field, band_of, field_of, gap_of, least_of, tolerance_of
-from gradcli.comparison.truth import ROUNDING_FACTOR, active_on, sides_of, truth_of
+from gradcli.comparison.truth import (
+    ROUNDING_FACTOR,
+    active_on,
+    conventions_on,
+    free_on,
+    truth_of,
+)
 from gradcli.engines import ENGINES, Program
 from gradcli.engines.base import Evidence
 from gradcli.measure import References, measure
@@ -245,11 +251,10 @@ def _off(own: Field, sound: Evidence, rtol: float, least: np.ndarray | float = 0
     gap = gap_of(a, truth.value) - truth.u
     # A value that is no number where the truth is one is off by any measure.
     gap = np.where(~np.isfinite(a) & np.isfinite(truth.value), np.inf, gap)
-    if (sides := sides_of(sound)) is not None:
-        left, right = sides
-        low, high = np.fmin(left.value, right.value), np.fmax(left.value, right.value)
-        outside = np.fmax(np.fmax(low - a, a - high), 0.0) - left.u - right.u
-        gap = np.where(active_on(sound), outside, gap)
+    if np.any(free := free_on(sound)):
+        low, high, sure = conventions_on(sound, 0.0)
+        outside = np.where(sure, np.fmax(np.fmax(low - a, a - high), 0.0), 0.0)
+        gap = np.where(free, np.where(active_on(sound), outside, np.fmin(gap, outside)), gap)
     known = np.zeros(len(a), bool)
     known[:size] = own.known[:size]
     known &= truth.known & np.isfinite(truth.u)

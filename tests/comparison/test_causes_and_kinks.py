@@ -11,6 +11,7 @@ from gradcli.comparison import Comparison, judge
 from gradcli.comparison.facts import Cause
 from gradcli.engines.base import (
     Certificate,
+    Fans,
     Near,
     Sides,
     Survey,
@@ -120,9 +121,15 @@ TIE = Near("relu", "Relu", (1,), 0.0, "kink", "0 at 0")
 
 
 def on_kink(
-    value: float, left: float, right: float, u: float = 0.0, near: tuple[Near, ...] = ()
+    value: float,
+    left: float,
+    right: float,
+    u: float = 0.0,
+    near: tuple[Near, ...] = (),
+    fan: tuple[float, float] | None = None,
 ) -> Comparison:
-    """The middle element lies between two one-sided derivatives."""
+    """The middle element lies between two one-sided derivatives, and in a fan around both."""
+    low, high = fan or (left, right)
     truth = (1.0, 0.0, 4.0)
     nobody = np.nan
     sides = Sides(
@@ -138,6 +145,9 @@ def on_kink(
             witness=vague,
             survey=Survey((TIE, *near), (TIE,)),
             sides=sides,
+            fans=Fans(
+                {X: np.array([1.0, (low + high) / 2, 4.0])}, {X: np.array([0, (high - low) / 2, 0])}
+            ),
         )
     )
 
@@ -159,6 +169,24 @@ def test_outside_the_sides_a_value_disagrees(value):
     found = on_kink(value, 0.0, 1.0)
     assert only(found).verdict is DISAGREE
     assert found.exit_code == 1
+
+
+@pytest.mark.parametrize(("value", "expected"), [(-0.9, KINK), (1.4, KINK), (1.6, DISAGREE)])
+def test_what_several_conventions_compose_to_is_one(value, expected):
+    row = only(on_kink(value, 0.0, 1.0, fan=(-1.0, 1.5)))
+    assert row.verdict is expected
+    assert ("several ties" in row.detail) is (expected is KINK)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.5, AGREE), (0.0, KINK), (1.4, DISAGREE)])
+def test_where_conventions_matter_the_one_slope_agrees_and_others_are_theirs(value, expected):
+    assert only(on_kink(value, 0.5, 0.5, fan=(0.0, 1.0))).verdict is expected
+
+
+def test_outside_both_sides_nothing_is_said_where_nobody_knows_what_several_kinks_compose_to():
+    assert only(on_kink(1.1, 0.0, 1.0, fan=(math.nan, math.nan))).verdict is INCONCLUSIVE
+    assert only(on_kink(0.9, 0.0, 1.0, fan=(math.nan, math.nan))).verdict is KINK
+    assert only(on_kink(math.nan, 0.0, 1.0, fan=(math.nan, math.nan))).verdict is DISAGREE
 
 
 def test_at_the_edge_of_a_domain_an_infinite_slope_contradicts_nothing():

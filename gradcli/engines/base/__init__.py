@@ -25,7 +25,7 @@ from gradcli.engines.base.program import (
 )
 from gradcli.engines.base.reach import reaches
 from gradcli.engines.base.rounding import COARSE, shake, shaken, spread
-from gradcli.engines.base.sides import Sides
+from gradcli.engines.base.sides import Fans, Sides
 from gradcli.engines.base.swept import Swept
 from gradcli.engines.base.tied import certainly, weigh
 from gradcli.engines.base.unsteady import Unsteady, unsteady
@@ -47,6 +47,7 @@ __all__ = [
     "Environment",
     "Estimate",
     "Evidence",
+    "Fans",
     "Focus",
     "Images",
     "Line",

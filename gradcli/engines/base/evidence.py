@@ -9,7 +9,7 @@ from gradcli.engines.base.certificate import Certificate
 from gradcli.engines.base.environment import UNKNOWN, Environment
 from gradcli.engines.base.outcome import Outcome, Times
 from gradcli.engines.base.program import Arrays, Estimate, Probes
-from gradcli.engines.base.sides import Sides
+from gradcli.engines.base.sides import Fans, Sides
 from gradcli.engines.base.swept import Swept
 from gradcli.engines.base.unsteady import Unsteady
 from gradcli.engines.base.watch import Survey
@@ -48,6 +48,7 @@ class Evidence:
         unswept: Why there are none although it was.
         unfinished: Methods that were asked for and are not among the outcomes yet.
         environment: What it was measured with.
+        fans: What conventions may compose to; None where no tie matters, or nobody looked.
     """
 
     problem: Problem
@@ -72,3 +73,4 @@ class Evidence:
     unswept: str = ""
     unfinished: tuple[str, ...] = ()
     environment: Environment = UNKNOWN
+    fans: Fans | None = None

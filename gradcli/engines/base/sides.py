@@ -11,6 +11,19 @@ from gradcli.problem import Key
 
 
 @dataclass(frozen=True)
+class Fans:
+    """What conventions at ties may compose to: of each element an interval, from the primal alone.
+
+    Attributes:
+        middle: Blocks like the answer's; NaN where not known.
+        half: Likewise: half of the width; 0 where no tie matters.
+    """
+
+    middle: Mapping[Key, np.ndarray]
+    half: Mapping[Key, np.ndarray]
+
+
+@dataclass(frozen=True)
 class Sides:
     """One-sided derivatives of the answer along coordinate directions, from the primal alone.
 
