@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradcli.api import (
         Program,
         compare,
+        formula,
         gradient,
         jacobian,
         jvp,
@@ -37,6 +38,7 @@ __all__ = [
     "Model",
     "Program",
     "compare",
+    "formula",
     "gradient",
     "jacobian",
     "jvp",

@@ -124,7 +124,7 @@ def without_timings(screen: str) -> list[str]:
 
 
 def test_the_run_that_readme_shows_is_what_the_first_command_prints(tmp_path):
-    (shown,) = blocks("text")
+    shown, *_ = blocks("text")
     command = shlex.split(COMPARE)[1:]
     # The first command installs no extra.
     (tmp_path / "flint.py").write_text("raise ImportError", encoding="utf-8")
@@ -135,6 +135,16 @@ def test_the_run_that_readme_shows_is_what_the_first_command_prints(tmp_path):
     assert result.returncode == 0, result.stderr
     assert without_timings(shown) == without_timings(result.stdout)
     assert len(without_timings(shown)) > 150
+
+
+def test_the_formulas_that_readme_shows_are_written():
+    shown = blocks("text")[1:3]
+    models = [ROOT / "sample_models" / f"{name}.onnx" for name in ("physics", "kinked")]
+    found = [gradcli.formula(models[0]), gradcli.formula(models[1], form="matrix")]
+    for block, written in zip(shown, found, strict=True):
+        parts = [part for part in block.split("...\n") if part]
+        assert len(parts) == 2
+        assert all(part in written for part in parts)
 
 
 def test_what_contributing_shows_of_a_card_and_its_row_is_what_is_there():

@@ -17,6 +17,7 @@ from gradcli.api.deriving import (
     vjp,
 )
 from gradcli.api.settings import Settings
+from gradcli.api.writing import formula, source_of
 
 __all__ = [
     "METHOD",
@@ -32,6 +33,7 @@ __all__ = [
     "compare",
     "derive",
     "engine",
+    "formula",
     "gradient",
     "hold_primal",
     "in_own_width",
@@ -40,5 +42,6 @@ __all__ = [
     "jvp",
     "load",
     "prepare",
+    "source_of",
     "vjp",
 ]

@@ -17,6 +17,9 @@ main = Shell(
     ),
     commands_by_name={
         "compare": Command("gradcli.cli.compare", "Differentiate by every method, and judge each."),
+        "formula": Command(
+            "gradcli.cli.formula", "Write the closed form of the output and its derivative."
+        ),
         "grad": Command("gradcli.cli.grad", "Compute the derivative itself."),
         "inspect": Command(
             "gradcli.cli.inspect", "Say what a model is made of, and where its derivative dies."

@@ -168,7 +168,16 @@ _QUESTION = (
 
 def question_options(command: F) -> F:
     """Add MODEL and the options of a question."""
-    for decorate in reversed(_QUESTION):
+    return _decorated(command, _QUESTION)
+
+
+def where_options(command: F) -> F:
+    """Add MODEL and those options that say of what, by what and at which point: the first five."""
+    return _decorated(command, _QUESTION[:5])
+
+
+def _decorated(command: F, options: Sequence[Callable[[F], F]]) -> F:
+    for decorate in reversed(options):
         command = decorate(command)
     return command
 
@@ -180,6 +189,7 @@ def ask(
     shapes: Sequence[tuple[str, tuple[int, ...]]],
     tangent: str | None,
     cotangent: str | None,
+    drawn: bool = True,
     **question: Any,
 ) -> Problem:
     """The Problem that a command line describes; what was completed is told on stderr.
@@ -190,10 +200,12 @@ def ask(
         shapes: As given to --shape.
         tangent: A path, or None.
         cotangent: Likewise.
+        drawn: Whether it matters that inputs were drawn at random where nothing hangs on them.
         question: The other arguments of `api.ask`.
     """
     from gradcli import api
     from gradcli.cli.files import Stdin
+    from gradcli.problem import DRAWN
 
     stdin = Stdin()
     loaded = load(model, stdin)
@@ -206,7 +218,8 @@ def ask(
         **question,
     )
     for note in problem.notes:
-        say(f"warning: {note}")
+        if drawn or problem.branches or DRAWN not in note:
+            say(f"warning: {note}")
     return problem
 
 

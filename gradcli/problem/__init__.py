@@ -1,10 +1,11 @@
 """What is differentiated, with respect to what, at which point."""
 
-from gradcli.problem.arrays import check_directions, check_feeds, check_shape, declared
+from gradcli.problem.arrays import DRAWN, check_directions, check_feeds, check_shape, declared
 from gradcli.problem.posing import JACOBIAN_ENTRIES, JACOBIAN_ROWS, OPERATORS, pose
 from gradcli.problem.question import Key, Problem, static
 
 __all__ = [
+    "DRAWN",
     "JACOBIAN_ENTRIES",
     "JACOBIAN_ROWS",
     "OPERATORS",

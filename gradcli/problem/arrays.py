@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from gradcli.onnxfile import Model
 
 
+DRAWN = "is random (standard normal"
+"""What a note says of inputs that nobody gave."""
+
+
 def check_directions(
     problem: Problem, given: Mapping[str, np.ndarray], what: str
 ) -> dict[str, np.ndarray]:
@@ -152,10 +156,7 @@ def check_feeds(
         feeds[name] = _fit(name, np.asarray(given[name]), known[name])
     notes = []
     if drawn:
-        notes.append(
-            f"input {', '.join(drawn)} is random (standard normal, seed {seed}):"
-            " give real data with --input"
-        )
+        notes.append(f"input {', '.join(drawn)} {DRAWN}, seed {seed}): give real data with --input")
     return feeds, notes
 
 

@@ -12,7 +12,7 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -239,6 +239,41 @@ def _outer(y: Any, dots: Mapping[Any, Any]) -> Any:
 # ---- the program ---------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Written:
+    """A network and its Jacobian as assignments.
+
+    Attributes:
+        arguments: A symbol for each element of each float input.
+        steps: Assignments (symbol, expression), in order.
+        jacobian: Rows of expressions: a row for each number of `of`, a column for each of `wrt`.
+        ys: The primal's outputs, as expressions.
+    """
+
+    arguments: list[Any]
+    steps: list[tuple[Any, Any]]
+    jacobian: list[list[Any]]
+    ys: list[Any]
+
+
+def write(problem: Problem) -> Written:
+    """The network and its derivatives written out.
+
+    Raises:
+        CannotError: When something in it has no expression.
+        UnsupportedError: Likewise.
+    """
+    n = Named()
+    arguments, feeds = inputs(problem, n)
+    out = Evaluator(problem.exact, n, _naming(problem.table)).run(feeds)
+    xs = [x for name in problem.wrt for x in feeds[name].reshape(-1).tolist()]
+    ys = [y for name in problem.of for y in n.lift(out[name]).reshape(-1).tolist()]
+    edges = _edges(n, xs)
+    sweep = _backward if len(ys) <= len(xs) else _forward
+    jacobian = sweep(n.lines, edges, xs, ys)
+    return Written(arguments, n.lines.steps, jacobian, ys)
+
+
 class Expanded:
     """The whole Jacobian as one compiled function of the inputs.
 
@@ -248,15 +283,8 @@ class Expanded:
     """
 
     def __init__(self, problem: Problem, size: Size) -> None:
-        n = Named()
-        arguments, feeds = inputs(problem, n)
-        out = Evaluator(problem.exact, n, _naming(problem.table)).run(feeds)
-        xs = [x for name in problem.wrt for x in feeds[name].reshape(-1).tolist()]
-        ys = [y for name in problem.of for y in n.lift(out[name]).reshape(-1).tolist()]
-        edges = _edges(n, xs)
-        sweep = _backward if len(ys) <= len(xs) else _forward
-        jacobian = sweep(n.lines, edges, xs, ys)
-        self._call = Jacobian(problem, arguments, n.lines.steps, jacobian, ys)
+        found = write(problem)
+        self._call = Jacobian(problem, found.arguments, found.steps, found.jacobian, found.ys)
         self.width = max(1, problem.columns)
         self.pads = True
         self.level = f"expanded ({size})"
