@@ -73,6 +73,13 @@ from gradcli.cli.shell import INTERRUPTED, command_line, say
     help="Also draw the error of finite differences against their step, in float64; with --dtype"
     " float32 in that too.",
 )
+@click.option("-q", "--quiet", "detail", flag_value="quiet", help="Only the headline.")
+@click.option("-v", "--verbose", "detail", flag_value="verbose", help="All that is known.")
+@click.option(
+    "--failures-only",
+    is_flag=True,
+    help="Leave out methods that agree, and the advice.",
+)
 @click.option(
     "--format",
     "form",
@@ -93,6 +100,8 @@ def command(
     at_kink: Literal["report", "skip", "fail", "nudge"],
     explain: bool,
     sweep: bool,
+    detail: Literal["quiet", "normal", "verbose"] | None,
+    failures_only: bool,
     form: str | None,
     output: str | None,
     **question: Any,
@@ -126,7 +135,13 @@ def command(
             text = comparison_json(comparison, command=command_line())
         else:
             color = screen.colored() and output in (None, "-")
-            text = table(comparison, width=screen.width(), color=color)
+            text = table(
+                comparison,
+                width=screen.width(),
+                color=color,
+                detail=detail or "normal",
+                failures_only=failures_only,
+            )
         screen.deliver(text, sink, output)
     if interrupted:
         say("interrupted")

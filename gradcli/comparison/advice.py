@@ -55,9 +55,8 @@ def _cheap(m: Judgement, horizons: Sequence[int]) -> Advice:
         evidence["times_forward"] = m.times_forward
     agrees = "keeps within the kink" if m.verdict is Verdict.KINK else "agrees"
     return Advice(
-        f"for {counts} {noun} of the derivative of the output with respect to the input, "
-        f"{m.method} is the cheapest that {agrees}: {seconds(m.prepare or 0.0)} to prepare, "
-        f"{seconds(m.run.median)} each{times}",
+        f"for {counts} {noun}, {m.method} is the cheapest that {agrees}: "
+        f"{seconds(m.prepare or 0.0)} to prepare, {seconds(m.run.median)} each{times}",
         m.method,
         evidence,
     )

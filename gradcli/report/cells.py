@@ -25,12 +25,14 @@ class Column:
         heading: Its heading, in up to two parts that may stand above each other.
         side: What it is about, for layouts that need two narrower tables.
         right: Whether its cells are numbers, aligned at their ends.
+        bar: Whether its cells are bars: they show what another column says, and may be left out.
     """
 
     key: str
     heading: tuple[str, ...]
     side: Literal["both", "accuracy", "cost"]
     right: bool = True
+    bar: bool = False
 
     @property
     def name(self) -> str:
@@ -90,6 +92,24 @@ def ratio(x: float | None) -> str:
     return f"{x:.1f}" if x >= 9.995 else f"{x:.2f}"
 
 
+CELLS = 8
+"""The length of a bar, in characters."""
+
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def bar(share: float) -> str:
+    """A share of 1 as a bar, to an eighth of a character; at least a trace."""
+    eighths = max(1, round(8 * CELLS * min(max(share, 0.0), 1.0)))
+    full, rest = divmod(eighths, 8)
+    return f"{EIGHTHS[8] * full}{EIGHTHS[rest] if rest else ''}"
+
+
+def axis(low: str, high: str) -> str:
+    """What stands above bars: the numbers at their ends."""
+    return f"{low}{high:>{CELLS - len(low)}}"
+
+
 def percent(x: float | None) -> str:
     """Per cent, with a decimal while they are few."""
     if x is None:
@@ -122,3 +142,17 @@ def listed_names(names: Iterable[str], shown: int = LISTED) -> str:
     every = list(names)
     extra = len(every) - shown
     return ", ".join(every[:shown]) + (f" and {extra:,} more" if extra > 0 else "")
+
+
+WORDS = {
+    "AGREE": "agree",
+    "DISAGREE": "disagree",
+    "KINK": "at a kink",
+    "STAIRCASE": "on a staircase",
+    "INCONCLUSIVE": "inconclusive",
+}
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """Methods or elements by verdict, in words: 5 agree, 1 at a kink, 1 skipped."""
+    return ", ".join(f"{n:,} {WORDS.get(name, name)}" for name, n in counts.items() if n)

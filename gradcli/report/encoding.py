@@ -17,6 +17,8 @@ PLAIN = {
     "∞": "inf",
     "·": "*",
     "’": "'",
+    **dict.fromkeys("█▉▊▋▌", "#"),
+    **dict.fromkeys("▍▎▏", "."),
 }
 """What gradcli's own sentences use beyond ASCII, in ASCII."""
 

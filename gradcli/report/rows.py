@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from gradcli.comparison import (
     Cause,
@@ -25,27 +26,49 @@ from gradcli.report.cells import (
     Row,
     Tone,
     apart,
+    axis,
+    bar,
     listed_names,
     ratio,
     scientific,
     seconds,
+    tally,
     tensor,
     value,
 )
+from gradcli.report.headline import headline, place, verdict_tone
 from gradcli.report.kinks import kinks_near
 from gradcli.report.nodes import blame_row, explained, listed
 
-COLUMNS = (
-    Column("method", ("method",), "both", right=False),
-    Column("verdict", ("verdict",), "accuracy", right=False),
-    Column("digits", ("correct", "digits"), "accuracy"),
-    Column("error", ("max rel", "error"), "accuracy"),
-    Column("uncertainty", ("u",), "accuracy"),
-    Column("evaluations", ("evalu-", "ations"), "cost"),
-    Column("prepare", ("prepare",), "cost"),
-    Column("run", ("run",), "cost"),
-    Column("times_forward", ("×", "forward"), "cost"),
-)
+DIGITS = 16.0
+"""Correct digits that fill a bar: those of float64."""
+
+Detail = Literal["quiet", "normal", "verbose"]
+"""How much is said: the headline; what matters; everything."""
+
+
+def columns(c: Comparison) -> tuple[Column, ...]:
+    """The columns of the table of methods; bars of time reach to the next power of ten."""
+    return (
+        Column("method", ("method",), "both", right=False),
+        Column("verdict", ("verdict",), "accuracy", right=False),
+        Column("dtype", ("in",), "accuracy", right=False),
+        Column("digits", ("correct", "digits"), "accuracy"),
+        Column("digits_bar", (axis("0", f"{DIGITS:.0f}"),), "accuracy", right=False, bar=True),
+        Column("error", ("max rel", "error"), "accuracy"),
+        Column("uncertainty", ("u",), "accuracy"),
+        Column("evaluations", ("evalu-", "ations"), "cost"),
+        Column("prepare", ("prepare",), "cost"),
+        Column("run", ("run",), "cost"),
+        Column("times_forward", ("×", "forward"), "cost"),
+        Column("time_bar", (axis("1", f"1e{_decades(c)}"),), "cost", right=False, bar=True),
+    )
+
+
+def _decades(c: Comparison) -> int:
+    """Powers of ten that the slowest method is above a forward pass; at least one."""
+    slowest = max((j.times_forward or 1.0 for j in c.methods), default=1.0)
+    return max(1, math.ceil(math.log10(slowest))) if math.isfinite(slowest) else 1
 
 
 @dataclass(frozen=True)
@@ -53,26 +76,43 @@ class Screen:
     """All that a report for people says, in order.
 
     Attributes:
+        headline: The verdict, and why.
         above: What was differentiated, and what the methods were held against.
+        columns: Of the table of methods.
         rows: The methods.
         nodes: The nodes that an error comes from, worst first; empty where that was not asked for.
         beside: What is said of those.
-        below: What is odd, the advice, and last the verdict.
+        below: What is odd, and last the advice.
     """
 
+    headline: Fact
     above: tuple[Fact, ...]
+    columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     below: tuple[Fact, ...]
     nodes: tuple[Row, ...] = ()
     beside: tuple[Fact, ...] = ()
 
 
-def screen(comparison: Comparison) -> Screen:
-    """The whole report."""
+def screen(
+    comparison: Comparison, detail: Detail = "normal", *, failures_only: bool = False
+) -> Screen:
+    """The whole report.
+
+    Args:
+        comparison: What to say.
+        detail: How much of it.
+        failures_only: Whether methods that agree, or were skipped, are left out, and the advice.
+    """
+    c = comparison
+    methods = [j for j in c.methods if not failures_only or _fails(j)]
+    decades = _decades(c)
     return Screen(
-        tuple(_above(comparison)),
-        tuple(row(judgement) for judgement in comparison.methods),
-        tuple(_below(comparison)),
+        headline(c),
+        tuple(_above(c, detail)),
+        columns(c),
+        tuple(row(j, decades) for j in methods),
+        tuple(_below(c, methods, detail, advised=not failures_only)),
         tuple(map(partial(blame_row, comparison.explanation), listed(comparison.explanation))),
         tuple(explained(comparison)),
     )
@@ -81,20 +121,27 @@ def screen(comparison: Comparison) -> Screen:
 # ---- the table -----------------------------------------------------------------------------------
 
 
-def row(judgement: Judgement) -> Row:
-    """The cells of one method."""
+def _fails(j: Judgement) -> bool:
+    return j.status == "failed" or j.verdict not in (None, Verdict.AGREE)
+
+
+def row(judgement: Judgement, decades: int = 1) -> Row:
+    """The cells of one method; a full bar of time is ten to the power of `decades`."""
     j = judgement
     computed = j.status == "computed"
     cells = {
         "method": j.method,
         "verdict": str(j.verdict) if j.verdict else j.status,
+        "dtype": j.dtype if computed else ABSENT,
         "digits": ABSENT if j.correct_digits is None else f"{j.correct_digits:.1f}",
+        "digits_bar": "" if j.correct_digits is None else bar(j.correct_digits / DIGITS),
         "error": scientific(j.max_rel_error),
         "uncertainty": scientific(j.uncertainty),
         "evaluations": str(j.evaluations) if computed else ABSENT,
         "prepare": seconds(j.prepare),
         "run": seconds(j.run.median if j.run else None),
         "times_forward": ratio(j.times_forward),
+        "time_bar": bar(math.log10(j.times_forward) / decades) if j.times_forward else "",
     }
     return Row(cells, _tone(j))
 
@@ -104,25 +151,21 @@ def _tone(j: Judgement) -> Tone:
         return "bad"
     if j.verdict is None:
         return "faint"
-    return _verdict_tone(j.verdict)
-
-
-def _verdict_tone(verdict: Verdict) -> Tone:
-    tones: dict[Verdict, Tone] = {Verdict.AGREE: "good", Verdict.DISAGREE: "bad"}
-    return tones.get(verdict, "odd")
+    return verdict_tone(j.verdict)
 
 
 # ---- what was asked ------------------------------------------------------------------------------
 
 
-def _above(c: Comparison) -> Iterator[Fact]:
+def _above(c: Comparison, detail: Detail) -> Iterator[Fact]:
     s = c.subject
     yield Fact("model", f"{s.path}  (sha256 {s.sha256[:12]})")
     yield Fact("question", question(s))
     for note in c.notes:
         yield Fact("note", note, "odd")
-    yield Fact("between", _between(s))
-    yield Fact("arithmetic", _arithmetic(c))
+    if detail == "verbose":
+        yield Fact("between", _between(s))
+        yield Fact("arithmetic", _arithmetic(s))
     yield _primal(c.primal)
     yield _reference(c.reference)
 
@@ -145,15 +188,11 @@ def _between(s: Subject) -> str:
     return f"{nodes} and {s.parameters:,} constants; seed {s.seed}"
 
 
-def _arithmetic(c: Comparison) -> str:
-    by_dtype: dict[str, list[str]] = {}
-    for j in c.methods:
-        if j.status == "computed":
-            by_dtype.setdefault(j.dtype, []).append(j.method)
-    widths = "; ".join(f"{', '.join(names)} in {dtype}" for dtype, names in by_dtype.items())
-    s = c.subject
+def _arithmetic(s: Subject) -> str:
     threads = f"{s.threads} thread{'s' * (s.threads != 1)}"
-    return f"{widths or s.dtype}; {s.provider.removesuffix('ExecutionProvider')}, {threads}"
+    rtol = ", ".join(f"{scientific(tolerance)} in {dtype}" for dtype, tolerance in s.rtol.items())
+    own = f"{s.dtype} on {s.provider.removesuffix('ExecutionProvider')}, {threads}"
+    return f"{own}; tolerances {rtol}, and {scientific(s.atol)} absolute"
 
 
 def _primal(p: Primal) -> Fact:
@@ -200,41 +239,34 @@ def _certified(r: Reference) -> str:
 # ---- what came of it -----------------------------------------------------------------------------
 
 
-def _below(c: Comparison) -> Iterator[Fact]:
-    yield from _grouped(c.methods)
+def _below(
+    c: Comparison, methods: Sequence[Judgement], detail: Detail, *, advised: bool
+) -> Iterator[Fact]:
+    yield from _grouped(methods, detail)
     yield from kinks_near(c.kinks, c.room)
     yield from (Fact("note", unsteady_sentence(u), "odd") for u in c.unsteady)
-    for advice in c.advice:
-        yield Fact("advice", advice.text)
     if c.unfinished:
         yield Fact("missing", f"interrupted before {listed_names(c.unfinished)}", "odd")
-    yield _verdict(c)
-
-
-def _verdict(c: Comparison) -> Fact:
-    of_nothing = [j.detail for j in c.methods if j.status == "computed" and j.verdict is None]
-    if of_nothing:
-        return Fact("verdict", f"{of_nothing[0]} (exit {c.exit_code})")
-    counts = tally(c.counts) or "no method"
-    return Fact("verdict", f"{c.verdict}: {counts} (exit {c.exit_code})", _verdict_tone(c.verdict))
+    if advised:
+        yield from (Fact("advice", advice.text) for advice in c.advice)
 
 
 REMARKS = (*map(str, Verdict), "failed", "skipped", "zero", "sample", "way", "note")
 """Labels of what is said of single methods, in order; under a label, methods keep theirs."""
 
 
-def _grouped(methods: Sequence[Judgement]) -> Iterator[Fact]:
+def _grouped(methods: Sequence[Judgement], detail: Detail) -> Iterator[Fact]:
     """Remarks by label; methods of which the same is said share one."""
     groups: dict[Fact, list[str]] = {}
     for j in methods:
-        for remark in _remarks(j):
+        for remark in _remarks(j, detail):
             groups.setdefault(remark, []).append(j.method)
     for fact in sorted(groups, key=lambda fact: REMARKS.index(fact.label)):
         yield Fact(fact.label, f"{', '.join(groups[fact])}: {fact.text}", fact.tone)
 
 
-def _remarks(j: Judgement) -> Iterator[Fact]:
-    """What is said of a method, without its name."""
+def _remarks(j: Judgement, detail: Detail) -> Iterator[Fact]:
+    """What is said of a method, without its name; of one that agrees, less."""
     if j.status != "computed":
         yield Fact(j.status, j.reason, _tone(j))
         return
@@ -242,11 +274,12 @@ def _remarks(j: Judgement) -> Iterator[Fact]:
         yield Fact(str(j.verdict), _why(j), _tone(j))
     if j.max_rel_error is None and j.max_abs_error is not None:
         yield Fact("zero", "every element of the reference is zero within u")
-    if j.level:
+    whole = detail == "verbose" or j.verdict is not Verdict.AGREE
+    if j.level and detail == "verbose":
         yield Fact("way", j.level)
     if j.sampled:
         yield Fact("sample", "computed a sample, and the times are the sample's")
-    for note in dict.fromkeys(j.notes):
+    for note in dict.fromkeys(j.notes) if whole else ():
         yield Fact("note", note)
 
 
@@ -286,8 +319,7 @@ def _needed(rtol: float, given: float) -> Iterator[str]:
 
 def _where(w: Worst) -> str:
     """The worst element; on a kink, the convention that the method takes there."""
-    at = f"{w.name}[{', '.join(map(str, w.index))}]" if w.index else w.name or "a direction"
-    node = f", node {w.node}" if w.node else ""
+    at, node = place(w), f", node {w.node}" if w.node else ""
     if w.sides is None:
         return f"worst at {at}: {apart(w.value, w.reference)}{node}"
     left, right = map(value, w.sides)
@@ -309,17 +341,3 @@ def unsteady_sentence(u: Unsteady) -> str:
         f"{who} {how}: {many}, by at most {scientific(u.max_abs)} (at {at}),"
         f" {scientific(u.max_rel)} relative"
     )
-
-
-WORDS = {
-    "AGREE": "agree",
-    "DISAGREE": "disagree",
-    "KINK": "at a kink",
-    "STAIRCASE": "on a staircase",
-    "INCONCLUSIVE": "inconclusive",
-}
-
-
-def tally(counts: Mapping[str, int]) -> str:
-    """Methods or elements by verdict, in words: 5 agree, 1 at a kink, 1 skipped."""
-    return ", ".join(f"{n:,} {WORDS.get(name, name)}" for name, n in counts.items() if n)

@@ -11,7 +11,7 @@ from gradcli.comparison import Comparison, Sweep
 from gradcli.report.cells import Column, Fact, Row, Tone
 from gradcli.report.chart import LEGEND, chart
 from gradcli.report.nodes import BLAMED
-from gradcli.report.rows import COLUMNS, screen
+from gradcli.report.rows import Detail, screen
 from gradcli.report.sweeps import SWEEP_COLUMNS, sweep_facts, sweep_rows
 
 if TYPE_CHECKING:
@@ -37,24 +37,39 @@ NARROWEST = 40
 """Below this width nothing is planned: lines become longer than asked for."""
 
 
-def table(comparison: Comparison, *, width: int = 80, color: bool = False) -> str:
+def table(
+    comparison: Comparison,
+    *,
+    width: int = 80,
+    color: bool = False,
+    detail: Detail = "normal",
+    failures_only: bool = False,
+) -> str:
     """The report as text.
 
     Args:
         comparison: What to say.
         width: Columns of the screen; at least 40 are used.
         color: Whether to colour it with ANSI codes.
+        detail: `quiet`: the headline alone; `verbose`: everything.
+        failures_only: Whether methods that agree or were skipped are left out, and the advice.
     """
-    content = screen(comparison)
+    content = screen(comparison, detail, failures_only=failures_only)
     room = max(width, NARROWEST)
-    parts = [facts(content.above), *_methods(content.rows, room)]
+    parts: list[RenderableType] = [facts([content.headline], bold=True)]
+    if detail == "quiet":
+        return laid_out(*parts, width=width, color=color)
+    parts.append(facts(content.above))
+    if content.rows:
+        parts += _methods(content.columns, content.rows, room)
     if content.beside:
         parts += _nodes(content.nodes, room)
         parts.append(facts(content.beside))
     drawn = [part for sweep in comparison.sweeps for part in _sweep(comparison, sweep, room)]
     if drawn:
         drawn.insert(2, facts([Fact("letters", LEGEND)]))
-    return laid_out(*parts, *drawn, facts(content.below), width=width, color=color)
+    said = [facts(content.below)] if content.below else []
+    return laid_out(*parts, *drawn, *said, width=width, color=color)
 
 
 def _sweep(comparison: Comparison, sweep: Sweep, width: int) -> Iterator[RenderableType]:
@@ -92,8 +107,13 @@ def laid_out(*parts: RenderableType, width: int, color: bool) -> str:
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
 
 
-def facts(said: Sequence[Fact]) -> Table:
-    """Labels on the left, said once for a run of equal ones; sentences wrapped beside them."""
+def facts(said: Sequence[Fact], *, bold: bool = False) -> Table:
+    """Labels on the left, said once for a run of equal ones; sentences wrapped beside them.
+
+    Args:
+        said: The sentences.
+        bold: Whether they are, and their labels toned as they are.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -105,24 +125,31 @@ def facts(said: Sequence[Fact]) -> Table:
         label = "" if fact.label == before else fact.label
         before = fact.label
         style = STYLES[fact.tone]
-        grid.add_row(Text(label, style="bold"), Text(fact.text, style=style))
+        heavy = f"bold {style}".replace("bold bold", "bold").strip()
+        grid.add_row(
+            Text(label, style=heavy if bold else "bold"),
+            Text(fact.text, style=heavy if bold else style),
+        )
     return grid
 
 
-def _methods(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+def _methods(
+    columns: Sequence[Column], rows: Sequence[Row], width: int
+) -> Iterator[RenderableType]:
     """The table of methods in the widest layout that fits without cutting anything.
 
-    One table with wide gaps, one with narrow gaps, one of accuracy above one of cost, or a list.
+    One table, or one of accuracy above one of cost; those without bars; or a list.
     """
-    accuracy = [c for c in COLUMNS if c.side in ("both", "accuracy")]
-    cost = [c for c in COLUMNS if c.side in ("both", "cost")]
-    for tables in ([COLUMNS], [accuracy, cost]):
-        for gap in (2, 1):
-            grids = [_Grid(columns, rows, gap) for columns in tables]
-            if all(grid.width <= width for grid in grids):
-                yield from (grid.text() for grid in grids)
-                return
-    yield from _listed(COLUMNS, rows)
+    for wanted in (columns, [c for c in columns if not c.bar]):
+        accuracy = [c for c in wanted if c.side in ("both", "accuracy")]
+        cost = [c for c in wanted if c.side in ("both", "cost")]
+        for tables in ([wanted], [accuracy, cost]):
+            for gap in (2, 1):
+                grids = [_Grid(those, rows, gap) for those in tables]
+                if all(grid.width <= width for grid in grids):
+                    yield from (grid.text() for grid in grids)
+                    return
+    yield from _listed([c for c in columns if not c.bar], rows)
 
 
 def _table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Iterator[RenderableType]:

@@ -221,7 +221,9 @@ def test_a_process_on_a_poor_console(encoding):
     result = process("compare", PHYSICS, "--input", POINT, *QUICK, **env)
     assert (result.returncode, result.stderr) == (0, b"")
     text = result.stdout.decode(encoding)
-    assert re.search(r"forward$" if encoding == "cp1252" else r" x$", text, re.MULTILINE)
+    sign = "×" if encoding == "cp1252" else "x"
+    assert re.search(rf" {sign}$", text, re.MULTILINE)
+    assert re.search(r"^reverse +AGREE +float32 +[\d.]+ +#+\.? ", text, re.MULTILINE)
 
 
 def test_a_sweep_is_drawn_and_all_its_points_are_in_the_json():
@@ -267,3 +269,27 @@ def test_interrupted_it_tells_what_is_done(monkeypatch):
     shown = cli("compare", *asked)
     assert shown.exit_code == 130
     assert "interrupted before forward" in shown.stdout
+
+
+def test_quiet_is_the_headline_and_verbose_is_everything():
+    quiet, normal, verbose = (
+        cli("compare", PHYSICS, "--input", POINT, *QUICK, *flag, COLUMNS="80").stdout
+        for flag in (["-q"], [], ["-v"])
+    )
+    assert quiet == normal.partition("\n")[0] + "\n"
+    assert quiet.startswith("AGREE  reverse agrees with ")
+    assert "\narithmetic" not in normal
+    assert re.search(
+        r"^arithmetic +float32 on CPU, 1 thread; tolerances 3.0e-3", verbose, re.MULTILINE
+    )
+
+
+def test_failures_only_leaves_out_what_agrees():
+    whole, failures = (
+        cli("compare", PHYSICS, "--input", POINT, *QUICK, "--rtol", "1e-9", *flags).stdout
+        for flags in (["--method", "complex-step"], ["--method", "complex-step", "--failures-only"])
+    )
+    rows = re.compile(r"^(reverse|complex-step) +([A-Z]+) ", re.MULTILINE)
+    assert dict(rows.findall(whole)) == {"reverse": "DISAGREE", "complex-step": "AGREE"}
+    assert dict(rows.findall(failures)) == {"reverse": "DISAGREE"}
+    assert ("advice" in whole, "advice" in failures) == (True, False)

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradcli.comparison import KinkAt, Reference
-from gradcli.report.cells import apart, ratio, scientific, seconds, tensor
-from gradcli.report.rows import question, screen, tally
+from gradcli.comparison import Cause, KinkAt, Reference, Verdict
+from gradcli.report.cells import apart, bar, ratio, scientific, seconds, tally, tensor
+from gradcli.report.headline import headline
+from gradcli.report.rows import question, screen
 from tests.report import examples
 
 
@@ -89,8 +90,8 @@ def test_the_tally_is_in_words():
     assert tally({"AGREE": 0, "INCONCLUSIVE": 1234}) == "1,234 inconclusive"
 
 
-def texts(comparison, label):
-    return [fact.text for fact in screen(comparison).below if fact.label == label]
+def texts(comparison, label, detail="normal"):
+    return [fact.text for fact in screen(comparison, detail).below if fact.label == label]
 
 
 def test_what_disagrees_is_named_with_its_cause_and_its_worst_element():
@@ -127,7 +128,8 @@ def test_methods_of_which_the_same_is_said_share_a_line():
     first, *others = examples.smooth().methods
     methods = (first, replace(first, method="twin"), *others)
     noted = [replace(j, notes=("the same", "the same"), level="") for j in methods]
-    (note,) = texts(replace(examples.smooth(), methods=tuple(noted)), "note")
+    said = replace(examples.smooth(), methods=tuple(noted))
+    (note,) = texts(said, "note", "verbose")
     assert note == f"{', '.join(j.method for j in methods)}: the same"
 
 
@@ -160,3 +162,92 @@ def test_a_certified_reference_says_how_certain_it_is():
         if f.label == "reference"
     ]
     assert "exactly at 1536 bits" in text
+
+
+def test_of_a_method_that_agrees_less_is_said():
+    first, *others = examples.smooth().methods
+    noted = replace(examples.smooth(), methods=(replace(first, notes=("remarkable",)), *others))
+    assert (texts(noted, "note"), texts(noted, "way")) == ([], [])
+    assert texts(noted, "note", "verbose") == ["forward: remarkable"]
+    assert texts(noted, "way", "verbose") == ["symbolic: expanded"]
+    wrong = replace(first, notes=("remarkable",), verdict=Verdict.DISAGREE)
+    assert texts(replace(noted, methods=(wrong, *others)), "note") == ["forward: remarkable"]
+
+
+def test_failures_alone():
+    shown = screen(examples.odd(), failures_only=True)
+    assert [row.cells["verdict"] for row in shown.rows] == [
+        *("DISAGREE", "INCONCLUSIVE", "failed", "KINK"),
+    ]
+    assert {"skipped", "advice"}.isdisjoint(fact.label for fact in shown.below)
+    assert screen(examples.smooth(), failures_only=True).rows == ()
+
+
+@pytest.mark.parametrize(
+    ("x", "text"), [(0.0, "▏"), (1e-9, "▏"), (0.5, "████"), (43 / 64, "█████▍"), (2.0, "█" * 8)]
+)
+def test_a_bar_is_as_long_as_its_number(x, text):
+    assert bar(x) == text
+
+
+def test_bars_of_time_reach_to_the_next_power_of_ten():
+    slow = [j.times_forward for j in examples.smooth().methods]
+    assert max(filter(None, slow)) == 340.7
+    *_, column = screen(examples.smooth()).columns
+    assert column.heading == ("1    1e3",)
+    (finite,) = [r for r in screen(examples.smooth()).rows if r.cells["method"] == "finite"]
+    assert finite.cells["time_bar"] == bar(math.log10(340.7) / 3)
+
+
+def first(comparison):
+    said = headline(comparison)
+    return f"{said.label} {said.text}"
+
+
+def test_the_headline_is_the_answer():
+    assert first(examples.smooth()) == (
+        "AGREE 7 methods agree with float64-reverse and complex-step (exit 0)"
+    )
+    only = replace(examples.smooth(), methods=examples.smooth().methods[:1], counts={"AGREE": 1})
+    assert first(only).startswith("AGREE forward agrees with float64-reverse")
+    assert "with the certified derivative" in first(examples.certified())
+
+
+def test_the_headline_names_the_worst_element_and_its_node():
+    matching = replace(examples.odd(), primal=examples.smooth().primal)
+    assert first(matching) == (
+        "DISAGREE reverse is off by 3.1e-2 relative at"
+        " logits[0,3]/image[0, 1, 2, 3]: 1.031 against 1, node /layer1/Tanh_3, cause rule;"
+        " 1 at a kink, 1 inconclusive, 1 skipped, 1 failed (exit 1)"
+    )
+    assert first(examples.odd()).startswith(
+        "DISAGREE gradcli and onnxruntime compute different outputs from this file; 1 disagree, 1"
+    )
+
+
+def test_of_several_that_disagree_the_headline_tells_the_gravest():
+    wrong = examples.odd().methods[0]
+    mild = replace(wrong, method="mild", cause=Cause.ROUNDING, max_rel_error=1e9)
+    grave = replace(wrong, method="grave", max_rel_error=1.0)
+    said = replace(
+        examples.odd(), primal=examples.smooth().primal, methods=(mild, wrong, grave), counts={}
+    )
+    assert first(said).startswith("DISAGREE 3 methods disagree; grave is off by 1.0e0 relative")
+
+
+def test_the_headline_of_a_kink_tells_both_sides():
+    kinked = replace(
+        examples.odd(), primal=examples.smooth().primal, verdict=Verdict.KINK, exit_code=0
+    )
+    assert first(kinked).startswith(
+        "KINK the derivative has two sides here: image[0, 2] is -0.5 or 1.25, by node /"
+    )
+
+
+def test_the_headline_of_what_is_not_decided_names_the_methods():
+    undecided = replace(
+        examples.odd(), primal=examples.smooth().primal, verdict=Verdict.INCONCLUSIVE, exit_code=3
+    )
+    assert first(undecided).startswith(
+        "INCONCLUSIVE nothing could be decided by finite-forward; 1 disagree"
+    )
