@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engines.base import Arrays, Certificate, Probes, Sides, chunk_width
+from gradcli.engines.base import Arrays, Certificate, Probes, Sides, as_saved, chunk_width
 from gradcli.errors import CannotError, OutOfTimeError, UndecidedError
-from gradcli.graph import DType, Node
+from gradcli.graph import Node
 from gradcli.interpret import Evaluator
 from gradcli.numbers import Array, Ball, Series
 from gradcli.problem import Key, Problem
@@ -282,8 +282,7 @@ def certify(
         CannotError: When an operator has no enclosure here.
         OutOfTimeError: When a deadline of `deadline.until` passed before anything was known.
     """
-    in_balls = replace(problem, dtype=DType.FLOAT64, table=problem.table.exactly())
-    notary = _Notary(in_balls, sample, tell)
+    notary = _Notary(as_saved(problem), sample, tell)
     try:
         if problem.operator == "jvp":
             notary.push()

@@ -26,6 +26,7 @@ from gradcli.transform.norms import join_norms
 from gradcli.transform.rewrite import active_values, ending, felt_values
 from gradcli.transform.specialise import specialise
 from gradcli.transform.straight import straight, straighten
+from gradcli.transform.unfold import Folded
 from gradcli.transform.unroll import RESOLVE, sequences
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def pose(
         v.name: feeds[v.name] for v in graph.inputs if not v.dtype.is_float and v.name in feeds
     }
     tensors = {e.tensor for e in elements}
-    whole, choices = decide(graph, shapes, fixed, feeds, wrt_names, tensors, table)
+    folded = Folded()
+    whole, choices = decide(graph, shapes, fixed, feeds, wrt_names, tensors, table, folded)
     ends = [Element(name) for name in choices.made]
     # Taken before the shapes found at the point make constants of what hangs on them.
     fork = expose(whole, (), ends, table=table) if ends else None
@@ -121,10 +123,10 @@ def pose(
     point = _point(model, whole, wrt_names, feeds, table, threads, provider)
     if not all(is_static(v.shape) for v in map(whole.value, wrt_names) if v is not None):
         shapes |= {name: array.shape for name, array in point.items()}
-        whole = specialise(whole, shapes, table=table, keep=wrt_names, choices=choices)
+        whole = specialise(whole, shapes, None, table, wrt_names, choices, folded)
     if found := _shapes_at(whole, point, set(wrt_names) - late, elements, table):
         shapes |= found
-        whole = specialise(whole, shapes, table=table, keep=wrt_names, choices=choices)
+        whole = specialise(whole, shapes, None, table, wrt_names, choices, folded)
         _refuse_vast(whole, needed_values(whole, set(wrt_names) - late, tensors))
     for element in elements:
         check_index(whole, element)
@@ -179,6 +181,7 @@ def pose(
         fork,
         choices.made,
         straight_through,
+        folded=folded,
     )
 
 
@@ -306,6 +309,7 @@ def decide(
     keep: Collection[str],
     of: set[str],
     table: Table,
+    folded: Folded | None = None,
 ) -> tuple[Graph, Choices]:
     """The graph at the point, its control flow as it goes there, and the choices that it made.
 
@@ -313,7 +317,7 @@ def decide(
     """
     needed = frozenset(v.name for v in needed_values(graph, set(), of))
     choices = Choices(find=Finder(feeds, table), wanted=needed)
-    whole = specialise(graph, shapes, fixed, table, keep=keep, choices=choices)
+    whole = specialise(graph, shapes, fixed, table, keep, choices, folded)
     choices.find = None  # which knows this one graph
     return whole, choices
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from gradcli.interpret import Evaluator
 from gradcli.ops import OPS, Table
 from gradcli.transform import Element, cast
 from gradcli.transform.choices import Choice, plain
+from gradcli.transform.unfold import Folded, computed, roots
 
 if TYPE_CHECKING:
     from gradcli.onnxfile import Model
@@ -54,6 +55,7 @@ class Problem:
             branches taken in the place of the Ifs, and the trips made in that of the loops: only at
             the edge of such a choice is its derivative another one.
         tuned: The number of threads that derivative graphs are tuned for; None: that of `threads`.
+        folded: How constants of `graph` were computed from the file's.
     """
 
     model: Model | None
@@ -76,6 +78,7 @@ class Problem:
     branches: Mapping[str, Choice] = field(default_factory=dict)
     straight_through: bool = False
     tuned: int | None = None
+    folded: Folded = field(default_factory=Folded)
 
     def same_branches(self, feeds: Mapping[str, np.ndarray]) -> bool:
         """Whether the model's control flow goes the same ways at other inputs of the model."""
@@ -91,8 +94,17 @@ class Problem:
         """The primal with every float tensor in float64: what the saved function means.
 
         Also where the file computes a part in another width: mixed precision is no staircase.
+        Likewise what it computes from constants is rounded to float64, not first to its own width.
         """
-        return cast(self.graph, DType.FLOAT64, self.table, arithmetic=True)
+        whole = cast(self.graph, DType.FLOAT64, self.table, arithmetic=True)
+        names = roots(self.graph, self.folded, self.table)
+        if not names:
+            return whole
+        part = cast(computed(self.folded, names), DType.FLOAT64, self.table, arithmetic=True)
+        wide = Evaluator(part, table=self.table).run({})
+        return replace(
+            whole, constants={v: wide.get(v.name, a) for v, a in whole.constants.items()}
+        )
 
     @cached_property
     def own(self) -> Graph:

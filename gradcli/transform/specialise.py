@@ -16,6 +16,7 @@ from gradcli.ops import OPS, Table
 from gradcli.transform.choices import Choice, Choices, Way, plain
 from gradcli.transform.fold import ALWAYS, fold
 from gradcli.transform.rewrite import Rewriter, Vars, identity
+from gradcli.transform.unfold import Folded
 from gradcli.transform.unroll import RESOLVE, Held, Resolve, taken
 
 SMALL = 1 << 16
@@ -34,6 +35,7 @@ def specialise(
     table: Table = OPS,
     keep: Collection[str] = (),
     choices: Choices | None = None,
+    folded: Folded | None = None,
 ) -> Graph:
     """The graph for inputs of these shapes: every type inferred anew, shape arithmetic done.
 
@@ -52,13 +54,14 @@ def specialise(
             they may be constants of the file.
         choices: What control flow hangs on, as far as that is known from elsewhere than from
             constants, such as from an evaluation at a point.
+        folded: Is told how float constants were computed.
 
     Raises:
         ModelError: When shapes do not fit together; it names the node.
         UnsupportedError: When control flow is too long to be written out.
     """
     values = values or {}
-    s = Specialiser(graph, table, frozenset(keep), shapes, choices or Choices())
+    s = Specialiser(graph, table, frozenset(keep), shapes, choices or Choices(), folded or Folded())
 
     def retype(v: Value) -> tuple[DType, Shape | None]:
         return v.dtype, shapes.get(v.name, v.shape)
@@ -82,6 +85,7 @@ class Specialiser(Rewriter):
         keep: Names of tensors whose values count as unknown.
         shapes: By name, what is known of shapes.
         choices: What is known of choices.
+        folded: Is told how float constants were computed.
 
     Attributes:
         held: For a value of the new graph that is a sequence: the tensors in it; for an optional
@@ -99,8 +103,10 @@ class Specialiser(Rewriter):
         keep: frozenset[str],
         shapes: Mapping[str, tuple[int, ...]],
         choices: Choices,
+        folded: Folded,
     ) -> None:
         super().__init__(graph, table)
+        self.folded = folded
         self.choices = choices
         self.keep = keep
         self.shapes = shapes
@@ -124,10 +130,11 @@ class Specialiser(Rewriter):
             self.open.update(self.env[v].value for v in node.makes())
         elif (arrays := self._known(node)) is not None:
             made = zip(node.outputs, arrays, strict=False)
-            self.become(
-                node,
-                [None if v is None or a is None else self.constant(v.name, a) for v, a in made],
-            )
+            results = [
+                None if v is None or a is None else self.constant(v.name, a) for v, a in made
+            ]
+            self.folded.note(node, self.operands(node), results)
+            self.become(node, results)
         elif node.key == "Gather" and self.walked and self._resolved(node, taken):
             return
         elif node.key in self.table:

@@ -25,6 +25,7 @@ from gradcli.engines.base.program import (
 )
 from gradcli.engines.base.reach import reaches
 from gradcli.engines.base.rounding import COARSE, shake, shaken, spread
+from gradcli.engines.base.saved import as_saved
 from gradcli.engines.base.sides import Fans, Sides
 from gradcli.engines.base.swept import Swept
 from gradcli.engines.base.tied import certainly, weigh
@@ -73,6 +74,7 @@ __all__ = [
     "Watch",
     "WrongRule",
     "around",
+    "as_saved",
     "certainly",
     "chunk_width",
     "coarse_node",
