@@ -27,12 +27,14 @@ from gradcli.comparison.facts import (
 from gradcli.comparison.field import FLOOR, MARGIN, RTOL
 from gradcli.comparison.judge import AtKink, judge, name_nodes
 from gradcli.comparison.method import described
+from gradcli.comparison.policy import UNDECIDED, Inconclusive, Policy, Standing, undecided
 from gradcli.comparison.primal import hold_primal
 
 __all__ = [
     "FLOOR",
     "MARGIN",
     "RTOL",
+    "UNDECIDED",
     "Advice",
     "AtKink",
     "Blame",
@@ -41,13 +43,16 @@ __all__ = [
     "Comparison",
     "Explanation",
     "Formula",
+    "Inconclusive",
     "Judgement",
     "Jump",
     "KinkAt",
     "Part",
+    "Policy",
     "Primal",
     "Reference",
     "Room",
+    "Standing",
     "Subject",
     "Sweep",
     "SweepPoint",
@@ -62,4 +67,5 @@ __all__ = [
     "hold_primal",
     "judge",
     "name_nodes",
+    "undecided",
 ]

@@ -271,7 +271,7 @@ def _remarks(j: Judgement, detail: Detail) -> Iterator[Fact]:
         yield Fact(j.status, j.reason, _tone(j))
         return
     if j.verdict is not None and j.verdict is not Verdict.AGREE:
-        yield Fact(str(j.verdict), _why(j), _tone(j))
+        yield Fact(str(j.verdict), why(j), _tone(j))
     if j.max_rel_error is None and j.max_abs_error is not None:
         yield Fact("zero", "every element of the reference is zero within u")
     whole = detail == "verbose" or j.verdict is not Verdict.AGREE
@@ -283,7 +283,8 @@ def _remarks(j: Judgement, detail: Detail) -> Iterator[Fact]:
         yield Fact("note", note)
 
 
-def _why(j: Judgement) -> str:
+def why(j: Judgement) -> str:
+    """Why a method has its verdict, in a sentence: the cause, the worst element, how many."""
     parts = []
     if j.cause or j.detail:
         cause = f"cause {j.cause}" if j.cause else ""
