@@ -111,11 +111,11 @@ def _output(evidence: Evidence, name: str) -> Focus:
     gap = _output_gap(evidence, name)
     if gap is None:
         ones = {k: np.ones(x.shape) for k, x in bars.items()}
-        return Focus("the outputs", dots, ones, method=OUTPUTS)
+        return Focus("the outputs", dots, ones, method=OUTPUTS, primal=True)
     place = int(np.argmax(np.nan_to_num(np.abs(gap), nan=np.inf)))
     bars[name] = _unit(gap.shape, place)
     at = ", ".join(map(str, np.unravel_index(place, gap.shape)))
-    return Focus(f"{name}[{at}]", dots, bars, method=OUTPUTS)
+    return Focus(f"{name}[{at}]", dots, bars, method=OUTPUTS, primal=True)
 
 
 def _output_gap(evidence: Evidence, name: str) -> np.ndarray | None:
@@ -186,6 +186,7 @@ def explanation_of(
         tuple(sorted(nodes, key=lambda b: _rank(b, matter), reverse=True)),
         walk.left,
         tuple(_notes(walk)),
+        walk.looked,
     )
 
 
@@ -317,5 +318,5 @@ def _notes(walk: Walk) -> list[str]:
     if walk.reason:
         notes.append(f"it ended early: {walk.reason}")
     elif walk.left:
-        notes.append(f"there was no time for {walk.left} operators: raise --budget")
+        notes.append(f"there was no time for {walk.left} operators' rules: raise --budget")
     return notes

@@ -407,8 +407,9 @@ class Explanation:
         explained: By method: the part of that which the nodes add up to, to first order; None
             where not known.
         nodes: Every node, worst first.
-        left: Nodes that there was no time for.
+        left: Operators that there was no time for.
         notes: What could not be done.
+        looked: Operators that were looked at, those included that nodes are written out in.
     """
 
     of: str
@@ -418,6 +419,7 @@ class Explanation:
     nodes: tuple[Blame, ...]
     left: int = 0
     notes: tuple[str, ...] = ()
+    looked: int = 0
 
 
 @dataclass(frozen=True)

@@ -284,6 +284,7 @@ def _explanation(e: Explanation | None) -> dict[str, Any] | None:
         "errors": dict(e.errors),
         "explained": dict(e.explained),
         "nodes": [_blame(b) for b in e.nodes],
+        "looked": e.looked,
         "left": e.left,
         "notes": list(e.notes),
     }

@@ -60,12 +60,28 @@ def explained(c: Comparison) -> Iterator[Fact]:
     if (e := c.explanation) is None:
         return
     yield Fact("explained", _followed(c, e))
+    if e.looked:
+        yield Fact("explained", _looked(e))
     if (more := len(e.nodes) - len(listed(e))) > 0:
         yield Fact("explained", f"{more:,} more node{'s' * (more > 1)} in --format json")
+    helps: dict[tuple[str, Tone], list[str]] = {}
     for b in [b for b in listed(e) if b.todo and _stands_out(c, e, b)][:TOLD]:
-        yield Fact("to do", f"{b.node}: {b.todo}", _blame_tone(b))
+        helps.setdefault((b.todo, _blame_tone(b)), []).append(b.node)
+    for (todo, tone), names in helps.items():
+        yield Fact("to do", f"{', '.join(names)}: {todo}", tone)
     for note in e.notes:
         yield Fact("note", note, "odd")
+
+
+def _looked(e: Explanation) -> str:
+    """How many were looked at, and how closely."""
+    whole = e.looked + e.left
+    count = f"all {whole:,}" if not e.left else f"{e.looked:,} of {whole:,}"
+    balls = sum(b.held == "balls" for b in e.nodes)
+    held = "enclosures" if balls == len(e.nodes) else f"enclosures ({balls:,} nodes) or float64"
+    if not balls:
+        held = "float64"
+    return f"{count} operators were looked at by themselves, against {held}"
 
 
 def _followed(c: Comparison, e: Explanation) -> str:

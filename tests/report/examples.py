@@ -157,7 +157,8 @@ def blamed() -> Comparison:
         {"forward": None, "reverse": 0.993},
         nodes,
         3,
-        ("there was no time for 3 operators: raise --budget",),
+        ("there was no time for 3 operators' rules: raise --budget",),
+        looked=12,
     )
     whole = smooth()
     wrong = replace(whole.methods[1], verdict=Verdict.DISAGREE, cause=Cause.RULE)

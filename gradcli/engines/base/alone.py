@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from gradcli.interpret import Evaluator
 from gradcli.numbers import Array, Ball, Series, complex_, real
 from gradcli.ops import Table
 from gradcli.problem import Problem
-from gradcli.transform import Derivative, cast, jvp, vjp
+from gradcli.transform import Derivative, cast, jvp, simplify, vjp
 
 STEP = 1e-30
 """Of the complex step, relative to nothing: there is no subtraction in it."""
@@ -208,7 +208,13 @@ class Alone:
         return LocalError(error, exact, noise, known(share))
 
     def _derivative(self, rule: Rule, graph: Graph) -> Derivative:
-        return (jvp if rule == "jvp" else vjp)(graph, list(self.point), table=self.table)
+        made = (jvp if rule == "jvp" else vjp)(graph, list(self.point), table=self.table)
+        ends = set(made.results.values())
+        # Of the primal only what the derivative reads.
+        wanted = tuple(v for v in made.graph.outputs if v.name in ends)
+        return replace(
+            made, graph=simplify(replace(made.graph, outputs=wanted), self.table, exact=True)
+        )
 
     def _contracted(
         self,

@@ -19,6 +19,7 @@ class Focus:
         cotangents: For each of `of`.
         place: Which element of the answer that is, flat, one block after another; -1 for none.
         method: The method whose error it is; empty where it is nobody's.
+        primal: Whether it is the error of the outputs themselves.
     """
 
     label: str
@@ -26,6 +27,7 @@ class Focus:
     cotangents: Arrays
     place: int = -1
     method: str = ""
+    primal: bool = False
 
 
 @dataclass(frozen=True)

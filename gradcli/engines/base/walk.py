@@ -8,6 +8,7 @@ much the answer hangs on it: one pass back through the tangent's graph says that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,9 @@ from gradcli.errors import GradcliError, OutOfTimeError
 from gradcli.graph import Node, is_static, size
 from gradcli.problem import Problem
 
+LARGE = 0.02
+"""The part of what all nodes add from which on a node is looked at before cheaper ones."""
+
 
 @dataclass(frozen=True)
 class Walk:
@@ -27,13 +31,15 @@ class Walk:
     Attributes:
         focus: What was followed.
         nodes: The user's nodes, in the order of the file.
-        left: How many of the graph's nodes there was no time for.
+        looked: How many of the graph's nodes were looked at whole: what they are written out in.
+        left: How many there was no time for.
         enclosed: Whether there are balls to hold things against.
         reason: Why it ended early, other than for want of time.
     """
 
     focus: Focus
     nodes: tuple[NodeAt, ...]
+    looked: int = 0
     left: int = 0
     enclosed: bool = True
     reason: str = ""
@@ -66,8 +72,7 @@ def walk(
         for k, node in enumerate(nodes):
             tell(f"explaining: the result of node {k + 1} of {len(nodes)}")
             found.append(walker.result_of(node))
-        # The cheap ones first: of a dear one there may be time for its result only.
-        for looked, k in enumerate(sorted(range(len(nodes)), key=lambda k: _weight(nodes[k]))):
+        for looked, k in enumerate(_order(nodes, found)):
             tell(f"explaining: the derivative of node {looked + 1} of {len(nodes)}")
             found[k] = walker.derivative_of(nodes[k], found[k])
         looked = len(nodes)
@@ -80,7 +85,8 @@ def walk(
     except (GradcliError, MemoryError) as error:
         reason = str(error)
     whole = (replace(n, kernels=kernels.get(n.node, {})) for n in _joined(problem, found))
-    return Walk(focus, tuple(whole), len(nodes) - looked, walker.enclosed, reason)
+    left = len(nodes) - looked
+    return Walk(focus, tuple(whole), looked, left, walker.enclosed, reason)
 
 
 def wrong_kernel(problem: Problem, method: Engine) -> str | None:
@@ -93,6 +99,17 @@ def wrong_kernel(problem: Problem, method: Engine) -> str | None:
     found = dict(Walker(problem, Focus("", {}, {}), (), lambda _: False).kernels_of(method))
     worst = max(found, key=lambda name: found[name], default="")
     return worst if found and found[worst] > MISFIT else None
+
+
+def _order(nodes: Sequence[Node], found: Sequence[NodeAt]) -> list[int]:
+    """First those whose results add most to the error, then the cheap ones."""
+    shares = [abs(n.primal_share or 0.0) + abs(n.output_share or 0.0) for n in found]
+    sizable = LARGE * sum(share for share in shares if math.isfinite(share))
+
+    def rank(k: int) -> tuple[float, int]:
+        return (-shares[k] if shares[k] > sizable else 0.0), _weight(nodes[k])
+
+    return sorted(range(len(nodes)), key=rank)
 
 
 def _weight(node: Node) -> int:

@@ -25,8 +25,14 @@ from gradcli.transform.rewrite import active_values, carriers, felt_values
 NUDGE = 2.0**-20
 """The relative change of operands that shows the condition of a node."""
 
+SUMS = ("Conv", "ConvTranspose", "MatMul")
+"""Operators whose results are sums of products of an element of each operand."""
+
 DRAWS = 4
-"""How often operands are changed."""
+"""How often operands are changed, to know of every element how far it moves."""
+
+FEW_DRAWS = 1
+"""How often, to know it of all elements together."""
 
 UNDERFLOW = 2.0**-126
 """What float32 may lose of a number because it has no smaller normal ones."""
@@ -102,7 +108,10 @@ class Walker:
 
     def values(self) -> None:
         """Compute all values, and give those of inputs and constants."""
-        self._own_made, self._file_made = self._run_own(), self._run_file()
+        self._own_made = self._run_own()
+        # A method's error is none of the file's own run.
+        asked = self.focus.primal or not self.focus.method or not self._own_made
+        self._file_made = self._run_file() if asked else self._own_made
         for value in self.graph.inputs:
             x = np.asarray(self.p.point[value.name])
             self._own[value] = self._file[value] = _wide(x)
@@ -148,19 +157,27 @@ class Walker:
         try:
             ahead = jvp(graph, p.wrt, p.of, p.table, inner=True)
             feeds = given | {d: self.focus.tangents[k] for k, d in ahead.directions.items()}
-            self.dots = {**self._results(ahead, feeds), **self.focus.tangents}
             back = vjp(graph, p.wrt, p.of, p.table, inner=True)
             bars = given | {d: self.focus.cotangents[k] for k, d in back.directions.items()}
             self.bars = self._results(back, bars)
-            ends = [ahead.results[k] for k in p.of if k in ahead.results]
-            twice = vjp(ahead.graph, None, ends, p.table, inner=True)
-            of = {v: k for k, v in ahead.results.items()}
-            feeds |= {d: self.focus.cotangents[of[k]] for k, d in twice.directions.items()}
-            self.slopes = self._results(twice, feeds)
         except OutOfTimeError:
             raise
         except Exception:  # noqa: BLE001 # a rule that breaks: then what hangs on what is not known
             return
+        try:
+            ends = [ahead.results[k] for k in p.of if k in ahead.results]
+            twice = vjp(ahead.graph, None, ends, p.table, inner=True)
+            of = {v: k for k, v in ahead.results.items()}
+            feeds |= {d: self.focus.cotangents[of[k]] for k, d in twice.directions.items()}
+            graph = simplify(twice.graph, p.table)
+            out = Evaluator(graph, table=p.table).run(feeds)
+            self.slopes = {name: finite(out[made]) for name, made in twice.results.items()}
+            pushed = {name: finite(out[made]) for name, made in ahead.results.items()}
+        except OutOfTimeError:
+            raise
+        except Exception:  # noqa: BLE001 # likewise, of the second derivative
+            pushed = dict(self._results(ahead, feeds))
+        self.dots = {**pushed, **self.focus.tangents}
 
     def _results(self, derivative: Derivative, feeds: Mapping[str, np.ndarray]) -> Arrays:
         graph = simplify(derivative.graph, self.p.table)
@@ -233,8 +250,11 @@ class Walker:
         )
         enclosed = self.enclosed and self._worth(node)
         mine = self._held(node, own, self._own_made, enclosed)
-        same = all(_same(a, b) for a, b in zip(own, given, strict=True)) and all(
-            _same(self._own_made.get(v.name), self._file_made.get(v.name)) for v in node.makes()
+        same = self._file_made is self._own_made or (
+            all(_same(a, b) for a, b in zip(own, given, strict=True))
+            and all(
+                _same(self._own_made.get(v.name), self._file_made.get(v.name)) for v in node.makes()
+            )
         )
         theirs = mine if same else self._held(node, given, self._file_made, enclosed)
         for value, x, y in zip(node.outputs, mine.results, theirs.results, strict=False):
@@ -277,7 +297,7 @@ class Walker:
         if node.subgraphs() or not any(v.dtype.is_float for v in node.makes()):
             return found
         if not found.condition:
-            spreads = self._spreads(node, own)
+            spreads = self._spreads(node, own, FEW_DRAWS)
             results = [None if v is None else self._own[v] for v in node.outputs]
             found = replace(found, condition=self._condition(node, results, spreads))
         if not any(v in self._felt for v in node.makes()):
@@ -339,13 +359,19 @@ class Walker:
                 misfit = max(misfit, rest)
         return _Off(ulps, misfit, spreads)
 
-    def _spreads(self, node: Node, operands: Sequence[Array]) -> list[np.ndarray]:
+    def _spreads(
+        self, node: Node, operands: Sequence[Array], draws: int = DRAWS
+    ) -> list[np.ndarray]:
         """How far the results move when each element of the operands moves by itself, unscaled."""
+        if node.key in SUMS:
+            terms = [np.square(x) if _is_float(x) else x for x in operands]
+            # Of each product both factors move.
+            return [np.sqrt(2.0 * y) for y in evaluate(node, terms, real, self.p.table)]
         plain = evaluate(node, operands, real, self.p.table)
         squares = [np.zeros(np.shape(y)) for y in plain]
         if self.p.table[node.key].steps:
             return squares
-        for _ in range(DRAWS):
+        for _ in range(draws):
             moved = [
                 x * (1 + NUDGE * self.rng.standard_normal(x.shape)) if _is_float(x) else x
                 for x in operands
@@ -360,7 +386,7 @@ class Walker:
                 if _is_float(y) and np.shape(y) == np.shape(z):
                     with np.errstate(all="ignore"):
                         squares[k] += np.nan_to_num(np.square((z - y) / NUDGE), posinf=1e300)
-        return [np.sqrt(s / DRAWS) for s in squares]
+        return [np.sqrt(s / draws) for s in squares]
 
     def _condition(
         self, node: Node, results: Sequence[Array], spreads: Sequence[np.ndarray]
