@@ -78,7 +78,7 @@ def _weighed(
 def _decided(problem: Problem, seen: Watch, which: References, clock: Clock) -> Survey:
     plain = seen.survey(COUNT)
     share = min(clock.budget * SHARE, clock.left())
-    if which == "float64" or problem.straight_through or not suspects(seen, problem):
+    if which == "float64" or problem.straight_through or not suspects(seen):
         return plain
     if price(problem) / PASSES > share:
         return plain

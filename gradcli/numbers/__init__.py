@@ -1,6 +1,6 @@
 """Number systems: what an operator's `impl` computes in."""
 
-from gradcli.numbers.ball import Ball
+from gradcli.numbers.ball import Ball, Points
 from gradcli.numbers.base import Array, Mask, Numbers
 from gradcli.numbers.fan import Fan
 from gradcli.numbers.floats import Complex, Real, complex_, real
@@ -14,6 +14,7 @@ __all__ = [
     "Fan",
     "Mask",
     "Numbers",
+    "Points",
     "Real",
     "Series",
     "Symbol",

@@ -391,6 +391,25 @@ class Ball(Boxed):
         return self.box(self._rows(x, (axis,), True, middle))
 
 
+class Points(Ball):
+    """Balls in arrays without a class of their own, for what reads numbers and makes margins.
+
+    Comparisons, maxima and roundings by NumPy itself are let through: they are right where no ball
+    has a radius, and whoever asks looks at what comes of it.
+    """
+
+    name = "points"
+
+    def box(self, x: Any) -> Any:
+        return np.asarray(plain(super().box(x)))
+
+    def is_number(self, x: Array) -> bool:
+        return isinstance(x, np.ndarray) and x.dtype == self.dtype
+
+    def _number(self, x: Array) -> Array:
+        return x if self.is_number(x) else super()._number(x)
+
+
 def _repeated(x: Any, exponent: int, one: Any) -> Any:
     """x to a whole exponent, by squaring."""
     # The inverse first: a power of a wide ball may reach 0 where the ball itself does not.

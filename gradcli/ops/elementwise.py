@@ -113,7 +113,8 @@ def _mod_of_infinity(n: Numbers, a: Array, b: Array, fmod: int) -> Array:
 
 def _mod_kink(n: Numbers, a: Array, b: Array, fmod: int) -> tuple[np.ndarray, np.ndarray]:
     turns = a / b
-    return np.abs(turns - np.round(turns)) * np.abs(b), np.floor(turns)
+    # Not the gap in turns times b: a quotient is rounded, and this is 0 for exact multiples alone.
+    return np.abs(a - n.floor(turns + 0.5) * b), n.floor(turns)
 
 
 ARITHMETIC = (

@@ -76,7 +76,7 @@ class Activation:
         """How far z is from the nearest kink, and which piece it is on."""
         margin, branch = np.full(z.shape, np.inf), np.zeros(z.shape, np.int64)
         if self.clip is not None:
-            at = np.real(n.lower(z))
+            at = np.real(z)
             margin = np.abs(np.abs(at) - self.clip)
             branch = (at > self.clip).astype(np.int64) - (at < -self.clip)
             limit = n.full((), self.clip)

@@ -26,11 +26,11 @@ def _equal(n: Numbers, a: Array, b: Array) -> Mask:
 
 def _jump(n: Numbers, a: Array, b: Array) -> tuple[np.ndarray, np.ndarray]:
     """Comparisons jump where the operands are equal; those of integers have no neighbours."""
+    if n.is_number(a):
+        difference = a - b
+        return np.abs(difference), (difference > 0) * 1 - (difference < 0) * 1
     difference = np.subtract(a, b, dtype=np.float64)
-    margin = (
-        np.abs(difference) if np.asarray(a).dtype.kind == "f" else np.full(difference.shape, np.inf)
-    )
-    return margin, np.sign(difference)
+    return np.full(difference.shape, np.inf), np.sign(difference)
 
 
 def _comparison(op: str, impl: Callable[..., Mask]) -> Card:
@@ -152,7 +152,7 @@ def _step(op: str, impl: Callable[..., Array], shift: float) -> Card:
     """A staircase with a jump at every integer plus `shift`."""
 
     def kinks(n: Numbers, x: Array, **_: Any) -> tuple[np.ndarray, np.ndarray]:
-        return np.abs(x - shift - np.round(x - shift)), impl(n, x)
+        return np.abs(x - shift - n.floor(x - shift + 0.5)), impl(n, x)
 
     return flat(
         op, impl, "a staircase: constant until it jumps", inputs=("X",), infer=same, kinks=kinks

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcli.errors import UnsupportedError
 from gradcli.graph import DType, Type, Var
-from gradcli.numbers import Array, Numbers, real
+from gradcli.numbers import Array, Numbers
 from gradcli.ops import sampling
 from gradcli.ops.axes import INDEX, SHAPE, length
 from gradcli.ops.card import REQUIRED, Card, Site
@@ -69,17 +69,16 @@ def _grid_sample_types(s: Site) -> Sequence[Type]:
 
 
 def _grid_sample_kinks(
-    _: Numbers, x: np.ndarray, grid: np.ndarray, *, mode: str, align_corners: int, **__: Any
+    n: Numbers, x: Array, grid: Array, *, mode: str, align_corners: int, **__: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """In units of the grid, how far the nearest element is; of `nearest`, the nearest edge."""
     margins, branches = [], []
     for axis, size in enumerate(x.shape[2:]):
         g = np.real(grid)[..., x.ndim - 3 - axis]
-        at = _unnormalised(Computed(real), g, size, bool(align_corners))
+        at = _unnormalised(Computed(n), g, size, bool(align_corners))
         unit = max(size - 1 if align_corners else size, 1) / 2.0
         shift = 0.5 if mode == "nearest" else 0.0
-        gap = np.abs(at + shift - np.round(at + shift))
-        side = np.floor(at + shift)
+        gap, side = _to_whole(n, at + shift)
         if mode == "cubic":  # smooth
             gap, side = np.full(at.shape, np.inf), np.zeros(at.shape)
         margins.append(gap / unit)
@@ -87,6 +86,11 @@ def _grid_sample_kinks(
     weights = 1000.0 ** np.arange(len(branches))
     branch = np.tensordot(weights, np.array(branches), 1)
     return np.min(margins, axis=0)[:, None], branch[:, None]
+
+
+def _to_whole(n: Numbers, x: Array) -> tuple[np.ndarray, np.ndarray]:
+    """How far numbers are from whole ones, and those below."""
+    return np.abs(x - n.floor(x + 0.5)), n.floor(x)
 
 
 def _affine_grid(m: Medium, theta: Any, sizes: Sequence[Any], align_corners: int) -> Any:
@@ -247,7 +251,7 @@ def _roi_align_kinks(
     n: Numbers, x: np.ndarray, rois: np.ndarray, at: np.ndarray, *, mode: str, **how: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """How far samples are from elements, counts from jumps, and of `max` the best from the next."""
-    m = Computed(real)
+    m = Computed(n)
     two = _roi_bins(m, x, rois, **how)
     scale = max(how["spatial_scale"], 1e-30)
     margin = np.full((len(rois), 1, 1, 1), np.inf)
@@ -259,9 +263,10 @@ def _roi_align_kinks(
         if how["coordinate_transformation_mode"] != "half_pixel":
             parts.append(np.minimum(bins.length[:, None], 1.5))
         flat = np.concatenate(parts, axis=1)
-        gap = np.min(np.abs(flat - np.round(flat)), axis=1) / scale
+        gaps, below = _to_whole(n, flat)
+        gap = np.min(gaps, axis=1) / scale
         margin = np.minimum(margin, gap[:, None, None, None])
-        branch = 31.0 * branch + np.sum(np.floor(flat), axis=1)[:, None, None, None]
+        branch = 31.0 * branch + np.sum(below, axis=1)[:, None, None, None]
     if mode == "max":
         corners = np.moveaxis(_roi_terms(m, x, at, two, mode), (-1, 0, 1), (1, -2, -1))
         ranked = np.sort(corners.reshape(*corners.shape[:4], -1), axis=-1)
@@ -387,10 +392,10 @@ def _deform_conv_kinks(
     n: Numbers, x: np.ndarray, w: np.ndarray, offset: np.ndarray, *rest: Any, **how: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     how.pop("group")
-    _, places = _deformed(Computed(real), w, np.real(offset), **how)
+    _, places = _deformed(Computed(n), w, np.real(offset), **how)
     at = np.concatenate([p.reshape(len(p), -1, *p.shape[3:]) for p in places], axis=1)
-    gap = np.min(np.abs(at - np.round(at)), axis=1, keepdims=True)
-    return gap, np.sum(np.floor(at), axis=1, keepdims=True)
+    gaps, below = _to_whole(n, at)
+    return np.min(gaps, axis=1, keepdims=True), np.sum(below, axis=1, keepdims=True)
 
 
 CARDS: tuple[Card, ...] = (

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from gradcli.engines.base.watch import COUNT, Decision, Survey, Watch, around
-from gradcli.errors import OutOfTimeError
+from gradcli.errors import OutOfTimeError, UndecidedError
 from gradcli.graph import Node
 from gradcli.interpret import Evaluator
-from gradcli.numbers import Array, Ball, real
+from gradcli.numbers import Array, Ball, Points
 from gradcli.numbers.boxed import plain
 from gradcli.ops import Card
 from gradcli.problem import Problem
@@ -29,16 +29,12 @@ PRECISIONS = (128, 256, 512, 1024, 1536)
 """In bits, one after another, until nothing is open."""
 
 
-def suspects(watch: Watch, problem: Problem) -> list[Node]:
-    """The nodes with an element so near to a kink that float64 may be wrong about it.
-
-    Steps are left out: which side of its jump a step is on is no matter of its slope.
-    """
+def suspects(watch: Watch) -> list[Node]:
+    """The nodes with an element so near to a kink or a jump that float64 may be wrong about it."""
     found = []
     for node, margin in watch.margins.items():
         finite = margin[np.isfinite(margin)]
-        near = finite.size and float(np.min(finite)) <= CLOSE * float(np.max(finite))
-        if near and not problem.table[node.key].steps:
+        if finite.size and float(np.min(finite)) <= CLOSE * float(np.max(finite)):
             found.append(node)
     return found
 
@@ -59,7 +55,7 @@ def decide(problem: Problem, watch: Watch | None = None, count: int = COUNT) -> 
         OutOfTimeError: When a deadline passes before anything was decided.
     """
     watch = watch or around(problem)
-    doubtful = set(suspects(watch, problem))
+    doubtful = set(suspects(watch))
     decisions: dict[Node, Decision] = {}
     for bits in PRECISIONS:
         if not doubtful:
@@ -115,8 +111,8 @@ def _margin(n: Ball, node: Node, card: Card, operands: Sequence[Array]) -> np.nd
     assert card.kinks is not None
     try:
         with n.working():
-            margin = np.asarray(card.kinks(real, *operands, **node.attrs)[0])
-    except (TypeError, ValueError, AttributeError):
+            margin = np.asarray(card.kinks(Points(n.bits), *operands, **node.attrs)[0])
+    except (TypeError, ValueError, AttributeError, UndecidedError):
         return None  # it needs what only floats have
     rounded = [not isinstance(v, n.arb) and np.isfinite(v) for v in margin.flat]
     return None if any(rounded) else margin
