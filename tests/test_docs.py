@@ -1,0 +1,82 @@
+"""The pages under docs/: their commands and their Python run, and their links lead somewhere."""
+
+import re
+import shlex
+import shutil
+
+import pytest
+
+from tests.test_package import ROOT, blocks, run, without_timings
+
+PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if "adr" not in p.parts)
+TEXT = {str(page.relative_to(ROOT / "docs")): page.read_text(encoding="utf-8") for page in PAGES}
+
+COMMANDS = {
+    (name, line): None
+    for name, text in TEXT.items()
+    for block in re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    for line in map(str.strip, block.splitlines())
+    if line.startswith("gradcli ")
+}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    shutil.copytree(ROOT / "sample_models", tmp_path / "sample_models")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS)
+def test_every_command_in_the_docs_runs(page, line, checkout):
+    result = run("-m", "gradcli", *shlex.split(line)[1:], cwd=checkout, COLUMNS="80")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout or "-o" in line
+    # What a page shows right after a command is how its output starts.
+    after = TEXT[page].partition(line)[2]
+    shown = re.match(r"\n```\n\n```text\n(.*?)^```$", after, re.MULTILINE | re.DOTALL)
+    if shown:
+        wanted = without_timings(shown[1])
+        assert without_timings(result.stdout)[: len(wanted)] == wanted
+
+
+@pytest.mark.parametrize("page", [name for name, text in TEXT.items() if "```python" in text])
+def test_the_python_of_a_page_runs_from_its_first_line_to_its_last(page, checkout):
+    result = run("-c", "\n".join(blocks("python", TEXT[page])), cwd=checkout)
+    assert result.returncode == 0, result.stderr
+
+
+def test_pages_have_commands_and_python():
+    assert len({page for page, _ in COMMANDS}) >= 5
+    assert "```python" in TEXT["tutorial.md"]
+
+
+def test_every_page_is_in_the_site_s_index_and_every_link_leads_somewhere():
+    index = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [name for name in TEXT if f": {name}\n" not in index] == []
+    links = [
+        (name, target)
+        for name, text in TEXT.items()
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    ]
+    assert len(links) > 10
+    broken = [
+        (name, to) for name, to in links if not (ROOT / "docs" / name).parent.joinpath(to).is_file()
+    ]
+    assert broken == []
+
+
+def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip(
+        "zensical", reason='the site is built by zensical: pip install -e ".[docs]"'
+    )
+    for part in ("docs", "mkdocs.yml"):
+        source = ROOT / part
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / part)
+    result = run("-m", "zensical", "build", "--strict", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    page = (tmp_path / "site" / "tutorial" / "index.html").read_text(encoding="utf-8")
+    loaded = re.findall(r"<(?:script|img|iframe)[^>]+src=.?(https?:[^\s>]+)", page)
+    loaded += re.findall(
+        r"<link[^>]+rel=.?(?:stylesheet|preconnect)[^>]+href=.?(https?:[^\s>]+)", page
+    )
+    assert loaded == []
