@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import secrets
 import stat
 import sys
@@ -24,8 +25,11 @@ from typing import IO, Literal
 import numpy as np
 from numpy.lib import format as npy
 
+from gradcli.cli.images import KINDS, Recipe, open_image
+from gradcli.cli.stored import MAX_TEXT, Stored, here
+from gradcli.cli.texts import read_csv, read_json
 from gradcli.errors import InputError, OutputError, UsageError
-from gradcli.onnxfile import printable
+from gradcli.onnxfile import printable, read_tensor
 
 MAX_BYTES = 1 << 32
 """Of one compressed or piped array; a plain .npy file is mapped, not read, and may be larger."""
@@ -36,7 +40,10 @@ MAX_HEADER = 10_000
 _NPY = b"\x93NUMPY"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
-WANTED = "give a .npy file, or a .npz file with an array for each name (numpy.save, numpy.savez)"
+WANTED = (
+    "give a .npy file, or a .npz file with an array for each name (numpy.save, numpy.savez); or a"
+    " .csv, .json, .pb, .png or .jpg"
+)
 
 
 # ---- stdin ---------------------------------------------------------------------------------------
@@ -74,30 +81,17 @@ class Stdin:
 # ---- arrays --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Stored:
-    """An array of which only the header was read.
-
-    Attributes:
-        where: The file, and the name within it, printable.
-        shape: What the header says.
-        dtype: Likewise.
-        read: Reads the data.
-    """
-
-    where: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    read: Callable[[], np.ndarray]
-
-
-def open_arrays(path: str, option: str, stdin: Stdin) -> dict[str, Stored]:
-    """What a .npy or .npz file holds, by name; the empty name for a .npy file.
+def open_arrays(
+    path: str, option: str, stdin: Stdin, image: Recipe | None = None
+) -> dict[str, Stored]:
+    """What a file of arrays holds, by name; the empty name where it gives none.
 
     Args:
-        path: The file; `-` for standard input. What it is, is seen from its content.
+        path: The file; `-` for standard input. What it is, is seen from its content; text and
+            protobuf, which begin with anything, from its suffix.
         option: The option it was given to, for messages.
         stdin: Standard input.
+        image: How pixels become numbers.
 
     Raises:
         InputError: When it cannot be read or holds no plain arrays.
@@ -114,7 +108,41 @@ def open_arrays(path: str, option: str, stdin: Stdin) -> dict[str, Stored]:
         return {"": _stored_npy(source, where)}
     if head.startswith(_ZIP):
         return _stored_npz(source, where)
+    if kind := next((kind for magic, kind in KINDS.items() if head.startswith(magic)), ""):
+        return {"": open_image(source, where, kind, image)}
+    suffix = source.suffix.lower() if isinstance(source, Path) else _suffix_of(head)
+    if head and suffix in (".csv", ".tsv", ".json", ".pb"):
+        return _stored_text(_whole(source, where), suffix, where)
     raise InputError(f"{where}: is not a .npy or .npz file", _hint(source, head))
+
+
+def _suffix_of(head: bytes) -> str:
+    """What bytes without a name look like: JSON, numbers in text, or neither."""
+    start = head.lstrip()[:1]
+    if start in (b"[", b"{"):
+        return ".json"
+    return ".csv" if head.isascii() and re.match(rb"[\w.,;+\-\s]+$", head) else ""
+
+
+def _whole(source: Path | bytes, where: str) -> bytes:
+    """All of a file that is parsed as a whole."""
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if size > MAX_TEXT:
+        raise InputError(
+            f"{where}: {size:,} bytes are too many for this kind of file, which may have"
+            f" {MAX_TEXT:,}",
+            "save it as a .npy file, which may be of any size (numpy.save)",
+        )
+    return source if isinstance(source, bytes) else source.read_bytes()
+
+
+def _stored_text(data: bytes, suffix: str, where: str) -> dict[str, Stored]:
+    if suffix == ".json":
+        return read_json(data, where)
+    if suffix == ".pb":
+        name, array = read_tensor(data, where)
+        return {"": here(where, array, name=name)}
+    return {"": read_csv(data, where)}
 
 
 def _hint(source: Path | bytes, head: bytes) -> str:

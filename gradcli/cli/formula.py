@@ -36,6 +36,7 @@ LANGUAGES = {".txt": "text", ".tex": "latex", ".py": "python", ".c": "c", ".jl":
 def command(
     model: str,
     inputs: Sequence[str],
+    image: str | None,
     shapes: Sequence[tuple[str, tuple[int, ...]]],
     wrt: Sequence[str],
     of: Sequence[str],
@@ -66,6 +67,7 @@ def command(
         problem = ask(
             model,
             inputs=inputs,
+            image=image,
             shapes=shapes,
             tangent=None,
             cotangent=None,

@@ -15,7 +15,8 @@ from gradcli.errors import InputError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from gradcli.cli.files import Stdin, Stored
+    from gradcli.cli.files import Stdin
+    from gradcli.cli.stored import Stored
     from gradcli.onnxfile import Model
     from gradcli.problem import Problem
 
@@ -90,8 +91,16 @@ _QUESTION = (
         "inputs",
         multiple=True,
         metavar="[NAME=]FILE",
-        help="The point: a .npy for the only input, NAME=x.npy (repeat it), or a .npz by name; '-'"
-        " is stdin. Float inputs that are missing are drawn at random.",
+        help="The point: a .npy for the only input, NAME=x.npy (repeat it), or a .npz by name; also"
+        " .csv (a row is a point), .json, .pb (TensorProto), .png and .jpg. '-' is stdin. Float"
+        " inputs that are missing are drawn at random.",
+    ),
+    click.option(
+        "--image",
+        metavar="HOW",
+        help="How pixels become numbers: 'default' (times 1/255), 'imagenet', or items like"
+        " size=224x224,layout=NCHW,channels=BGR,scale=1/255,mean=0.5:0.5:0.5,std=0.5. Size and"
+        " layout are the model's unless given.",
     ),
     click.option(
         "--shape",
@@ -172,8 +181,8 @@ def question_options(command: F) -> F:
 
 
 def where_options(command: F) -> F:
-    """Add MODEL and those options that say of what, by what and at which point: the first five."""
-    return _decorated(command, _QUESTION[:5])
+    """Add MODEL and those options that say of what, by what and at which point: the first six."""
+    return _decorated(command, _QUESTION[:6])
 
 
 def _decorated(command: F, options: Sequence[Callable[[F], F]]) -> F:
@@ -189,6 +198,7 @@ def ask(
     shapes: Sequence[tuple[str, tuple[int, ...]]],
     tangent: str | None,
     cotangent: str | None,
+    image: str | None = None,
     drawn: bool = True,
     **question: Any,
 ) -> Problem:
@@ -200,6 +210,7 @@ def ask(
         shapes: As given to --shape.
         tangent: A path, or None.
         cotangent: Likewise.
+        image: As given to --image.
         drawn: Whether it matters that inputs were drawn at random where nothing hangs on them.
         question: The other arguments of `api.ask`.
     """
@@ -211,7 +222,7 @@ def ask(
     loaded = load(model, stdin)
     problem = api.ask(
         loaded,
-        _feeds(loaded, inputs, stdin),
+        _feeds(loaded, inputs, stdin, image),
         shapes=dict(shapes),
         tangent=_directions(tangent, "--tangent", stdin),
         cotangent=_directions(cotangent, "--cotangent", stdin),
@@ -230,24 +241,31 @@ def load(model: str, stdin: Stdin) -> Model:
     return api.load(stdin.read("MODEL"), name="<stdin>") if model == "-" else api.load(model)
 
 
-def _feeds(model: Model, given: Sequence[str], stdin: Any) -> dict[str, np.ndarray]:
+def _feeds(
+    model: Model, given: Sequence[str], stdin: Any, image: str | None
+) -> dict[str, np.ndarray]:
     """Every --input, read after its header was held against the model."""
     from gradcli.cli.files import open_arrays
+    from gradcli.cli.images import recipe
     from gradcli.problem import check_shape, declared
 
+    how = None if image is None else recipe(image)
     values = declared(model)
     feeds: dict[str, np.ndarray] = {}
     for text in given:
         name, path = split_input(text, values, model.real_names)
-        stored = open_arrays(path, "--input", stdin)
+        stored = open_arrays(path, "--input", stdin, how)
         for given_as, array in _named(name, stored, [v.name for v in model.graph.inputs]).items():
             key = model.shown(given_as)
             if key in feeds:
                 raise UsageError(f"--input gives {key!r} twice", "give each input once")
-            if key in values:
-                check_shape(key, array.shape, values[key], "--input")
-            # An unknown name is told from its header alone: its data may be of any size.
-            feeds[key] = array.read() if key in values else _empty()
+            if key not in values:
+                # Told from its header alone: its data may be of any size.
+                feeds[key] = _empty()
+                continue
+            fitted = array.fitted(values[key])
+            check_shape(key, fitted.shape, values[key], array.where)
+            feeds[key] = fitted.read()
     return feeds
 
 
@@ -288,9 +306,16 @@ def split_input(
 
 def _named(name: str, stored: Mapping[str, Stored], inputs: Sequence[str]) -> dict[str, Stored]:
     """Arrays under the names of the inputs that they are for."""
+    from gradcli.cli.texts import by_column
+
     if not name and "" not in stored:
         return dict(stored)
     if not name:
+        only = stored[""]
+        if len(inputs) > 1 and only.columns and set(only.columns) == set(inputs):
+            return by_column(only, inputs)
+        if len(inputs) != 1 and only.name in inputs:
+            return {only.name: only}
         if len(inputs) != 1:
             raise InputError(
                 f"{stored[''].where}: the model has {len(inputs)} inputs",

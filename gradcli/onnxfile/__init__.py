@@ -5,6 +5,7 @@ from gradcli.onnxfile.model import Model, read
 from gradcli.onnxfile.names import printable
 from gradcli.onnxfile.runnable import rounded_products, runnable, tensors_of
 from gradcli.onnxfile.schemas import versions
+from gradcli.onnxfile.single import read_tensor
 from gradcli.onnxfile.writer import left_out, save, write
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "left_out",
     "printable",
     "read",
+    "read_tensor",
     "rounded_products",
     "runnable",
     "save",
