@@ -148,7 +148,11 @@ BAD = [
     ("x.pb", b"hello", ("no TensorProto",)),
     ("x.pb", TensorProto(data_type=1, dims=[1 << 40]).SerializeToString(), ("x.pb",)),
     ("x.pb", TensorProto(data_type=1, dims=[2], raw_data=b"1234").SerializeToString(), ("x.pb",)),
-    ("x.pb", TensorProto(data_type=1, data_location="EXTERNAL").SerializeToString(), ("another file",)),
+    (
+        "x.pb",
+        TensorProto(data_type=1, data_location="EXTERNAL").SerializeToString(),
+        ("another file",),
+    ),
     ("x.csv", b"", ("it is empty",)),
 ]
 
