@@ -489,6 +489,8 @@ class Sweep:
         ladder_error: The ladder's error.
         formulas: What is said of each.
         points: All of them, from long steps to short ones.
+        sparse: Whether one direction takes so long that there are few steps, and in the ladder's
+            place the central difference that agrees best with its neighbours.
     """
 
     dtype: str
@@ -502,6 +504,7 @@ class Sweep:
     ladder_error: float | None
     formulas: tuple[Formula, ...]
     points: tuple[SweepPoint, ...]
+    sparse: bool = False
 
 
 @dataclass(frozen=True, eq=False)

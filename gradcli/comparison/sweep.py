@@ -18,6 +18,9 @@ APART = 4.0
 SOUND = 0.3
 """The relative error above which a difference says nothing, not even by how much it is off."""
 
+FALLS = 0.5
+"""The power of h from which on an error is one of truncation."""
+
 FITTED = 8
 """Steps that an order is fitted to, at most."""
 
@@ -74,6 +77,7 @@ def _sweep(problem: Problem, swept: Swept, truth: Field) -> Sweep:
         float(np.max(ladder[known])) if rungs.size else None,
         formulas,
         points,
+        swept.sparse,
     )
 
 
@@ -125,5 +129,7 @@ def _formula(
     fitted = fitted[-FITTED:]
     order = None
     if len(fitted) >= 3:
-        order = float(np.polyfit(np.log(steps[fitted]), np.log(errors[fitted]), 1)[0])
+        slope = float(np.polyfit(np.log(steps[fitted]), np.log(errors[fitted]), 1)[0])
+        # Of a function of straight pieces there is no truncation, and longer steps only err less.
+        order = slope if slope > FALLS else None
     return Formula(method, float(steps[best]), float(errors[best]), textbook, usual, order, kink)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from gradcli.measure.clock import Clock
 from gradcli.measure.primal import rounding
 from gradcli.problem import Problem
 
-SHARE = 0.2
+SHARE = 0.3
 """The part of the budget that a sweep may take."""
 
 COORDINATES = 16
@@ -34,6 +35,12 @@ STEPS = np.array(sorted({2.0**k for k in range(SHORTEST, LONGEST + 1)} | {*TEXTB
 
 MOST = 4
 """One of so many steps is taken at least."""
+
+COARSE = (TEXTBOOK[1], TEXTBOOK[0], 2.0**-9, 2.0**-34, 2.0**-4, 2.0**-42)
+"""The steps that come first where there is time for few; then others between them."""
+
+LEAST = 3
+"""Steps below which there is nothing to see."""
 
 EVALUATIONS = 2 * len(STEPS) + 64
 """Of the function, for one direction: besides the steps, for its noise and the ladder."""
@@ -59,9 +66,16 @@ def over_steps(
         with np.errstate(all="ignore"):  # at the edge of a domain f(x) may be infinite
             with until(time.perf_counter() + share):
                 here = Primal(problem).at(problem.point)
-                frame = _Frame(problem, sample, here, _fitting(clock.primal, share))
-                swept.append(_exact(frame, here, share))
+                start = time.perf_counter()
+                here.kinks  # noqa: B018 # to watch them takes longer than to evaluate
+                price = max(clock.primal, time.perf_counter() - start)
+                steps = _fitting(price, share)
+                frame = _Frame(problem, sample, here, STEPS if steps is None else steps)
+                swept.append(
+                    _sparse(frame, here, share) if steps is None else _exact(frame, here, share)
+                )
             if both:
+                frame = frame.at_steps(swept[0].steps)
                 with until(time.perf_counter() + share):
                     swept.append(_narrow(frame, problem, swept[0], share))
     except OutOfTimeError:
@@ -73,10 +87,15 @@ def over_steps(
     return tuple(swept), ""
 
 
-def _fitting(price: float, share: float) -> np.ndarray:
-    """All steps, or some where a direction would take too long; always those of textbooks."""
+def _fitting(price: float, share: float) -> np.ndarray | None:
+    """All steps, or some where a direction would take too long; always those of textbooks.
+
+    None where even so a direction would not be done.
+    """
     every = max(1, int(np.ceil(EVALUATIONS * price / max(share, 1e-9))))
-    return np.array([t for k, t in enumerate(STEPS) if k % min(every, MOST) == 0 or t in TEXTBOOK])
+    if every > MOST:
+        return None
+    return np.array([t for k, t in enumerate(STEPS) if k % every == 0 or t in TEXTBOOK])
 
 
 class _Frame:
@@ -107,6 +126,12 @@ class _Frame:
         starts = np.cumsum([0, *sizes[:-1]])
         parts = [start + sample.of[of] for of, start in zip(problem.of, starts, strict=True)]
         self.outputs = np.sort(np.concatenate(parts))
+
+    def at_steps(self, steps: np.ndarray) -> _Frame:
+        """With other steps."""
+        other = copy.copy(self)
+        other.steps = steps
+        return other
 
     def first(self, count: int) -> _Frame:
         """Only so many of its directions."""
@@ -187,10 +212,22 @@ def _narrow(frame: _Frame, problem: Problem, exact: Swept, share: float) -> Swep
     return _taken(problem.dtype.value, frame.first(len(exact.noise)), differences, share)
 
 
-def _differences(
+@dataclass(frozen=True)
+class _Step:
+    """What is taken at one step: the two differences, and whether a kink is crossed."""
+
+    forward: np.ndarray
+    central: np.ndarray
+    ahead: bool
+    behind: bool
+
+
+def _stepping(
     f: Function, frame: _Frame, line: Line, width: np.dtype | type
-) -> list[np.ndarray]:
-    """Forward and central differences along a line at every step, and which cross a kink."""
+) -> Callable[[float], _Step]:
+    """Forward and central differences along a line, at whatever step."""
+    start = line.x.astype(width).astype(float)
+    here, _ = f(start)
 
     def at(t: float) -> tuple[np.ndarray, bool, float]:
         x = (line.x + t * line.v).astype(width).astype(float)
@@ -198,17 +235,112 @@ def _differences(
         h = (x[moves[0]] - start[moves[0]]) / line.v[moves[0]] if len(moves) == 1 else t
         return *f(x), h
 
-    start = line.x.astype(width).astype(float)
-    here, _ = f(start)
-    forward, central, ahead, behind = [], [], [], []
-    for t in frame.steps:
+    def take(t: float) -> _Step:
         check()
         (up, over, h), (down, under, back) = at(t), at(-t)
-        forward.append(frame.seen((up - here) / h, line))
-        central.append(frame.seen((up - down) / (h - back), line))
-        ahead.append(over)
-        behind.append(under)
-    return [np.stack(forward), np.stack(central), np.array(ahead), np.array(behind)]
+        forward, central = (up - here) / h, (up - down) / (h - back)
+        return _Step(frame.seen(forward, line), frame.seen(central, line), over, under)
+
+    return take
+
+
+def _differences(
+    f: Function, frame: _Frame, line: Line, width: np.dtype | type
+) -> list[np.ndarray]:
+    """Forward and central differences along a line at every step, and which cross a kink."""
+    take = _stepping(f, frame, line, width)
+    return _stacked([take(t) for t in frame.steps])
+
+
+def _stacked(taken: Sequence[_Step]) -> list[np.ndarray]:
+    return [
+        np.stack([s.forward for s in taken]),
+        np.stack([s.central for s in taken]),
+        np.array([s.ahead for s in taken]),
+        np.array([s.behind for s in taken]),
+    ]
+
+
+def _sparse(frame: _Frame, here: Point, share: float) -> Swept:
+    """In float64, one direction only: some steps far apart, then more around the best of them.
+
+    Which is best nobody says who does not know the truth: the two that agree best with each other
+    are where neither truncation nor noise rules.
+
+    Raises:
+        OutOfTimeError: When there is not even time for the first few.
+    """
+    end = time.perf_counter() + share
+    line, taken = frame.lines[0], dict[float, _Step]()
+
+    def f(x: np.ndarray) -> tuple[np.ndarray, bool]:
+        if np.array_equal(x, here.x):
+            return here.y, False
+        y, watch = here.seen(x)
+        return y, here.kinks.crossing(watch) <= 1
+
+    take, price = _stepping(f, frame, line, np.float64), 0.0
+    try:
+        with until(end):
+            while len(taken) < len(STEPS):
+                start = time.perf_counter()
+                if start + price > end:
+                    break
+                t = _next(taken)
+                taken[t] = take(t)
+                price = time.perf_counter() - start
+    except OutOfTimeError:
+        pass
+    if len(taken) < LEAST:
+        raise OutOfTimeError
+    steps = sorted(taken, reverse=True)
+    _, best = min(_disagreements(taken))
+    forward, central, ahead, behind = _stacked([taken[t] for t in steps])
+    # What rounding makes of it is seen where the step is shortest.
+    noise = steps[-1] * np.abs(central[-1] - taken[best].central)
+    one = frame.first(1).directions[0]
+    return Swept(
+        "float64",
+        np.array(steps),
+        {name: v[None] for name, v in one.items()},
+        frame.outputs,
+        forward[:, None],
+        central[:, None],
+        ahead[:, None],
+        behind[:, None],
+        noise[None],
+        taken[best].central[None],
+        np.full((1, len(noise)), best),
+        sparse=True,
+    )
+
+
+def _next(taken: Mapping[float, _Step]) -> float:
+    """The next step to take: first some all over, then between the best one and its neighbours."""
+    first = next((t for t in COARSE if t not in taken), None)
+    if first is not None:
+        return first
+    order = sorted(taken)
+    for _, best in sorted(_disagreements(taken)):
+        k = order.index(best)
+        sides = [(order[j], order[j + 1]) for j in (k - 1, k) if 0 <= j < len(order) - 1]
+        for low, high in sorted(sides, key=lambda s: s[0] / s[1]):
+            between = [t for t in STEPS if low < t < high]
+            if between:
+                middle = np.sqrt(low * high)
+                return float(min(between, key=lambda t: abs(np.log(t / middle))))
+    return float(next(t for t in STEPS if t not in taken))
+
+
+def _disagreements(taken: Mapping[float, _Step]) -> Iterator[tuple[float, float]]:
+    """By how much each step's central difference is off the nearest of its neighbours'."""
+    order = sorted(taken)
+    for k, t in enumerate(order):
+        near = [order[j] for j in (k - 1, k + 1) if 0 <= j < len(order)]
+        gaps = [float(np.max(np.abs(taken[t].central - taken[u].central))) for u in near]
+        crossed = taken[t].ahead or taken[t].behind
+        gap = min((g for g in gaps if np.isfinite(g)), default=np.inf)
+        yield (np.inf if crossed else gap), t
 
 
 def _taken(

@@ -27,9 +27,9 @@ DECADES = 4
 """That it shows at least."""
 
 LEGEND = (
-    "f forward, c central, * both, L the ladder; capitals where the step crosses a kink; dots are"
-    " the rounding of the function over h; ^ below the axis the steps of textbooks, 1.5e-8 forward"
-    " and 6.1e-6 central"
+    "f forward, c central, * both, L the ladder's choice; capitals where the step crosses a kink;"
+    " dots are the rounding of the function over h; ^ below the axis the steps of textbooks, 1.5e-8"
+    " forward and 6.1e-6 central"
 )
 """What the letters stand for."""
 

@@ -315,6 +315,7 @@ def _sweep(s: Sweep) -> dict[str, Any]:
         "size": s.size,
         "floor": s.floor,
         "noise": s.noise,
+        "sparse": s.sparse,
         "ladder": {"step": s.ladder_step, "error": s.ladder_error},
         "formulas": [
             {

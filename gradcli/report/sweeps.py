@@ -26,7 +26,7 @@ ON_IT = 1e-10
 def sweep_rows(sweep: Sweep) -> tuple[Row, ...]:
     """The two formulas and the ladder."""
     ladder = {
-        "method": "finite (ladder)",
+        "method": "chosen" if sweep.sparse else "finite (ladder)",
         "best_step": scientific(sweep.ladder_step),
         "best_error": scientific(sweep.ladder_error),
         **dict.fromkeys(("textbook_step", "textbook_error", "order", "kink"), ABSENT),
@@ -65,7 +65,14 @@ def sweep_facts(c: Comparison, sweep: Sweep) -> Iterator[Fact]:
     for f in sweep.formulas:
         if (text := _reading(f)) and f.best_step is not None:
             yield Fact("sweep", f"{f.method}: {text}")
-    if sweep.ladder_step is None:
+    if sweep.sparse:
+        yield Fact(
+            "sweep",
+            f"one evaluation takes long here: {len(sweep.points)} steps, closer together around the"
+            " one that agrees best with its neighbours, which L marks in the ladder's place;"
+            " a larger --budget takes more",
+        )
+    if sweep.ladder_step is None and not sweep.sparse:
         yield Fact("sweep", "the ladder finds no step that crosses no kink", "odd")
 
 

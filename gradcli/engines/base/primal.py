@@ -135,7 +135,8 @@ class Point:
         problem = self._f.problem
         watch = Watch(problem.exact, problem.wrt, problem.table, edges=True)
         if watch:
-            self._f(self.x, self.arrays, watch)
+            # The same evaluation gives f(x).
+            self.__dict__.setdefault("y", self._f(self.x, self.arrays, watch))
         return watch
 
     @cached_property

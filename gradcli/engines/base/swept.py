@@ -26,6 +26,8 @@ class Swept:
         noise: [L, M], the rounding error of one evaluation, as it is over a step of 1.
         ladder: [L, M], what the ladder of steps makes of them.
         rung: [L, M], the shortest step that it used; NaN where it found none.
+        sparse: Whether there was time for some steps of one direction only. In the place of the
+            ladder's is then the central difference that agrees best with its neighbours.
     """
 
     dtype: str
@@ -39,3 +41,4 @@ class Swept:
     noise: np.ndarray
     ladder: np.ndarray
     rung: np.ndarray
+    sparse: bool = False
