@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradcli.api import (
         Program,
         compare,
+        export,
         formula,
         gradient,
         jacobian,
@@ -38,6 +39,7 @@ __all__ = [
     "Model",
     "Program",
     "compare",
+    "export",
     "formula",
     "gradient",
     "jacobian",

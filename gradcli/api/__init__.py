@@ -16,6 +16,7 @@ from gradcli.api.deriving import (
     prepare,
     vjp,
 )
+from gradcli.api.saving import derived, export, spare
 from gradcli.api.settings import Settings
 from gradcli.api.writing import formula, source_of
 
@@ -32,7 +33,9 @@ __all__ = [
     "by_name",
     "compare",
     "derive",
+    "derived",
     "engine",
+    "export",
     "formula",
     "gradient",
     "hold_primal",
@@ -43,5 +46,6 @@ __all__ = [
     "load",
     "prepare",
     "source_of",
+    "spare",
     "vjp",
 ]

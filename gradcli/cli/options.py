@@ -83,7 +83,7 @@ class Shape(click.ParamType):  # type: ignore[type-arg] # likewise
         return name, shape
 
 
-_QUESTION = (
+_POINT = (
     click.argument("model", metavar="MODEL"),
     click.option(
         "--input",
@@ -123,6 +123,31 @@ _QUESTION = (
         help="Differentiate this tensor, or elements of it: 'NAME[0,3]' (repeat it). [default: the"
         " float outputs]",
     ),
+)
+
+_DTYPE = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float64"]),
+    help="Arithmetic of forward and reverse. [default: the model's own]",
+)
+
+_STRAIGHT_THROUGH = click.option(
+    "--straight-through",
+    is_flag=True,
+    help="Ask for the straight-through estimator instead: a convention that takes rounding and"
+    " quantising for the identity, within their range.",
+)
+
+_SEED = click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of every random choice.",
+)
+
+_QUESTION = (
+    *_POINT,
     click.option(
         "--operator",
         type=click.Choice(["gradient", "jacobian", "jvp", "vjp"]),
@@ -139,23 +164,14 @@ _QUESTION = (
         metavar="FILE",
         help="For a vjp: a .npy, or a .npz by name of of. [default: random]",
     ),
-    click.option(
-        "--dtype",
-        type=click.Choice(["float32", "float64"]),
-        help="Arithmetic of forward and reverse. [default: the model's own]",
-    ),
+    _DTYPE,
     click.option(
         "--step",
         type=Number(0, above=True),
         metavar="H",
         help="Step of finite differences, relative to max(1, |x|).",
     ),
-    click.option(
-        "--straight-through",
-        is_flag=True,
-        help="Ask for the straight-through estimator instead: a convention that takes rounding and"
-        " quantising for the identity, within their range.",
-    ),
+    _STRAIGHT_THROUGH,
     click.option(
         "--threads", type=click.IntRange(1), default=1, show_default=True, help="For onnxruntime."
     ),
@@ -165,13 +181,7 @@ _QUESTION = (
         show_default=True,
         help="onnxruntime's execution provider.",
     ),
-    click.option(
-        "--seed",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        help="Of every random choice.",
-    ),
+    _SEED,
 )
 
 
@@ -189,6 +199,22 @@ def _decorated(command: F, options: Sequence[Callable[[F], F]]) -> F:
     for decorate in reversed(options):
         command = decorate(command)
     return command
+
+
+def point_options(command: F) -> F:
+    """Add MODEL and the options of a question whose answer is no number."""
+    for decorate in reversed((*_POINT, _DTYPE, _STRAIGHT_THROUGH, _SEED)):
+        command = decorate(command)
+    return command
+
+
+def point(model: str, inputs: Sequence[str]) -> tuple[Model, dict[str, np.ndarray]]:
+    """The model and the inputs that a command line gives."""
+    from gradcli.cli.files import Stdin
+
+    stdin = Stdin()
+    loaded = load(model, stdin)
+    return loaded, _feeds(loaded, inputs, stdin)
 
 
 def ask(

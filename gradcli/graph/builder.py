@@ -360,7 +360,15 @@ class Builder:
         differs = self.op("Not", self.op("Equal", wide, padded))
         axes = self.op("Reshape", self.op("NonZero", differs), self.ints([-1]))
         summed = self.op("ReduceSum", x_bar, axes, keepdims=1, noop_with_empty_axes=1)
-        return self.op("Reshape", summed, narrow, allowzero=1)
+        return self._shaped(self.op("Reshape", summed, narrow, allowzero=1), like.shape)
+
+    def _shaped(self, x: Var, shape: Shape | None) -> Var:
+        """What was made last, with the shape that it is known to have."""
+        if shape is None or is_static(x.shape):
+            return x
+        node, known = self.nodes[-1], Value(x.value.name, x.dtype, shape)
+        self.nodes[-1] = node.on(node.inputs, [known if v is x.value else v for v in node.outputs])
+        return Var(self, known)
 
     def reshape_like(self, x: Var, like: Var) -> Var:
         """x in the shape of `like` (same number of elements)."""
@@ -368,13 +376,14 @@ class Builder:
             return x
         # A dimension of 0, known or not, is meant as such and copies nothing.
         plain = is_static(like.shape) and 0 not in (like.shape or ())
-        return self.op("Reshape", x, self.shape_of(like), allowzero=int(not plain))
+        made = self.op("Reshape", x, self.shape_of(like), allowzero=int(not plain))
+        return self._shaped(made, like.shape)
 
     def expand_like(self, x: Var, like: Var) -> Var:
         """x repeated to the shape of `like`, to which it broadcasts."""
         if self.same_shape(x, like):
             return x
-        return self.op("Expand", x, self.shape_of(like))
+        return self._shaped(self.op("Expand", x, self.shape_of(like)), like.shape)
 
     def zeros_like(self, x: Var) -> Var:
         """Zeros of x's shape and dtype."""
@@ -382,7 +391,8 @@ class Builder:
 
     def full_like(self, x: Var, number: float) -> Var:
         """One number, repeated to x's shape and of its dtype."""
-        return self.op("ConstantOfShape", self.shape_of(x), value=np.array([number], x.dtype.np))
+        value = np.array([number], x.dtype.np)
+        return self._shaped(self.op("ConstantOfShape", self.shape_of(x), value=value), x.shape)
 
     # ---- shorthands that rules use all the time -----------------------------------------------
 

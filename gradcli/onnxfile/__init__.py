@@ -6,7 +6,8 @@ from gradcli.onnxfile.names import printable
 from gradcli.onnxfile.runnable import rounded_products, runnable, tensors_of
 from gradcli.onnxfile.schemas import versions
 from gradcli.onnxfile.single import read_tensor
-from gradcli.onnxfile.writer import left_out, save, write
+from gradcli.onnxfile.stored import data_files, stored
+from gradcli.onnxfile.writer import left_out, put, save, write
 
 __all__ = [
     "MAX_IR",
@@ -14,13 +15,16 @@ __all__ = [
     "MIN_OPSET",
     "Budget",
     "Model",
+    "data_files",
     "left_out",
     "printable",
+    "put",
     "read",
     "read_tensor",
     "rounded_products",
     "runnable",
     "save",
+    "stored",
     "tensors_of",
     "versions",
     "write",

@@ -84,6 +84,7 @@ def read(
     *,
     budget: Budget = DEFAULT_BUDGET,
     name: str = "<bytes>",
+    folder: Path | None = None,
 ) -> Model:
     """Read a model file. Nothing in it is executed, and nothing is written.
 
@@ -92,13 +93,13 @@ def read(
         table: gradcli's operator table. Operators that it does not know are read too.
         budget: Limits on size, nodes and nesting.
         name: What to call a model that is given as bytes.
+        folder: Where the external data of such a model lies; None where it may have none.
 
     Raises:
         ModelError: When the file cannot be read, is no ONNX model, is malformed, uses what gradcli
             does not know, or exceeds the budget.
         UnsupportedError: When an operator's card takes less than the standard allows.
     """
-    folder: Path | None = None
     if isinstance(source, bytes):
         data, path = source, printable(name)
         if len(data) > budget.file_bytes:

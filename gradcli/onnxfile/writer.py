@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from gradcli.errors import ModelError, OutputError
@@ -16,6 +17,7 @@ from gradcli.onnxfile.attributes import encode
 from gradcli.onnxfile.budget import MAX_OPSET
 from gradcli.onnxfile.infer import type_proto
 from gradcli.onnxfile.names import printable
+from gradcli.onnxfile.stored import pointer
 from gradcli.onnxfile.tensors import to_proto
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ _LEAST_MAPPED = 1024
 _INSERTED = "InsertedPrecisionFreeCast_"
 """What onnxruntime puts before a name where it casts float16, taken or not."""
 _FLOOR_MOD = 28
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+NOWHERE: Mapping[Value, Mapping[str, str]] = MappingProxyType({})
 
 
 def left_out(graph: Graph, embed: bool | int) -> tuple[Value, ...]:
@@ -55,6 +60,9 @@ def write(
     opset: int = CANONICAL_OPSET,
     embed: bool | int = True,
     producer: str = "gradcli",
+    doc: str = "",
+    metadata: Mapping[str, str] = NOTHING,
+    stored: Mapping[Value, Mapping[str, str]] = NOWHERE,
 ) -> bytes:
     """The graph as a model file.
 
@@ -65,6 +73,9 @@ def write(
             or attribute was born later.
         embed: Which constants lie inside the file; `left_out` says which become inputs instead.
         producer: Who the file says made it.
+        doc: What the file says that it is.
+        metadata: Further facts that it holds, by name.
+        stored: Constants whose data lies in other files, with ONNX's words for where.
 
     Raises:
         ModelError: When the file would exceed protobuf's 2 GiB, or an attribute cannot be written.
@@ -77,9 +88,12 @@ def write(
     import onnx
     from google.protobuf.message import EncodeError  # type: ignore[import-untyped] # ships none
 
-    model = onnx.ModelProto(producer_name=producer)
+    model = onnx.ModelProto(producer_name=producer, doc_string=doc)
+    for name, text in metadata.items():
+        model.metadata_props.add(key=name, value=text)
     outside = left_out(graph, embed)
-    embedded = sum(a.nbytes for v, a in graph.constants.items() if v not in set(outside))
+    away = {*outside, *stored}
+    embedded = sum(a.nbytes for v, a in graph.constants.items() if v not in away)
     if embedded >= 2**31 - 2**20:
         raise ModelError(
             f"the graph's constants take {embedded:,} bytes, more than one file can hold",
@@ -89,7 +103,7 @@ def write(
     model.ir_version = _IR_BY_OPSET.get(versions[""], IR_VERSION)
     for domain, version in versions.items():
         model.opset_import.add(domain=domain, version=version)
-    _Writer(versions).graph(graph, model.graph, outside, {})
+    _Writer(versions, stored).graph(graph, model.graph, outside, {})
     try:
         data: bytes = model.SerializeToString()
     except (EncodeError, ValueError) as error:
@@ -103,7 +117,15 @@ def save(graph: Graph, path: str | os.PathLike[str], *, opset: int = CANONICAL_O
     Raises:
         OutputError: When the file cannot be written; nothing is left behind then.
     """
-    data = write(graph, opset=opset)
+    put(write(graph, opset=opset), path)
+
+
+def put(data: bytes, path: str | os.PathLike[str]) -> None:
+    """Write bytes to a file, whole or not at all.
+
+    Raises:
+        OutputError: When the file cannot be written; nothing is left behind then.
+    """
     target = Path(path)
     try:
         # In the same folder, since only there is the renaming one step.
@@ -172,8 +194,11 @@ def _is_floor_mod(node: Node) -> bool:
 
 
 class _Writer:
-    def __init__(self, versions: Mapping[str, int]) -> None:
+    def __init__(
+        self, versions: Mapping[str, int], stored: Mapping[Value, Mapping[str, str]]
+    ) -> None:
         self.versions = versions
+        self.stored = stored
 
     def graph(
         self,
@@ -207,7 +232,9 @@ class _Writer:
                 info.type.CopyFrom(type_proto(value))
         skip = set(outside)
         for value, array in graph.constants.items():
-            if value not in skip:
+            if value in self.stored:
+                proto.initializer.append(pointer(names[value], value, array, self.stored[value]))
+            elif value not in skip:
                 proto.initializer.append(to_proto(names[value], value.dtype, array))
         for node in graph.nodes:
             proto.node.append(self.node(node, names))

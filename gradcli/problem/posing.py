@@ -12,7 +12,7 @@ import numpy as np
 
 from gradcli import onnxfile, runtime
 from gradcli.errors import UnsupportedError, UsageError
-from gradcli.graph import DType, Graph, Node, Value, burst, is_static, size
+from gradcli.graph import DType, Graph, Node, Shape, Value, burst, is_static, size
 from gradcli.interpret import Evaluator
 from gradcli.ops import OPS, Table
 from gradcli.problem.arrays import complete_directions
@@ -303,7 +303,7 @@ def _why(key: str, table: Table) -> str:
 
 def decide(
     graph: Graph,
-    shapes: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, Shape],
     fixed: Mapping[str, np.ndarray],
     feeds: Mapping[str, np.ndarray],
     keep: Collection[str],

@@ -2,6 +2,7 @@
 
 from gradcli.report.arrays import derivative_text
 from gradcli.report.encoding import encodable
+from gradcli.report.exported import exported_text
 from gradcli.report.inspection import (
     coverage_json,
     coverage_markdown,
@@ -20,6 +21,7 @@ __all__ = [
     "derivative_json",
     "derivative_text",
     "encodable",
+    "exported_text",
     "inspection_json",
     "inspection_text",
     "table",

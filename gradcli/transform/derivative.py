@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gradcli.errors import InternalError, UnsupportedError
@@ -59,3 +60,13 @@ def rule_card(node: Node, table: Table) -> Card:
     if card.kind == "opaque":
         raise UnsupportedError(f"node {node.name!r} ({node.key}): {card.reason}")
     return card
+
+
+@contextmanager
+def at_node(node: Node) -> Iterator[None]:
+    """Whatever fails within it bears a note that names the node."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"node {(node.origin or node.name)!r} ({node.key})")
+        raise

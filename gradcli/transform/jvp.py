@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gradcli.errors import InternalError
 from gradcli.graph import Builder, Graph, Value, Var, burst
 from gradcli.ops import OPS, Table
-from gradcli.transform.derivative import Derivative, pick, rule_card
+from gradcli.transform.derivative import Derivative, at_node, pick, rule_card
 from gradcli.transform.expand import shadowed
 from gradcli.transform.rewrite import active_values, site
 
@@ -59,7 +59,7 @@ def jvp(
         if card.jvp is None:
             raise InternalError(f"{card.op} ({card.kind}) has no jvp rule")
         tangents = [None if v is None else dots.get(v) for v in node.inputs]
-        with b.serving(node.origin or node.name):
+        with at_node(node), b.serving(node.origin or node.name):
             made = card.jvp(site(b, node), tangents)
         pairs = zip(node.outputs, made, strict=False)
         dots.update((y, y_dot) for y, y_dot in pairs if y is not None and y_dot is not None)

@@ -21,15 +21,18 @@ RESHAPING = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze"))
 
 
 @burst()
-def simplify(graph: Graph, table: Table = OPS, *, exact: bool = False) -> Graph:
+def simplify(
+    graph: Graph, table: Table = OPS, *, exact: bool = False, most: int | None = None
+) -> Graph:
     """The same function, bit for bit on what remains, in fewer nodes. Names of outputs stay.
 
     Args:
         graph: Any graph.
         table: Cards.
         exact: Whether floats are left to be computed when it is run, and not rounded to float64.
+        most: Bytes of the largest constant to be made of others; None for as many as those have.
     """
-    s = _Simplifier(prune(graph), table, exact)
+    s = _Simplifier(prune(graph), table, exact, most)
     for node in s.old.nodes:
         s.visit(node)
     return prune(s.finish())
@@ -52,9 +55,10 @@ def prune(graph: Graph) -> Graph:
 class _Simplifier(Rewriter):
     """A Rewriter that remembers what stands in the new graph already."""
 
-    def __init__(self, graph: Graph, table: Table, exact: bool) -> None:
+    def __init__(self, graph: Graph, table: Table, exact: bool, most: int | None) -> None:
         super().__init__(graph, table)
         self._exact = exact
+        self._most = most
         self.adopt_inputs()
         self._seen: dict[Any, int] = {}
         self._made: dict[Value, Node] = {}
@@ -76,7 +80,7 @@ class _Simplifier(Rewriter):
             self.become(node, [same])
             return
         rounded = self._exact and any(v.dtype.is_float for v in node.makes())
-        if not rounded and (arrays := fold(self.b, node, operands, self.table)) is not None:
+        if not rounded and (arrays := self._known(node, operands)) is not None:
             self.become(node, [self._constant(v, a) for v, a in _pairs(node.outputs, arrays)])
             return
         node, given = self._shorter(node, operands)
@@ -91,6 +95,13 @@ class _Simplifier(Rewriter):
         self.become(node, results)
         if given and results[0] is not None:
             self._made[results[0].value] = self.b.nodes[-1]
+
+    def _known(
+        self, node: Node, operands: Sequence[Var | None]
+    ) -> tuple[np.ndarray | None, ...] | None:
+        if self._most is None:
+            return fold(self.b, node, operands, self.table)
+        return fold(self.b, node, operands, self.table, self._most, grown=False)
 
     def _constant(self, value: Value | None, array: np.ndarray | None) -> Var | None:
         return None if value is None else self.b.constant(array, value.dtype)

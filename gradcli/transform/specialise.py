@@ -30,7 +30,7 @@ a few bytes can ask for gigabytes, step by step."""
 @burst()
 def specialise(
     graph: Graph,
-    shapes: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, Shape],
     values: Mapping[str, np.ndarray] | None = None,
     table: Table = OPS,
     keep: Collection[str] = (),
@@ -46,8 +46,8 @@ def specialise(
 
     Args:
         graph: The graph as read.
-        shapes: By name: those of inputs, and those of further tensors as far as they are known from
-            elsewhere, which count where the cards cannot tell.
+        shapes: By name: those of inputs, in which symbols stay open, and those of further tensors
+            as far as they are known from elsewhere, which count where the cards cannot tell.
         values: Inputs that become constants: integers that structure may hang on.
         table: Cards. A node without one is carried over as it is.
         keep: Names of tensors that will be varied: nothing is computed from their values, although
@@ -101,7 +101,7 @@ class Specialiser(Rewriter):
         graph: Graph,
         table: Table,
         keep: frozenset[str],
-        shapes: Mapping[str, tuple[int, ...]],
+        shapes: Mapping[str, Shape],
         choices: Choices,
         folded: Folded,
     ) -> None:

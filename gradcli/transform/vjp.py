@@ -8,7 +8,7 @@ from functools import reduce
 from gradcli.errors import InternalError
 from gradcli.graph import Builder, Graph, Value, Var, burst
 from gradcli.ops import OPS, Table
-from gradcli.transform.derivative import Derivative, pick, rule_card
+from gradcli.transform.derivative import Derivative, at_node, pick, rule_card
 from gradcli.transform.expand import shadowed
 from gradcli.transform.rewrite import active_values, site
 
@@ -70,7 +70,7 @@ def vjp(
             continue
         if card.vjp is None:
             raise InternalError(f"{card.op} ({card.kind}) has no vjp rule")
-        with b.serving(node.origin or node.name):
+        with at_node(node), b.serving(node.origin or node.name):
             one = node.outputs[0] if len(node.outputs) == 1 else None
             s = site(b, node, wanted, None if one is None else _dropped(b, drops.pop(one, ())))
             made = card.vjp(s, cotangents)

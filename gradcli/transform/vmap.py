@@ -7,6 +7,7 @@ from collections.abc import Collection
 from gradcli.errors import CannotError
 from gradcli.graph import Graph, Value, burst
 from gradcli.ops import OPS, Table
+from gradcli.transform.derivative import at_node
 from gradcli.transform.rewrite import Rewriter, site
 
 BATCH = "directions"
@@ -52,7 +53,7 @@ def vmap(
         s.inputs = tuple(r.operands(node))
         marks = [v is not None and v in carrying for v in node.inputs]
         try:
-            with r.b.serving(node.origin):
+            with at_node(node), r.b.serving(node.origin):
                 made = card.batch(s, marks)
         except NotImplementedError as error:
             raise CannotError(f"node {node.name!r} ({node.key}): {error}") from error

@@ -25,6 +25,7 @@ from gradcli.engines.base.program import (
 )
 from gradcli.engines.base.reach import reaches
 from gradcli.engines.base.rounding import COARSE, shake, shaken, spread
+from gradcli.engines.base.rowwise import rowwise
 from gradcli.engines.base.saved import as_saved
 from gradcli.engines.base.sides import Fans, Sides
 from gradcli.engines.base.swept import Swept
@@ -81,6 +82,7 @@ __all__ = [
     "compile_graph",
     "decide",
     "reaches",
+    "rowwise",
     "shake",
     "shaken",
     "spread",
