@@ -45,6 +45,7 @@ from gradcli.errors import UsageError
 def command(
     model: str,
     inputs: tuple[str, ...],
+    image: str | None,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     operator: str,
     primal: bool,
@@ -71,7 +72,7 @@ def command(
         raise UsageError("a terminal cannot show a model", "write it to a file with -o FILE")
     in_file = None if output in (None, "-") else output
     with screen.sink(output) as sink:
-        loaded, feeds = point(model, inputs)
+        loaded, feeds = point(model, inputs, image)
         if in_file is not None:
             api.spare(in_file, model, loaded)
         made = api.derived(

@@ -208,13 +208,15 @@ def point_options(command: F) -> F:
     return command
 
 
-def point(model: str, inputs: Sequence[str]) -> tuple[Model, dict[str, np.ndarray]]:
+def point(
+    model: str, inputs: Sequence[str], image: str | None
+) -> tuple[Model, dict[str, np.ndarray]]:
     """The model and the inputs that a command line gives."""
     from gradcli.cli.files import Stdin
 
     stdin = Stdin()
     loaded = load(model, stdin)
-    return loaded, _feeds(loaded, inputs, stdin)
+    return loaded, _feeds(loaded, inputs, stdin, image)
 
 
 def ask(
