@@ -18,6 +18,7 @@ from gradcli.measure.environment import environment
 from gradcli.measure.fans import fans
 from gradcli.measure.method import is_dear, outcome
 from gradcli.measure.near import look_around
+from gradcli.measure.nearby import nearby
 from gradcli.measure.primal import coarse_kernels, primal_noise, timed_file_primal
 from gradcli.measure.reference import refer, twin, witnesses
 from gradcli.measure.sample import draw
@@ -89,6 +90,7 @@ def measure(
     clock.primal = min(first - start, time.perf_counter() - first)
     found = look_around(problem, seen, reference, clock)
     noise = primal_noise(problem, exact_primal, clock)
+    aside = nearby(problem, exact, clock) if given.outputs else ()
 
     sample = draw(problem)
     in_double = replace(problem, dtype=DType.FLOAT64)
@@ -132,6 +134,7 @@ def measure(
         unfinished=tuple(names),
         environment=environment(),
         fans=fanned,
+        nearby=aside,
     )
     keep(evidence)
     for k, name in enumerate(names):

@@ -119,12 +119,13 @@ def coarse_kernels(problem: Problem) -> tuple[str, ...]:
     return (f"{said}, although the file has float64; its outputs are held to that",)
 
 
-def rounding(problem: Problem, exact: Arrays) -> dict[str, np.ndarray]:
+def rounding(problem: Problem, exact: Arrays, point: Arrays | None = None) -> dict[str, np.ndarray]:
     """Three standard deviations of the primal's rounding errors, in the widths of the file.
 
     Args:
         problem: The question.
-        exact: Its primal in float64.
+        exact: Its primal in float64, inner values too where they are asked for.
+        point: Another one than the problem's.
     """
     floats = (v.dtype for v in problem.graph.values() if v.dtype.is_float)
     # What rounds to 8 bits or fewer does so in the exact primal too.
@@ -132,5 +133,5 @@ def rounding(problem: Problem, exact: Arrays) -> dict[str, np.ndarray]:
     eps = max(wide, default=DType.FLOAT64.eps)
     rng = np.random.default_rng(problem.seed)
     f = Evaluator(problem.exact, table=shaken(problem.table, rng, eps, kernels=True))
-    runs = [f.run(problem.point) for _ in range(SHAKES)]
+    runs = [f.run(point or problem.point, keep=tuple(exact)) for _ in range(SHAKES)]
     return {name: spread((run[name] for run in runs), y) for name, y in exact.items()}

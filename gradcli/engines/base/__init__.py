@@ -3,7 +3,7 @@
 from gradcli.engines.base.alone import MISFIT, WRONG, LocalError
 from gradcli.engines.base.certificate import Certificate
 from gradcli.engines.base.environment import UNKNOWN, Environment
-from gradcli.engines.base.evidence import Evidence
+from gradcli.engines.base.evidence import Evidence, Nearby
 from gradcli.engines.base.exactly import decide, suspects
 from gradcli.engines.base.linearised import AT_THE_EDGE, Linearised
 from gradcli.engines.base.local import WrongRule, coarse_node, wrong_rule
@@ -57,6 +57,7 @@ __all__ = [
     "LocalError",
     "Map",
     "Near",
+    "Nearby",
     "NodeAt",
     "Options",
     "Outcome",

@@ -17,6 +17,23 @@ from gradcli.problem import Problem
 
 
 @dataclass(frozen=True)
+class Nearby:
+    """The primal at another point, a little way off.
+
+    Attributes:
+        file_primal: `of` by onnxruntime on the file's original bytes, and inner values by name.
+        exact_primal: The same by the float64 interpreter.
+        noise: Three standard deviations of the rounding errors of `file_primal`.
+        steps: Whether the function rounds somewhere: where that ties, a point proves nothing.
+    """
+
+    file_primal: Arrays
+    exact_primal: Arrays
+    noise: Arrays
+    steps: bool = False
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What `measure` found.
 
@@ -49,6 +66,7 @@ class Evidence:
         unfinished: Methods that were asked for and are not among the outcomes yet.
         environment: What it was measured with.
         fans: What conventions may compose to; None where no tie matters, or nobody looked.
+        nearby: The primal at points a little way off, where there was time for it.
     """
 
     problem: Problem
@@ -74,3 +92,4 @@ class Evidence:
     unfinished: tuple[str, ...] = ()
     environment: Environment = UNKNOWN
     fans: Fans | None = None
+    nearby: tuple[Nearby, ...] = ()
