@@ -9,8 +9,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-import click
-
 
 class Sink(Protocol):
     """A place for a result."""
@@ -79,13 +77,9 @@ def deliver(text: str, sink: Sink, path: str | None) -> None:
 
 def progress() -> tuple[Callable[[str], None], Callable[[], None]]:
     """A line on stderr that says what is being done, and what removes it; nothing in a pipe."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         return (lambda _: None), (lambda: None)
+    from gradcli.report import Line
 
-    def tell(what: str) -> None:
-        click.echo(f"\r{what[: width() - 1].ljust(width() - 1)}", nl=False, err=True)
-
-    def done() -> None:
-        click.echo(f"\r{' ' * (width() - 1)}\r", nl=False, err=True)
-
-    return tell, done
+    line = Line(sys.stderr, width() - 1)
+    return line.tell, line.remove

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engines.base import Arrays, Certificate, Probes, Sides, as_saved, chunk_width
+from gradcli.engines.base import Arrays, Certificate, Part, Probes, Sides, as_saved, chunk_width
 from gradcli.errors import CannotError, OutOfTimeError, UndecidedError
 from gradcli.graph import Node
 from gradcli.interpret import Evaluator
@@ -127,17 +127,30 @@ class _Enclosure:
         return -math.log10(worst) if worst else math.inf
 
 
+Tell = Callable[[str], None]
+"""Is told in a few words what is done next, or by a Part how far along it is."""
+
+
 class _Climbing:
     """A graph in balls whose precision rises until all that is evaluated is narrow.
 
     Attributes:
         n: The number system; it keeps its precision from one evaluation to the next.
         opened: The nodes where a choice stayed open in the last evaluation.
+        doing: What it climbs for, in words.
     """
 
-    def __init__(self, n: Ball) -> None:
-        self.n = n
+    doing = ""
+
+    def __init__(self, n: Ball, tell: Tell) -> None:
+        self.n, self._tell = n, tell
         self.opened: dict[str, None] = {}
+        self._at = self._nodes = 0
+
+    def climbs(self, what: str) -> None:
+        """Say what for."""
+        self.doing = what
+        self._tell(what)
 
     def climb(self, evaluate: Callable[[], Mapping[str, Array]]) -> dict[str, _Enclosure]:
         """The narrowest enclosures there are, by name."""
@@ -145,7 +158,7 @@ class _Climbing:
         best, idle, refused = -math.inf, 0, 0
         while True:
             self.opened = {}
-            self.n.undecided = 0
+            self.n.undecided = self._at = 0
             try:
                 found = {name: _Enclosure.of(self.n, x) for name, x in evaluate().items()}
             except UndecidedError:
@@ -185,6 +198,8 @@ class _Climbing:
         if self.n.undecided > self._open:
             self.opened[node.origin or node.name] = None
         self._open = self.n.undecided
+        self._at += 1
+        self._tell(Part(f"{self.doing}, {self.n.bits} bits", self._at, self._nodes))
 
     _open = 0
 
@@ -192,8 +207,8 @@ class _Climbing:
 class _Pulled(_Climbing):
     """The reverse graph in balls: what cotangents come to, `width` of them at once."""
 
-    def __init__(self, problem: Problem, rows: int) -> None:
-        super().__init__(Ball(FIRST))
+    def __init__(self, problem: Problem, rows: int, tell: Tell) -> None:
+        super().__init__(Ball(FIRST), tell)
         derivative = vjp(problem.own, problem.wrt, problem.of, problem.table)
         graph = simplify(derivative.graph, problem.table, exact=True)
         self.width = chunk_width(graph, min(rows, ROWS))
@@ -204,6 +219,7 @@ class _Pulled(_Climbing):
                 self.width = 1
         self._problem, self._derivative = problem, derivative
         self._evaluator = Evaluator(graph, self.n, problem.table)
+        self._nodes = len(graph.nodes)
 
     def back(self, bars: Arrays) -> dict[str, _Enclosure]:
         """Enclosures [width, *shape] for each of `wrt`, from at most `width` cotangents."""
@@ -233,11 +249,12 @@ class _Pushed(_Climbing):
 
     primal: Arrays = MappingProxyType({})
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, tell: Tell) -> None:
         self._series = Series(FIRST)
-        super().__init__(self._series.ball)
+        super().__init__(self._series.ball, tell)
         self._problem = problem
         self._evaluator = Evaluator(problem.exact, self._series, problem.table)
+        self._nodes = len(problem.exact.nodes)
 
     def ahead(self, dots: Arrays) -> dict[str, _Enclosure]:
         """Enclosures for each of `of` of the derivative in a direction, on that side of a kink."""
@@ -330,8 +347,8 @@ class _Notary:
 
     def push(self) -> None:
         """Certify a jvp."""
-        p, push = self.p, _Pushed(self.p)
-        self.tell("certified reference: the tangent ahead")
+        p, push = self.p, _Pushed(self.p, self.tell)
+        push.climbs("certified reference: the tangent ahead")
         behind, ahead = push.both_sides(p.tangents)
         smooth = {of: push.n.overlap(behind[of].balls, ahead[of].balls) for of in p.of}
         for of in p.of:
@@ -340,10 +357,10 @@ class _Notary:
                 self.kinked += 1
                 self._side((of, ""), _ALL, behind[of], ahead[of])
         self._keep(push)
-        self.tell("certified reference: a cotangent back")
         # What has two slopes is not what the reverse graph has one of.
         bars = {of: self.rng.standard_normal(p.shape(of)) * smooth[of] for of in p.of}
-        pull = _Pulled(p, 1)
+        pull = _Pulled(p, 1, self.tell)
+        pull.climbs("certified reference: a cotangent back")
         pull.start_beyond(push)
         back = pull.back({of: bar[None] for of, bar in bars.items()})
         n = pull.n if pull.n.bits >= push.n.bits else push.n
@@ -358,8 +375,8 @@ class _Notary:
         """Certify a gradient, a vjp or a Jacobian."""
         p, rows = self.p, self._rows()
         dots = {wrt: self.rng.standard_normal(p.shape(wrt)) for wrt in p.wrt}
-        pull, push = _Pulled(p, len(rows)), _Pushed(p)
-        self.tell("certified reference: a direction ahead")
+        pull, push = _Pulled(p, len(rows), self.tell), _Pushed(p, self.tell)
+        push.climbs("certified reference: a direction ahead")
         behind, ahead = push.both_sides(dots)
         self._keep(push)
         if not any(np.any(side.known()) for side in ahead.values()):
@@ -368,7 +385,7 @@ class _Notary:
         suspects = []
         for start in range(0, len(rows), pull.width):
             chunk = rows[start : start + pull.width]
-            self.tell(f"certified reference: row {start + 1} of {len(rows)} back")
+            pull.climbs(f"certified reference: row {start + 1} of {len(rows)} back")
             back = pull.back({of: np.stack([row.bars[of] for row in chunk]) for of in p.of})
             self._keep(pull)
             for k, row in enumerate(chunk):
@@ -397,7 +414,7 @@ class _Notary:
         known = {wrt: e.known() for wrt, e in mine.items()}
         if not any(np.any(k) for k in known.values()):
             return
-        self.tell("certified reference: a direction ahead, beside what stays open")
+        push.climbs("certified reference: beside what stays open")
         dots = {wrt: self.rng.standard_normal(k.shape) * k for wrt, k in known.items()}
         behind, ahead = push.both_sides(dots)
         n, zero = push.n, push.n.full((), 0.0)
@@ -439,7 +456,7 @@ class _Notary:
         for wrt in p.wrt:
             size = int(np.prod(p.shape(wrt)))
             for index in range(size) if p.columns <= WHOLE else self.sample.wrt[wrt]:
-                self.tell(f"certified reference: both sides of {wrt}, element {index}")
+                push.climbs(f"certified reference: both sides of {wrt}, element {index}")
                 dots = {name: np.zeros(p.shape(name)) for name in p.wrt}
                 dots[wrt].reshape(-1)[index] = 1.0
                 behind, ahead = push.both_sides(dots)

@@ -88,7 +88,7 @@ def measure(
         seen = around(problem)
     # The first evaluation may have loaded libraries; the second one is the price.
     clock.primal = min(first - start, time.perf_counter() - first)
-    found = look_around(problem, seen, reference, clock)
+    found = look_around(problem, seen, reference, clock, tell)
     noise = primal_noise(problem, exact_primal, clock)
     aside = nearby(problem, exact, clock) if given.outputs else ()
 

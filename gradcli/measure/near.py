@@ -18,7 +18,7 @@ from gradcli.engines.base import (
 )
 from gradcli.errors import GradcliError
 from gradcli.measure.certify import PASSES, References, price
-from gradcli.measure.clock import Clock
+from gradcli.measure.clock import Clock, Progress
 from gradcli.problem import Problem
 
 SHARE = 0.05
@@ -34,7 +34,13 @@ EVALUATIONS = 40
 """Evaluations of the primal that distances are worth."""
 
 
-def look_around(problem: Problem, seen: Watch, which: References, clock: Clock) -> Survey:
+def look_around(
+    problem: Problem,
+    seen: Watch,
+    which: References,
+    clock: Clock,
+    tell: Progress = lambda _: None,
+) -> Survey:
     """Survey the point; what balls can decide of a tie in time, they do; and how far kinks are.
 
     Args:
@@ -42,8 +48,9 @@ def look_around(problem: Problem, seen: Watch, which: References, clock: Clock) 
         seen: What was seen at the point.
         which: The kind of reference that was asked for: `float64` wants no balls.
         clock: The budget.
+        tell: Called with a few words before each step.
     """
-    found = _weighed(problem, seen, which, clock, _decided(problem, seen, which, clock))
+    found = _weighed(problem, seen, which, clock, tell, _decided(problem, seen, which, clock))
     share = min(clock.budget * SHARE, clock.left())
     if clock.primal * EVALUATIONS > share:
         return found
@@ -55,7 +62,12 @@ def look_around(problem: Problem, seen: Watch, which: References, clock: Clock) 
 
 
 def _weighed(
-    problem: Problem, seen: Watch, which: References, clock: Clock, found: Survey
+    problem: Problem,
+    seen: Watch,
+    which: References,
+    clock: Clock,
+    tell: Progress,
+    found: Survey,
 ) -> Survey:
     """Which of the ties matter: in float64, and for certain where the time allows."""
     share = min(clock.budget * SHARE, clock.left())
@@ -70,7 +82,7 @@ def _weighed(
         return found
     try:
         with until(time.perf_counter() + share):
-            return replace(found, tied=certainly(problem, seen, found.ties, found.tied))
+            return replace(found, tied=certainly(problem, seen, found.ties, found.tied, tell))
     except (GradcliError, MemoryError):
         return found
 

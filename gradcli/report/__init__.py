@@ -11,9 +11,11 @@ from gradcli.report.inspection import (
     inspection_text,
 )
 from gradcli.report.jsonform import comparison_json, derivative_json
+from gradcli.report.progress import Line
 from gradcli.report.terminal import table
 
 __all__ = [
+    "Line",
     "comparison_json",
     "coverage_json",
     "coverage_markdown",

@@ -9,6 +9,7 @@ from gradcli.engines.base.linearised import AT_THE_EDGE, Linearised
 from gradcli.engines.base.local import WrongRule, coarse_node, wrong_rule
 from gradcli.engines.base.nodeat import Focus, NodeAt
 from gradcli.engines.base.outcome import Outcome, Times
+from gradcli.engines.base.part import Part
 from gradcli.engines.base.primal import EPS, Line, Point, Primal
 from gradcli.engines.base.program import (
     CHUNK,
@@ -61,6 +62,7 @@ __all__ = [
     "NodeAt",
     "Options",
     "Outcome",
+    "Part",
     "Point",
     "Primal",
     "Probes",

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.engines.base.inner import cotangents, tangents
+from gradcli.engines.base.part import Part
 from gradcli.engines.base.primal import EPS
 from gradcli.engines.base.program import Arrays
 from gradcli.engines.base.watch import SAME, Near, Tied, Watch
@@ -250,7 +251,7 @@ def certainly(
     try:
         answers = {sign: proof.ahead(sign) for sign in (1.0, -1.0)}
         for k, node in enumerate(nodes):
-            tell(f"kinks: node {k + 1} of {len(nodes)}")
+            tell(Part("kinks: what each of them means", k + 1, len(nodes)))
             says = [proof.same(node, sign, answer) for sign, answer in answers.items()]
             if False in says or all(says):
                 sure[node.name] = replace(found[node.name], matters=False in says, certified=True)

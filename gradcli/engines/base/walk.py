@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from gradcli.engines.base.alone import MISFIT, LocalError
 from gradcli.engines.base.nodeat import Focus, NodeAt
+from gradcli.engines.base.part import Part
 from gradcli.engines.base.program import Engine
 from gradcli.engines.base.walker import Walker
 from gradcli.errors import GradcliError, OutOfTimeError
@@ -70,10 +71,10 @@ def walk(
         tell("explaining: what the answer hangs on")
         walker.prepare()
         for k, node in enumerate(nodes):
-            tell(f"explaining: the result of node {k + 1} of {len(nodes)}")
+            tell(Part("explaining: results of nodes", k + 1, len(nodes)))
             found.append(walker.result_of(node))
         for looked, k in enumerate(_order(nodes, found)):
-            tell(f"explaining: the derivative of node {looked + 1} of {len(nodes)}")
+            tell(Part("explaining: derivatives of nodes", looked + 1, len(nodes)))
             found[k] = walker.derivative_of(nodes[k], found[k])
         looked = len(nodes)
         for engine in methods:
