@@ -165,7 +165,8 @@ def judged(
 
     def keep(evidence: Evidence) -> None:
         known[:] = [evidence]
-        if so_far is not None and evidence.unfinished:
+        # The answer follows the last method at once, unless nodes are looked at first.
+        if so_far is not None and (evidence.unfinished or how.explain):
             so_far(judge(evidence))
 
     try:

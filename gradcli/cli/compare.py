@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import click
 
 from gradcli.cli import screen
 from gradcli.cli.options import METHODS, Number, ask, question_options
+from gradcli.cli.reports import Export, report_options, reports
 from gradcli.cli.shell import INTERRUPTED, command_line, say
 
 
@@ -73,20 +75,7 @@ from gradcli.cli.shell import INTERRUPTED, command_line, say
     help="Also draw the error of finite differences against their step, in float64; with --dtype"
     " float32 in that too.",
 )
-@click.option("-q", "--quiet", "detail", flag_value="quiet", help="Only the headline.")
-@click.option("-v", "--verbose", "detail", flag_value="verbose", help="All that is known.")
-@click.option(
-    "--failures-only",
-    is_flag=True,
-    help="Leave out methods that agree, and the advice.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    help="[default: by the suffix of -o, else table]",
-)
-@click.option("-o", "--output", metavar="FILE", help="Write the report to a file.")
+@report_options
 def command(
     model: str,
     methods: tuple[str, ...],
@@ -104,6 +93,9 @@ def command(
     failures_only: bool,
     form: str | None,
     output: str | None,
+    exports: tuple[Export, ...],
+    inconclusive: Literal["fail", "warn", "ok"] | None,
+    exit_zero: bool,
     **question: Any,
 ) -> int:
     """Take the derivative of MODEL's output with respect to its input by several methods, and hold
@@ -112,38 +104,34 @@ def command(
     MODEL is an .onnx file, or '-' for stdin.
 
     Exit codes: 0 the methods agree; 1 one disagrees; 2 an error in the command, the model or an
-    input; 3 nothing could be decided; 130 interrupted, after what is done was told.
+    input; 3 nothing could be decided (see --inconclusive); 130 interrupted, after what is done was
+    told. --exit-zero makes 0 of 1 and 3.
     """  # noqa: D205 # click shows it as the help
     from gradcli import api
-    from gradcli.report import comparison_json, table
+    from gradcli.comparison import Policy
+    from gradcli.report import Dress
 
     settings = api.Settings(
         methods, rtol, atol, step, runs, warmup, budget, reference, at_kink, explain, sweep,
         narrow=question["dtype"] is not None,
     )  # fmt: skip
-    with screen.sink(output) as sink:
+    policy = Policy(inconclusive, at_kink, exit_zero)
+    dress = Dress(
+        command_line(), policy, detail or "normal", failures_only, screen.width(), screen.colored()
+    )
+    with reports(form, output, exports, dress) as written:
         problem = ask(model, **question)
         tell, done = screen.progress()
         interrupted = False
         try:
-            comparison = api.judged(problem, settings, progress=tell)
+            comparison = api.judged(problem, settings, progress=tell, so_far=written.keep)
         except api.Interrupted as error:
-            comparison, interrupted = error.comparison, True
+            comparison, interrupted = replace(error.comparison, exit_code=INTERRUPTED), True
         finally:
             done()
-        if form == "json" or (form is None and screen.is_json(output)):
-            text = comparison_json(comparison, command=command_line())
-        else:
-            color = screen.colored() and output in (None, "-")
-            text = table(
-                comparison,
-                width=screen.width(),
-                color=color,
-                detail=detail or "normal",
-                failures_only=failures_only,
-            )
-        screen.deliver(text, sink, output)
+        written.finish(comparison)
+    if policy.of_whole(comparison) == "undecided":
+        say("warning: nothing could be decided", "--inconclusive fail makes it exit code 3")
     if interrupted:
         say("interrupted")
-        return INTERRUPTED
-    return comparison.exit_code
+    return policy.applied(comparison).exit_code

@@ -331,9 +331,15 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 class Output:
     """A file that appears whole or not at all, found writable before the work begins."""
 
-    def __init__(self, target: Path, temporary: Path | None) -> None:
+    def __init__(self, target: Path, temporary: Path | None, option: str = "-o") -> None:
         self._target = target
         self._temporary = temporary
+        self._option = option
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether a second `write` puts something else in its place; a device gets it besides."""
+        return self._temporary is not None
 
     def write(self, data: bytes) -> None:
         """Write it all, and put it in place.
@@ -348,42 +354,47 @@ class Output:
             self._temporary.write_bytes(data)
             self._temporary.replace(self._target)
         except OSError as error:
-            raise _unwritable(self._target, error) from error
+            raise _unwritable(self._target, error, self._option) from error
 
 
 @contextmanager
-def output(path: str) -> Iterator[Output]:
+def output(path: str, option: str = "-o") -> Iterator[Output]:
     """Open a result's place; without a `write`, nothing changes there.
+
+    Args:
+        path: Where it is.
+        option: What named it, for messages.
 
     Raises:
         OutputError: When nothing can be written there.
     """
     given = Path(path)
     if given.is_dir():
-        raise OutputError(f"-o {printable(path)}: is a directory", "name a file")
+        raise OutputError(f"{option} {printable(path)}: is a directory", "name a file")
+    if given.exists() and not given.is_file():
+        # A device or a pipe: there is nothing to put in its place, and /dev/stdout links to a name
+        # that no file has.
+        yield Output(given, None, option)
+        return
     # A link stays a link, to the new content.
     target = Path(os.path.realpath(path)) if given.is_symlink() else given
-    if target.exists() and not target.is_file():
-        # A device or a pipe: there is nothing to put in its place.
-        yield Output(target, None)
-        return
     if target.exists() and not os.access(target, os.W_OK):
-        raise OutputError(f"-o {printable(path)}: this user may not write the file")
+        raise OutputError(f"{option} {printable(path)}: this user may not write the file")
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.open("xb").close()
     except (OSError, ValueError) as error:
-        raise _unwritable(given, error) from error
+        raise _unwritable(given, error, option) from error
     try:
-        yield Output(target, temporary)
+        yield Output(target, temporary, option)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _unwritable(path: Path, error: Exception) -> OutputError:
-    shown = printable(str(path))
+def _unwritable(path: Path, error: Exception, option: str) -> OutputError:
+    shown = f"{option} {printable(str(path))}"
     reason = getattr(error, "strerror", None) or str(error)
     if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
         folder = printable(str(path.parent))
-        return OutputError(f"-o {shown}: there is no directory {folder}", "make it first")
-    return OutputError(f"-o {shown}: cannot be written ({reason})", "choose another place")
+        return OutputError(f"{shown}: there is no directory {folder}", "make it first")
+    return OutputError(f"{shown}: cannot be written ({reason})", "choose another place")

@@ -75,6 +75,14 @@ def deliver(text: str, sink: Sink, path: str | None) -> None:
         sink.write(text.encode())
 
 
+def emit(form: str, text: str) -> None:
+    """A report to stdout: a table in whatever characters that has, any other format in UTF-8."""
+    if form == "table" or sys.stdout is None or is_terminal():
+        show(text)
+    else:
+        _Stdout().write(text.encode())
+
+
 def progress() -> tuple[Callable[[str], None], Callable[[], None]]:
     """A line on stderr that says what is being done, and what removes it; nothing in a pipe."""
     if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":

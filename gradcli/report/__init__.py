@@ -3,6 +3,7 @@
 from gradcli.report.arrays import derivative_text
 from gradcli.report.encoding import encodable
 from gradcli.report.exported import exported_text
+from gradcli.report.formats import FORMATS, Dress, shown
 from gradcli.report.inspection import (
     coverage_json,
     coverage_markdown,
@@ -16,6 +17,13 @@ from gradcli.report.terminal import table
 
 __all__ = [
     "Line",
+from gradcli.report.markdown import capped
+from gradcli.report.terminal import table
+
+__all__ = [
+    "FORMATS",
+    "Dress",
+    "capped",
     "comparison_json",
     "coverage_json",
     "coverage_markdown",
@@ -26,5 +34,6 @@ __all__ = [
     "exported_text",
     "inspection_json",
     "inspection_text",
+    "shown",
     "table",
 ]

@@ -1,4 +1,4 @@
-"""Text for streams that cannot show all of it."""
+"""Text for streams that cannot show all of it, and for files that somebody else reads."""
 
 from __future__ import annotations
 
@@ -46,3 +46,21 @@ def _one(c: str, encoding: str) -> str:
     except UnicodeEncodeError:
         return PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode("ascii")
     return c
+
+
+def visible(text: str) -> str:
+    """The text in one line of printable characters: line ends are spaces, others become escapes.
+
+    Names of models are so already; what an error of a library says need not be.
+    """
+    line = " ".join(text.split("\n")) if "\n" in text else text
+    if line.isprintable():
+        return line
+    return "".join(
+        c
+        if c.isprintable()
+        else c.encode("ascii", "backslashreplace").decode()
+        if ord(c) > 127
+        else f"\\x{ord(c):02x}"
+        for c in line
+    )

@@ -45,7 +45,7 @@ def comparison_json(comparison: Comparison, *, command: str | None = None) -> st
             "problem": _problem(c.subject),
             "primal": _primal(c.primal),
             "reference": _reference(c.reference),
-            "methods": [_method(j) for j in c.methods],
+            "methods": [method_fields(j) for j in c.methods],
             "kinks": [_kink(k) for k in c.kinks],
             "room": [vars(r) for r in c.room],
             "advice": [
@@ -104,14 +104,15 @@ def derivative_json(
 
 def dumps(content: Mapping[str, Any]) -> str:
     """Standard JSON in ASCII: numbers in full, and those that JSON has no word for as strings."""
-    return json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+    return json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
 
 
-def _plain(x: Any) -> Any:
+def plain(x: Any) -> Any:
+    """What JSON has words for; numbers that are not finite as strings."""
     if isinstance(x, Mapping):
-        return {str(key): _plain(item) for key, item in x.items()}
+        return {str(key): plain(item) for key, item in x.items()}
     if isinstance(x, list | tuple):
-        return [_plain(item) for item in x]
+        return [plain(item) for item in x]
     if isinstance(x, np.generic):
         x = x.item()
     if isinstance(x, float) and not math.isfinite(x):
@@ -161,7 +162,8 @@ def _reference(r: Reference) -> dict[str, Any]:
     }
 
 
-def _method(j: Judgement) -> dict[str, Any]:
+def method_fields(j: Judgement) -> dict[str, Any]:
+    """One method, its numbers raw."""
     return {
         "method": j.method,
         "status": j.status,

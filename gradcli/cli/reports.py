@@ -1,0 +1,238 @@
+"""Where a comparison's reports go: stdout or -o, and every --export, rewritten as it grows."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from gradcli.cli import screen
+from gradcli.cli.shell import say
+from gradcli.errors import GradcliError, UsageError
+
+if TYPE_CHECKING:
+    from gradcli.cli.files import Output
+    from gradcli.comparison import Comparison
+    from gradcli.report import Dress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "table": (".txt",),
+    "json": (".json",),
+    "jsonl": (".jsonl", ".ndjson"),
+    "csv": (".csv",),
+    "markdown": (".md", ".markdown"),
+    "junit": (".xml",),
+    "github": (),
+}
+"""The formats, named here for the help, which must not import them, and how their files end."""
+
+SUMMARY = "GITHUB_STEP_SUMMARY"
+"""Where GitHub says which file is the summary of a step."""
+
+SUMMARY_BYTES = 1024 * 1024
+"""Of such a file; GitHub shows nothing of a larger one."""
+
+
+class Export(NamedTuple):
+    """A file that is to hold a report."""
+
+    form: str
+    path: str
+
+
+class ExportType(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
+    """FORMAT=FILE, or a file whose suffix says the format."""
+
+    name = "export"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Export:
+        """The format and the file."""
+        if isinstance(value, Export):
+            return value
+        text = str(value)
+        form, equals, path = text.partition("=")
+        if equals and form in SUFFIXES:
+            if path in ("", "-"):
+                self.fail(f"{text!r} names no file; --format writes to stdout", param, ctx)
+            return Export(form, path)
+        named = equals and Path(form).name == form and "." not in form
+        if named or (guessed := by_suffix(text)) is None:
+            near = difflib.get_close_matches(form, SUFFIXES, 1) if named else []
+            hint = f"did you mean {near[0]}=?" if near else f"one of {', '.join(SUFFIXES)}"
+            self.fail(
+                f"{text!r} does not say which format to write: FORMAT=FILE, {hint}", param, ctx
+            )
+        return Export(guessed, text)
+
+
+def by_suffix(path: str) -> str | None:
+    """The format that a file's name asks for."""
+    suffix = Path(path).suffix.lower()
+    return next((form for form, ends in SUFFIXES.items() if suffix in ends), None)
+
+
+_REPORT = (
+    click.option("-q", "--quiet", "detail", flag_value="quiet", help="Only the headline."),
+    click.option("-v", "--verbose", "detail", flag_value="verbose", help="All that is known."),
+    click.option(
+        "--failures-only", is_flag=True, help="Leave out methods that agree, and the advice."
+    ),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(list(SUFFIXES)),
+        help="[default: by the suffix of -o, else table]",
+    ),
+    click.option("-o", "--output", metavar="FILE", help="Write the report to a file."),
+    click.option(
+        "--export",
+        "exports",
+        multiple=True,
+        type=ExportType(),
+        metavar="FORMAT=FILE",
+        help="Write a report to a file besides, and anew whenever a method is done; FORMAT= may be"
+        " left out where the suffix says it (repeat it).",
+    ),
+    click.option(
+        "--inconclusive",
+        type=click.Choice(["fail", "warn", "ok"]),
+        help="What a comparison that decided nothing counts as: fail is exit code 3. [default: fail"
+        " where no witness could decide, else warn]",
+    ),
+    click.option(
+        "--exit-zero",
+        is_flag=True,
+        help="Exit with 0 whatever the verdict; errors keep their codes.",
+    ),
+)
+
+
+def report_options(command: F) -> F:
+    """Add the options of a report."""
+    for decorate in reversed(_REPORT):
+        command = decorate(command)
+    return command
+
+
+class Reports:
+    """The reports of one comparison, each found writable before the work begins.
+
+    Args:
+        form: Of the one that goes to stdout or -o.
+        output: Where that one goes; None for stdout.
+        exports: The others, by format.
+        dress: How they are to be shown.
+    """
+
+    def __init__(
+        self,
+        form: str,
+        output: Output | None,
+        exports: Sequence[tuple[str, Output]],
+        dress: Dress,
+    ) -> None:
+        self._form = form
+        self._output = output
+        self._exports = exports
+        self._dress = dress
+        self._warned = False
+
+    def keep(self, comparison: Comparison) -> None:
+        """Write every export that can be written again, for the case that nothing follows."""
+        for form, place in self._exports:
+            if not place.is_replaced:
+                continue
+            try:
+                place.write(self._text(form, comparison).encode())
+            except GradcliError as error:
+                # The rest of the comparison may still reach the screen; `finish` tries again.
+                if not self._warned:
+                    say(f"warning: {error.message}", error.hint)
+                self._warned = True
+
+    def finish(self, comparison: Comparison) -> None:
+        """Write everything.
+
+        Raises:
+            OutputError: When a file cannot be written, after all others were.
+        """
+        failure: GradcliError | None = None
+        if self._output is None:
+            screen.emit(self._form, self._text(self._form, comparison, to_screen=True))
+        else:
+            self._exports = [(self._form, self._output), *self._exports]
+        for form, place in self._exports:
+            try:
+                place.write(self._text(form, comparison).encode())
+            except GradcliError as error:
+                failure = error
+        if "github" in (self._form, *(form for form, _ in self._exports)):
+            self._summarise(comparison)
+        if failure is not None:
+            raise failure
+
+    def _text(self, form: str, comparison: Comparison, *, to_screen: bool = False) -> str:
+        from gradcli.report import shown
+
+        dress = self._dress if to_screen else replace(self._dress, color=False)
+        return shown(comparison, form, dress)
+
+    def _summarise(self, comparison: Comparison) -> None:
+        """Append the Markdown to the summary of GitHub's step, as far as there is room."""
+        from gradcli.report import capped
+
+        path = os.environ.get(SUMMARY)
+        if not path:
+            return
+        try:
+            with Path(path).open("ab") as file:
+                room = SUMMARY_BYTES - file.tell()
+                file.write(capped(self._text("markdown", comparison), room).encode())
+        except OSError as error:
+            say(f"warning: the summary of the step cannot be written: {error.strerror}")
+
+
+@contextmanager
+def reports(
+    form: str | None, output: str | None, exports: Sequence[Export], dress: Dress
+) -> Iterator[Reports]:
+    """Open all that is to be written.
+
+    Args:
+        form: As given to --format.
+        output: As given to -o.
+        exports: As given to --export.
+        dress: How reports are to be shown.
+
+    Raises:
+        UsageError: When two reports would go to one file.
+        OutputError: When nothing can be written to one.
+    """
+    from gradcli.cli.files import output as opened
+
+    in_file = None if output in (None, "-") else output
+    _distinct([*([in_file] if in_file else []), *(path for _, path in exports)])
+    chosen = form or by_suffix(in_file or "") or "table"
+    with ExitStack() as stack:
+        main = stack.enter_context(opened(in_file)) if in_file else None
+        others = [(e.form, stack.enter_context(opened(e.path, "--export"))) for e in exports]
+        yield Reports(chosen, main, others, dress)
+
+
+def _distinct(paths: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for path in paths:
+        real = os.path.realpath(path)
+        if real in seen and Path(real).is_file() | (not Path(real).exists()):
+            raise UsageError(f"two reports are to go to {path}", "give each a file of its own")
+        seen.add(real)

@@ -1,0 +1,122 @@
+"""The report as JUnit's XML, which every CI shows: a test case a method.
+
+The elements and attributes are those of Jenkins' schema (junit-10.xsd), in its order.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from xml.etree import ElementTree as ET
+
+from gradcli.comparison import Comparison, Judgement, Policy, Standing, Verdict
+from gradcli.report.encoding import visible
+from gradcli.report.headline import headline
+from gradcli.report.rows import question, why
+from gradcli.report.terminal import table
+
+WHOLE = "comparison"
+"""The test case of what no single method answers for."""
+
+
+def junit(
+    comparison: Comparison, *, policy: Policy | None = None, command: str | None = None
+) -> str:
+    """One suite: a test case a method, and one of the whole where that is at fault by itself.
+
+    A method that disagrees is a failure, one that broke an error, and so is one that has not been
+    run yet, or a CI would take half a report for a good one. One that was skipped, or that nothing
+    could be decided of, is skipped.
+
+    Args:
+        comparison: As judged.
+        policy: What counts as what.
+        command: The command line that asks the same again.
+    """
+    policy = policy or Policy()
+    c = comparison
+    name = visible_xml(f"{c.subject.path}: {question(c.subject)}")
+    suite = ET.Element("testsuite", name=name)
+    properties = ET.SubElement(suite, "properties")
+    for key, value in _properties(c, command).items():
+        ET.SubElement(properties, "property", name=key, value=visible_xml(value))
+    for judgement in c.methods:
+        case = _case(suite, c, judgement.method, _seconds(judgement))
+        _say(case, policy.standing(judgement), *_told(judgement))
+    for method in c.unfinished:
+        _say(_case(suite, c, method, 0.0), "broken", "unfinished", "it has not been run")
+    whole = policy.of_whole(c)
+    if whole != "passed":
+        said = headline(c)
+        _say(_case(suite, c, WHOLE, 0.0), whole, str(c.verdict), f"{said.label}: {said.text}")
+    ET.SubElement(suite, "system-out").text = visible_xml(table(policy.applied(c), width=100))
+    counts = {
+        "tests": len(suite.findall("testcase")),
+        "failures": len(suite.findall("testcase/failure")),
+        "errors": len(suite.findall("testcase/error")),
+        "skipped": len(suite.findall("testcase/skipped")),
+    }
+    time = sum(map(_seconds, c.methods))
+    for element in (suites := ET.Element("testsuites", name="gradcli"), suite):
+        # Jenkins' schema counts skipped ones in a suite only.
+        known = {k: v for k, v in counts.items() if element is suite or k != "skipped"}
+        element.attrib.update({k: str(v) for k, v in known.items()}, time=f"{time:.6f}")
+    suites.append(suite)
+    ET.indent(suites)
+    # In ASCII it is the same bytes in every console's encoding.
+    data: bytes = ET.tostring(suites, "us-ascii", xml_declaration=True)
+    return f"{data.decode('ascii')}\n"
+
+
+def _case(suite: ET.Element, c: Comparison, name: str, time: float) -> ET.Element:
+    # A CI makes folders of dots.
+    model = PurePath(c.subject.path).stem.replace(".", "_") or "model"
+    place = visible_xml(f"gradcli.{model}.{c.subject.operator}")
+    return ET.SubElement(
+        suite, "testcase", classname=place, name=visible_xml(name), time=f"{time:.6f}"
+    )
+
+
+def _say(case: ET.Element, standing: Standing, kind: str, message: str) -> None:
+    """Put into a case what it is, with a message that a list can show and all of it below."""
+    if standing == "passed":
+        return
+    short = visible_xml(message)
+    if standing in ("skipped", "undecided"):
+        # Its only attribute: readers know no type of it.
+        ET.SubElement(case, "skipped", message=short)
+        return
+    found = ET.SubElement(case, "error" if standing == "broken" else "failure", message=short)
+    found.set("type", visible_xml(kind))
+    found.text = short
+
+
+def _told(j: Judgement) -> tuple[str, str]:
+    """The kind and the message of one method."""
+    if j.verdict is None:
+        return j.status, j.reason or j.detail
+    kind = f"{j.verdict}.{j.cause}" if j.cause else str(j.verdict)
+    return kind, f"{j.verdict}: {why(j)}" if j.verdict is not Verdict.AGREE else str(j.verdict)
+
+
+def _seconds(j: Judgement) -> float:
+    """All that was spent on it: preparing, and every timed run."""
+    return (j.prepare or 0.0) + (sum(j.run.times) if j.run else 0.0)
+
+
+def _properties(c: Comparison, command: str | None) -> dict[str, str]:
+    s, machine = c.subject, c.environment
+    found = {
+        "model": s.path,
+        "sha256": s.sha256,
+        "operator": s.operator,
+        "verdict": str(c.verdict),
+        "reference": c.reference.kind,
+        **{name: str(value) for name, value in vars(machine).items() if value},
+        "command": command or "",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def visible_xml(text: str) -> str:
+    """The text, with what XML 1.0 cannot hold, not even as a reference, as visible escapes."""
+    return "\n".join(map(visible, text.split("\n")))

@@ -1,0 +1,293 @@
+"""Where reports go: several at once, rewritten as the comparison grows, and never by halves."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from xml.etree import ElementTree as ET
+
+import click
+import pytest
+
+from gradcli.cli.reports import SUFFIXES, SUMMARY_BYTES, Export, ExportType, by_suffix
+from gradcli.measure.method import outcome
+from tests.cli.support import PHYSICS, POINT, QUICK, ROOT, SAMPLES, cli, process, refused
+
+FILES = {
+    "table": "r.txt",
+    "json": "r.json",
+    "jsonl": "r.jsonl",
+    "csv": "r.csv",
+    "markdown": "r.md",
+    "junit": "r.xml",
+}
+ASKED = (PHYSICS, "-i", POINT, *QUICK)
+
+
+def exported(folder):
+    return [word for name in FILES.values() for word in ("--export", str(folder / name))]
+
+
+def test_every_format_at_once(tmp_path):
+    result = cli("compare", *ASKED, *exported(tmp_path), "--export", f"github={tmp_path / 'g'}")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("AGREE")
+    assert {p.name for p in tmp_path.iterdir()} == {*FILES.values(), "g"}
+    assert (tmp_path / "r.txt").read_text(encoding="utf-8") == result.stdout
+    whole = json.loads((tmp_path / "r.json").read_text())
+    (line,) = (tmp_path / "r.jsonl").read_text().splitlines()
+    assert json.loads(line)["run"] == whole["methods"][0]["run"]
+    text = (tmp_path / "r.csv").read_bytes().decode()
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert float(row["median"]) == whole["methods"][0]["run"]["median"]
+    assert (tmp_path / "r.md").read_text(encoding="utf-8").startswith("### AGREE: ")
+    suite = ET.fromstring((tmp_path / "r.xml").read_text())[0]
+    assert [case.get("name") for case in suite.findall("testcase")] == ["reverse"]
+    assert (tmp_path / "g").read_text().startswith("::notice file=")
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_no_escape_code_in_a_pipe(form):
+    environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "NO_COLOR")}
+    result = subprocess.run(
+        [sys.executable, "-m", "gradcli", "compare", *ASKED, "--format", form],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout
+    assert b"\x1b" not in result.stdout
+    assert "\x9b" not in result.stdout.decode()
+
+
+def test_no_escape_code_in_a_file_even_where_colour_is_forced(tmp_path):
+    shown = process(
+        "compare", *ASKED, *exported(tmp_path), "-o", str(tmp_path / "o.txt"), FORCE_COLOR="1"
+    )
+    assert (shown.returncode, shown.stdout) == (0, b"")
+    files = list(tmp_path.iterdir())
+    assert len(files) == len(FILES) + 1
+    assert [path.name for path in files if b"\x1b" in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize("form", sorted(set(SUFFIXES) - {"table"}))
+def test_forced_colour_is_for_the_table_alone(form):
+    result = cli("compare", *ASKED, "--format", form, FORCE_COLOR="1")
+    assert result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_csv_has_rfc_4180_s_line_ends_in_a_pipe_too():
+    text = process("compare", *ASKED, "--format", "csv").stdout
+    assert text.count(b"\r\n") == text.count(b"\n") == 2
+    assert b"\r\r" not in text
+
+
+# ---- what is written when ------------------------------------------------------------------------
+
+
+def test_exports_grow_with_every_method(tmp_path, monkeypatch):
+    path = tmp_path / "r.json"
+    seen = []
+
+    def looking(engine, *args):
+        report = json.loads(path.read_text()) if path.stat().st_size else None
+        seen.append(report and ([m["method"] for m in report["methods"]], report["unfinished"]))
+        return outcome(engine, *args)
+
+    monkeypatch.setattr("gradcli.measure.gather.outcome", looking)
+    asked = ("--method", "reverse", "--method", "forward", "--runs", "1")
+    path.write_bytes(b"")
+    result = cli("compare", PHYSICS, "-i", POINT, *asked, "--export", str(path))
+    assert result.exit_code == 0
+    assert seen == [([], ["reverse", "forward"]), (["reverse"], ["forward"])]
+    assert json.loads(path.read_text())["unfinished"] == []
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_interrupted_every_report_says_what_was_done(tmp_path, monkeypatch):
+    def until_the_second(engine, *args):
+        if engine.name == "forward":
+            raise KeyboardInterrupt
+        return outcome(engine, *args)
+
+    monkeypatch.setattr("gradcli.measure.gather.outcome", until_the_second)
+    asked = ("--method", "reverse", "--method", "forward", "--runs", "1", "--exit-zero")
+    result = cli("compare", PHYSICS, "-i", POINT, *asked, *exported(tmp_path))
+    assert result.exit_code == 130
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["unfinished"], report["exit_code"]) == (["forward"], 130)
+    cases = ET.fromstring((tmp_path / "r.xml").read_text())[0].findall("testcase")
+    assert [[child.tag for child in case] for case in cases] == [[], ["error"]]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_killed_it_leaves_whole_files(tmp_path):
+    path = tmp_path / "r.json"
+    asked = [str(SAMPLES / "digits.onnx"), "-i", str(SAMPLES / "digits.npz"), "--runs", "20"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "gradcli", "compare", *asked, "--export", str(path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 100
+        while not path.exists() or not json.loads(path.read_text())["methods"]:
+            assert time.monotonic() < end
+            assert running.poll() is None
+            time.sleep(0.02)
+    finally:
+        running.send_signal(signal.SIGKILL)
+        running.wait(60)
+    report = json.loads(path.read_text())
+    assert report["methods"]
+    assert report["unfinished"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="/dev/stdout")
+def test_a_device_is_written_once():
+    asked = ("--method", "reverse", "--method", "forward", "--runs", "1", "-q")
+    result = process("compare", PHYSICS, "-i", POINT, *asked, "--export", "github=/dev/stdout")
+    assert result.stdout.count(b"::notice") == 1
+
+
+def test_a_disk_that_fills_up_takes_no_other_report_with_it(tmp_path, monkeypatch):
+    from gradcli.cli.files import Output
+    from gradcli.errors import OutputError
+
+    write = Output.write
+
+    def full(self, data):
+        if self._target.suffix == ".md":
+            raise OutputError("--export r.md: cannot be written (no space)")
+        write(self, data)
+
+    monkeypatch.setattr(Output, "write", full)
+    result = cli("compare", *ASKED, *exported(tmp_path))
+    assert result.exit_code == 2
+    assert result.stdout.startswith("AGREE")
+    assert result.stderr.count("warning: --export r.md: cannot be written") == 1
+    assert result.stderr.count("error: --export r.md: cannot be written") == 1
+    assert {p.name for p in tmp_path.iterdir()} == set(FILES.values()) - {"r.md"}
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+def test_what_an_export_means(tmp_path):
+    kind = ExportType()
+    for text, meant in {
+        "json=a": ("json", "a"),
+        "json=a=b.csv": ("json", "a=b.csv"),
+        "x/a=b.CSV": ("csv", "x/a=b.CSV"),
+        "r.ndjson": ("jsonl", "r.ndjson"),
+        "junit=r": ("junit", "r"),
+    }.items():
+        assert kind.convert(text, None, None) == Export(*meant)
+    for text, word in {
+        "jsn=r.json": "did you mean json=?",
+        "r": "FORMAT=FILE",
+        "r.doc": "FORMAT=FILE",
+        "json=": "names no file",
+        "json=-": "names no file",
+        "": "FORMAT=FILE",
+    }.items():
+        with pytest.raises(click.BadParameter, match=re.escape(word)):
+            kind.convert(text, None, None)
+    assert by_suffix("a.Markdown") == "markdown"
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path):
+    same = str(tmp_path / "r.json")
+    link = tmp_path / "link.json"
+    link.symlink_to(same)
+    refused(cli("compare", *ASKED, "--export", same, "-o", str(link)), "two reports")
+    refused(cli("compare", *ASKED, "--export", f"json={tmp_path}"), "--export", "is a directory")
+    gone = str(tmp_path / "none" / "r.json")
+    refused(cli("compare", *ASKED, "--export", gone), "--export", "there is no directory")
+    refused(cli("compare", *ASKED, "--export", "r.doc"), "--export", "FORMAT=FILE")
+    assert list(tmp_path.iterdir()) == [link]
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("r.md", "### AGREE"), ("r.csv", "path,"), ("r.log", "AGREE")]
+)
+def test_the_suffix_of_o_says_the_format(tmp_path, name, start):
+    path = tmp_path / name
+    assert cli("compare", *ASKED, "-o", str(path)).exit_code == 0
+    assert path.read_text(encoding="utf-8").startswith(start)
+
+
+# ---- exit codes ----------------------------------------------------------------------------------
+
+WRONG = (*ASKED, "--rtol", "1e-12")
+OPEN = (PHYSICS, "-i", POINT, "--method", "finite", "--runs", "1", "--rtol", "1e-16")
+
+
+def test_exit_zero_forgives_what_disagrees_and_the_report_says_so_still():
+    assert cli("compare", *WRONG).exit_code == 1
+    result = cli("compare", *WRONG, "--exit-zero", "--format", "json")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert (report["verdict"], report["exit_code"]) == ("DISAGREE", 0)
+    assert cli("compare", "no.onnx", "--exit-zero").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "warned"),
+    [
+        ((), 0, True),
+        (("--inconclusive", "fail"), 3, False),
+        (("--inconclusive", "fail", "--exit-zero"), 0, False),
+        (("--inconclusive", "warn"), 0, True),
+        (("--inconclusive", "ok"), 0, False),
+    ],
+)
+def test_what_nothing_decided_counts_as(flags, code, warned):
+    result = cli("compare", *OPEN, *flags, "--format", "json")
+    report = json.loads(result.stdout)
+    assert report["verdict"] == "INCONCLUSIVE"
+    assert (result.exit_code, report["exit_code"]) == (code, code)
+    assert ("warning: nothing could be decided" in result.stderr) == warned
+
+
+# ---- GitHub --------------------------------------------------------------------------------------
+
+
+def test_github_s_summary_is_appended_once_and_never_too_large(tmp_path):
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    asked = ("compare", *WRONG, "--format", "github")
+    result = cli(*asked, GITHUB_STEP_SUMMARY=str(summary))
+    assert result.stdout.startswith(f"::error file={PHYSICS.replace(':', '%3A')},title=")
+    text = summary.read_text(encoding="utf-8")
+    assert text.startswith("before\n### DISAGREE: ")
+    assert text.count("### ") == 1
+    summary.write_text("x" * (SUMMARY_BYTES - 300))
+    assert cli(*asked, GITHUB_STEP_SUMMARY=str(summary)).exit_code == 1
+    assert SUMMARY_BYTES - 300 < summary.stat().st_size <= SUMMARY_BYTES
+    full = summary.read_bytes().ljust(SUMMARY_BYTES + 5)
+    summary.write_bytes(full)
+    assert cli(*asked, GITHUB_STEP_SUMMARY=str(summary)).exit_code == 1
+    assert summary.read_bytes() == full
+
+
+def test_a_summary_that_cannot_be_written_is_a_warning(tmp_path):
+    result = cli("compare", *ASKED, "--format", "github", GITHUB_STEP_SUMMARY=str(tmp_path))
+    assert result.exit_code == 0
+    assert "warning: the summary of the step cannot be written" in result.stderr
+
+
+def test_without_the_format_github_no_summary_is_written(tmp_path):
+    summary = tmp_path / "summary.md"
+    assert cli("compare", *ASKED, GITHUB_STEP_SUMMARY=str(summary)).exit_code == 0
+    assert not summary.exists()
