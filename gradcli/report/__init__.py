@@ -12,17 +12,14 @@ from gradcli.report.inspection import (
     inspection_text,
 )
 from gradcli.report.jsonform import comparison_json, derivative_json
-from gradcli.report.progress import Line
-from gradcli.report.terminal import table
-
-__all__ = [
-    "Line",
 from gradcli.report.markdown import capped
+from gradcli.report.progress import Line
 from gradcli.report.terminal import table
 
 __all__ = [
     "FORMATS",
     "Dress",
+    "Line",
     "capped",
     "comparison_json",
     "coverage_json",
