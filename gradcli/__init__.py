@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradcli.api import (
         Program,
         compare,
+        diff,
         export,
         formula,
         gradient,
@@ -39,6 +40,7 @@ __all__ = [
     "Model",
     "Program",
     "compare",
+    "diff",
     "export",
     "formula",
     "gradient",

@@ -2,6 +2,7 @@
 
 from gradcli.api.asking import WIDTHS, Given, Source, ask, engine, load
 from gradcli.api.comparing import Interrupted, compare, judged
+from gradcli.api.contrasting import diff
 from gradcli.api.deriving import (
     METHOD,
     Derivative,
@@ -34,6 +35,7 @@ __all__ = [
     "compare",
     "derive",
     "derived",
+    "diff",
     "engine",
     "export",
     "formula",

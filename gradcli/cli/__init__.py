@@ -21,6 +21,7 @@ main = Shell(
             "gradcli.cli.formula", "Write the closed form of the output and its derivative."
         ),
         "grad": Command("gradcli.cli.grad", "Compute the derivative itself."),
+        "diff": Command("gradcli.cli.diff", "Say whether two models have the same derivatives."),
         "export": Command("gradcli.cli.export", "Write the derivative as an ONNX model."),
         "inspect": Command(
             "gradcli.cli.inspect", "Say what a model is made of, and where its derivative dies."

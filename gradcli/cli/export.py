@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from gradcli.cli import screen
-from gradcli.cli.options import point, point_options
+from gradcli.cli.options import dtype_option, point, point_options
 from gradcli.cli.shell import say
 from gradcli.errors import UsageError
 
 
 @click.command("export", short_help="Write the derivative as an ONNX model.")
 @point_options
+@dtype_option
 @click.option(
     "--operator",
     type=click.Choice(["gradient", "jacobian", "jvp", "vjp"]),

@@ -125,7 +125,7 @@ _POINT = (
     ),
 )
 
-_DTYPE = click.option(
+dtype_option = click.option(
     "--dtype",
     type=click.Choice(["float32", "float64"]),
     help="Arithmetic of forward and reverse. [default: the model's own]",
@@ -164,7 +164,7 @@ _QUESTION = (
         metavar="FILE",
         help="For a vjp: a .npy, or a .npz by name of of. [default: random]",
     ),
-    _DTYPE,
+    dtype_option,
     click.option(
         "--step",
         type=Number(0, above=True),
@@ -203,7 +203,7 @@ def _decorated(command: F, options: Sequence[Callable[[F], F]]) -> F:
 
 def point_options(command: F) -> F:
     """Add MODEL and the options of a question whose answer is no number."""
-    for decorate in reversed((*_POINT, _DTYPE, _STRAIGHT_THROUGH, _SEED)):
+    for decorate in reversed((*_POINT, _STRAIGHT_THROUGH, _SEED)):
         command = decorate(command)
     return command
 

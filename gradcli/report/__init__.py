@@ -1,6 +1,7 @@
 """What was found, as text: formatters return it and never print."""
 
 from gradcli.report.arrays import derivative_text
+from gradcli.report.contrasted import contrast_json, contrast_text
 from gradcli.report.encoding import encodable
 from gradcli.report.exported import exported_text
 from gradcli.report.formats import FORMATS, Dress, shown
@@ -22,6 +23,8 @@ __all__ = [
     "Line",
     "capped",
     "comparison_json",
+    "contrast_json",
+    "contrast_text",
     "coverage_json",
     "coverage_markdown",
     "coverage_text",
