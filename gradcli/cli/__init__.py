@@ -17,6 +17,9 @@ main = Shell(
     ),
     commands_by_name={
         "compare": Command("gradcli.cli.compare", "Differentiate by every method, and judge each."),
+        "completion": Command(
+            "gradcli.cli.completion", "Print what completes gradcli's commands in a shell."
+        ),
         "formula": Command(
             "gradcli.cli.formula", "Write the closed form of the output and its derivative."
         ),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import click
 
 from gradcli.cli import screen
+from gradcli.cli.completing import Known
 from gradcli.cli.options import METHODS, Number, ask, question_options
 from gradcli.cli.reports import Export, report_options, reports
 from gradcli.cli.shell import INTERRUPTED, command_line, say
@@ -19,6 +20,7 @@ from gradcli.cli.shell import INTERRUPTED, command_line, say
     "--method",
     "methods",
     multiple=True,
+    type=Known(METHODS),
     metavar="NAME",
     help=f"Of {', '.join(METHODS)} (repeat it). [default: all]",
 )
@@ -103,10 +105,16 @@ def command(
 
     MODEL is an .onnx file, or '-' for stdin.
 
+    \b
+    Examples:
+      gradcli compare model.onnx --input x.npy
+      gradcli compare model.onnx --of 'y[0,0]' --method reverse --method finite
+      gradcli compare model.onnx --input x.npy --explain -o report.json
+
     Exit codes: 0 the methods agree; 1 one disagrees; 2 an error in the command, the model or an
     input; 3 nothing could be decided (see --inconclusive); 130 interrupted, after what is done was
     told. --exit-zero makes 0 of 1 and 3.
-    """  # noqa: D205 # click shows it as the help
+    """  # noqa: D205, D301 # click shows it as the help
     from gradcli import api
     from gradcli.comparison import Policy
     from gradcli.report import Dress

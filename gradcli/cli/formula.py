@@ -32,7 +32,7 @@ LANGUAGES = {".txt": "text", ".tex": "latex", ".py": "python", ".c": "c", ".jl":
     help="Every number (expanded), or tensors and layers by name (matrix). auto takes the first"
     " for programs and for networks of up to 64 parameters.",
 )
-@click.option("-o", "--output", metavar="FILE", help="Write it to a file.")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(), help="Write it to a file.")
 def command(
     model: str,
     inputs: Sequence[str],

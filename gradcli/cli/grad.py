@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcli.cli import screen
+from gradcli.cli.completing import Known
 from gradcli.cli.options import METHODS, ask, question_options
 from gradcli.cli.shell import say
 from gradcli.errors import UsageError
@@ -25,6 +26,7 @@ FORMS = {".npy": "npy", ".npz": "npz", ".json": "json", ".txt": "text"}
 @click.option(
     "--method",
     default="reverse",
+    type=Known(METHODS),
     show_default=True,
     metavar="NAME",
     help=f"One of {', '.join(METHODS)}.",
@@ -35,7 +37,9 @@ FORMS = {".npy": "npy", ".npz": "npz", ".json": "json", ".txt": "text"}
     type=click.Choice(["npy", "npz", "json", "text"]),
     help="[default: by the suffix of -o; text to a terminal; to a pipe .npz, or .npy if it is one]",
 )
-@click.option("-o", "--output", metavar="FILE", help="Write the derivative to a file.")
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(), help="Write the derivative to a file."
+)
 def command(
     model: str,
     method: str,
@@ -50,8 +54,14 @@ def command(
     a vjp, by of for a jvp, and of/wrt for a Jacobian, whose arrays have the shape of of, then
     that of wrt. The model's own output is checked against onnxruntime's first.
 
+    \b
+    Examples:
+      gradcli grad model.onnx --input x.npy -o gradient.npz
+      gradcli grad model.onnx --operator jacobian --dtype float64 --format text
+      gradcli grad model.onnx --method complex-step --format json | head
+
     Exit codes: 0 done; 2 an error in the command, the model or an input; 3 the method cannot.
-    """
+    """  # noqa: D301 # click shows it as the help
     from gradcli import api
 
     form = _form(form, output)

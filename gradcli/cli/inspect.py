@@ -9,21 +9,25 @@ from gradcli.cli.options import load
 
 
 @click.command("inspect", short_help="Say what a model is made of, and where its derivative dies.")
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", type=click.Path())
 @click.option(
     "--format",
     "form",
     type=click.Choice(["text", "json"]),
     help="[default: by the suffix of -o, else text]",
 )
-@click.option("-o", "--output", metavar="FILE", help="Write it to a file.")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(), help="Write it to a file.")
 def command(model: str, form: str | None, output: str | None) -> None:
     """Say what MODEL is made of: inputs, outputs, opsets and sizes; its operators, each smooth,
     kinked, flat, opaque or unknown; with respect to which inputs it can be differentiated, and
     where and why a derivative ends. Nothing is run.
 
     MODEL is an .onnx file, or '-' for stdin.
-    """  # noqa: D205 # click shows it as the help
+
+    \b
+    Examples:
+      gradcli inspect model.onnx
+    """  # noqa: D205, D301 # click shows it as the help
     from gradcli.cli.files import Stdin
     from gradcli.inspection import inspect
     from gradcli.report import inspection_json, inspection_text

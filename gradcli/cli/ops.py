@@ -16,12 +16,17 @@ SUFFIXES = {".json": "json", ".md": "markdown"}
     type=click.Choice(["text", "json", "markdown"]),
     help="[default: by the suffix of -o, else text]",
 )
-@click.option("-o", "--output", metavar="FILE", help="Write the list to a file.")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(), help="Write the list to a file.")
 def command(form: str | None, output: str | None) -> None:
     """List every operator that gradcli has a card for: its kind, the operands through which
     derivatives flow, why others are flat, what is taken for the derivative at a kink, and the
     opsets whose forms are read.
-    """  # noqa: D205 # click shows it as the help
+
+    \b
+    Examples:
+      gradcli ops
+      gradcli ops --format json
+    """  # noqa: D205, D301 # click shows it as the help
     from pathlib import Path
 
     from gradcli.inspection import coverage

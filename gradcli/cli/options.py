@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gradcli.cli.completing import Tensor
 from gradcli.cli.shell import say
 from gradcli.errors import InputError, UsageError
 
@@ -84,13 +85,14 @@ class Shape(click.ParamType):  # type: ignore[type-arg] # likewise
 
 
 _POINT = (
-    click.argument("model", metavar="MODEL"),
+    click.argument("model", metavar="MODEL", type=click.Path()),
     click.option(
         "--input",
         "-i",
         "inputs",
         multiple=True,
         metavar="[NAME=]FILE",
+        type=Tensor("inputs", "="),
         help="The point: a .npy for the only input, NAME=x.npy (repeat it), or a .npz by name; also"
         " .csv (a row is a point), .json, .pb (TensorProto), .png and .jpg. '-' is stdin. Float"
         " inputs that are missing are drawn at random.",
@@ -113,12 +115,14 @@ _POINT = (
     click.option(
         "--wrt",
         multiple=True,
+        type=Tensor("all"),
         metavar="NAME",
         help="Differentiate with respect to this tensor (repeat it). [default: the float inputs]",
     ),
     click.option(
         "--of",
         multiple=True,
+        type=Tensor("all"),
         metavar="NAME",
         help="Differentiate this tensor, or elements of it: 'NAME[0,3]' (repeat it). [default: the"
         " float outputs]",
@@ -157,11 +161,13 @@ _QUESTION = (
     click.option(
         "--tangent",
         metavar="FILE",
+        type=click.Path(),
         help="For a jvp: a .npy, or a .npz by name of wrt. [default: random]",
     ),
     click.option(
         "--cotangent",
         metavar="FILE",
+        type=click.Path(),
         help="For a vjp: a .npy, or a .npz by name of of. [default: random]",
     ),
     dtype_option,

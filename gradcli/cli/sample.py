@@ -40,7 +40,13 @@ def descriptions(place: Path) -> dict[str, str]:
     help="A directory, or the .onnx file to write; the .npz goes beside it. [default: here]",
 )
 def command(name: str | None, output: str | None) -> None:
-    """List the bundled models, or write the model NAME and an input for it."""
+    """List the bundled models, or write the model NAME and an input for it.
+
+    \b
+    Examples:
+      gradcli sample
+      gradcli sample physics -o .
+    """  # noqa: D301 # click shows it as the help
     place = folder()
     found = descriptions(place)
     if name is None:
