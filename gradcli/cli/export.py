@@ -42,7 +42,13 @@ from gradcli.errors import UsageError
     is_flag=True,
     help="Write what onnxruntime runs fastest. Such a model is not to be differentiated again.",
 )
-@click.option("-o", "--output", metavar="FILE", help="The .onnx file to write; '-' is stdout.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(),
+    help="The .onnx file to write; '-' is stdout.",
+)
 def command(
     model: str,
     inputs: tuple[str, ...],
@@ -63,8 +69,13 @@ def command(
     run in onnxruntime, and held against MODEL by a method without differentiation rules, at the
     inputs given or at random ones.
 
+    \b
+    Examples:
+      gradcli export model.onnx --operator vjp -o vjp.onnx
+      gradcli export model.onnx --operator jvp --tuned -o jvp.onnx
+
     Exit codes: 0 done; 2 an error in the command, the model or an input; 3 the file would not hold.
-    """
+    """  # noqa: D301 # click shows it as the help
     from gradcli import api
     from gradcli.exporting import Form
     from gradcli.report import exported_text

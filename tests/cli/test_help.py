@@ -17,14 +17,14 @@ NAMES = main.list_commands(main.make_context("gradcli", ["ops"], resilient_parsi
 def examples(name):
     shown = cli(name, "--help", COLUMNS="80").stdout
     block = re.search(r"^  Examples:\n((?:    .+\n)+)", shown, re.MULTILINE)
-    assert block, f"gradcli {name} --help has no examples"
-    return [line.strip() for line in block[1].splitlines()]
+    return [line.strip() for line in block[1].splitlines()] if block else []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_help_has_examples_and_fits_a_screen(name):
     shown = cli(name, "--help", COLUMNS="80").stdout
     assert max(map(len, shown.splitlines())) <= 80
+    assert examples(name)
     assert all("gradcli" in line for line in examples(name))
 
 
