@@ -93,7 +93,9 @@ _REPORT = (
         type=click.Choice(list(SUFFIXES)),
         help="[default: by the suffix of -o, else table]",
     ),
-    click.option("-o", "--output", metavar="FILE", help="Write the report to a file."),
+    click.option(
+        "-o", "--output", metavar="FILE", type=click.Path(), help="Write the report to a file."
+    ),
     click.option(
         "--export",
         "exports",
