@@ -235,7 +235,7 @@ def _composed(f: _Facing) -> bool:
     """Whether an element on a kink is off both sides, or off the one slope that there is."""
     left, right = sides_of(f.evidence) or (f.truth, f.truth)
     a, b = (np.where(np.isnan(s.value), f.truth.value, s.value) for s in (left, right))
-    slack = f.band + f.own.u + f.truth.u
+    slack = f.band + f.own.u + np.where(np.isnan(left.value), f.truth.u, left.u)
     beyond = (f.own.value < np.fmin(a, b) - slack) | (f.own.value > np.fmax(a, b) + slack)
     return bool(np.any((f.verdicts == _CODES.index(Verdict.KINK)) & beyond))
 

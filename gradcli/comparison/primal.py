@@ -27,8 +27,8 @@ def primal_of(evidence: Evidence) -> Primal:
     held = hold_primal(evidence.file_primal, evidence.exact_primal, evidence.primal_noise)
     if held.matches and evidence.nearby:
         bad = [other for near in evidence.nearby if not (other := _hold_nearby(near)).matches]
-        # Where the function's own rounding ties at one point, it does not at the other.
-        if bad and (len(bad) == len(evidence.nearby) or not evidence.nearby[0].steps):
+        # Where the function's own rounding ties at one point, it does not at another.
+        if len(bad) > evidence.nearby[0].steps:
             held = replace(bad[0], reason=f"at a point nearby, {bad[0].reason}")
     return replace(held, forward=evidence.forward)
 

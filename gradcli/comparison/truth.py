@@ -13,6 +13,7 @@ from gradcli.comparison.facts import (
 )
 from gradcli.comparison.field import (
     EPS,
+    FLOOR,
     RTOL,
     Field,
     _finite,
@@ -125,7 +126,8 @@ def _in_floats(evidence: Evidence) -> tuple[Field | None, Reference]:
     if not np.any(sure & exact.known) and exact.value.size:
         return seen, _because(withdrawn, f"{witness.method} is certain of none of its elements")
     rounding = _rounding(evidence, exact)
-    unsure = seen.known & ~sure
+    # What a witness knows only beside other blocks, which are far larger, it does not confirm.
+    unsure = seen.known & ~(sure & (seen.u <= RESOLVED * _own_size(seen)))
     # Where conventions have their way, what the graph says is one of them, and no truth.
     exact = replace(exact, u=np.where(unsure, np.fmax(rounding, seen.u), rounding))
     return (
@@ -137,6 +139,14 @@ def _in_floats(evidence: Evidence) -> tuple[Field | None, Reference]:
             elements,
         ),
     )
+
+
+def _own_size(seen: Field) -> np.ndarray:
+    """Of each element what counts within its own block."""
+    floor = np.zeros(len(seen.value))
+    for block in seen.blocks:
+        floor[block] = FLOOR * largest(seen.value[block])
+    return np.asarray(np.fmax(_finite(seen.value), floor))
 
 
 def _beside_conventions(evidence: Evidence, graph: Field, seen: Field) -> Field:

@@ -48,6 +48,9 @@ BEYOND = 32
 SPARE = 16
 """Bits beyond what is needed and what was lost."""
 
+FAINT = 2.0**-40
+"""A block whose share of an inner product is smaller than this is not confirmed by it."""
+
 ROWS = 16
 """Rows of a Jacobian to take at once."""
 
@@ -382,7 +385,8 @@ class _Notary:
         if not any(np.any(side.known()) for side in ahead.values()):
             return  # there is nothing to confirm anything with
         pull.start_beyond(push)
-        suspects = []
+        suspects: list[tuple[_Row, Mapping[str, _Enclosure]]] = []
+        faint: list[tuple[_Row, str, _Enclosure]] = []
         for start in range(0, len(rows), pull.width):
             chunk = rows[start : start + pull.width]
             pull.climbs(f"certified reference: row {start + 1} of {len(rows)} back")
@@ -402,10 +406,31 @@ class _Notary:
                 self._meet(n, product, two[0], size)
                 for wrt in p.wrt:
                     self._put((row.of, wrt), (row.index, slice(None)), mine[wrt])
+                    if 0.0 < _share(mine[wrt], dots[wrt]) < FAINT * size:
+                        faint.append((row, wrt, mine[wrt]))
+        self._alone(push, dots, faint)
         if suspects:
             self._along_coordinates(push, suspects)
         elif len(rows) == 1 and not self.confirmed and not self.contradicted:
             self._beside_what_is_open(push, rows[0], mine)
+
+    def _alone(
+        self, push: _Pushed, dots: Arrays, faint: Sequence[tuple[_Row, str, _Enclosure]]
+    ) -> None:
+        """Confirm the blocks that are as nothing beside others, each along itself only."""
+        for wrt in dict.fromkeys(wrt for _, wrt, _ in faint):
+            self.tell(f"certified reference: a direction ahead, along {wrt} alone")
+            along = {name: dot * (name == wrt) for name, dot in dots.items()}
+            behind, ahead = push.both_sides(along)
+            for row, of_row, e in faint:
+                if of_row != wrt:
+                    continue
+                product, size = _product(push.n, {wrt: e}, along)
+                other, _ = _product(push.n, ahead, row.bars)
+                if behind is ahead or push.n.overlap(product, other).item():
+                    self._meet(push.n, product, other, size)
+                else:
+                    self._view(self.known, (row.of, wrt))[row.index] = False
 
     def _beside_what_is_open(
         self, push: _Pushed, row: _Row, mine: Mapping[str, _Enclosure]
@@ -554,11 +579,16 @@ _Where = Any
 _ALL: _Where = (slice(None), slice(None))
 
 
+def _share(e: _Enclosure, weights: np.ndarray) -> float:
+    """The sum of an inner product's terms' sizes."""
+    return float(np.nan_to_num(np.abs(e.mid)).reshape(-1) @ np.abs(weights).reshape(-1))
+
+
 def _product(n: Ball, found: Mapping[str, _Enclosure], weights: Arrays) -> tuple[Array, float]:
     """The inner product of enclosed tensors with exact ones, and the sum of its terms' sizes."""
     total, size = n.full((1, 1), 0.0), 0.0
     for name, e in found.items():
         w = np.asarray(weights[name], np.float64).reshape(-1)
         total = total + n.matmul(e.balls.reshape(1, -1), n.lift(w[:, None]))
-        size += float(np.nan_to_num(np.abs(e.mid)).reshape(-1) @ np.abs(w))
+        size += _share(e, w)
     return total, size

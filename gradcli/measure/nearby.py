@@ -14,7 +14,7 @@ from gradcli.measure.primal import SHAKES, rounding
 from gradcli.problem import Problem
 
 POINTS = 2
-"""How many there are."""
+"""How many there are; of a function with steps twice as many."""
 
 SHARE = 0.02
 """The part of the budget that they may take."""
@@ -54,7 +54,7 @@ def nearby(problem: Problem, f: Evaluator, clock: Clock) -> tuple[Nearby, ...]:
             extra_outputs=sorted((inner | asked) - {v.name for v in model.graph.outputs}),
             optimisation="off" if _quantised(problem) else None,
         )
-        for _ in range(POINTS):
+        for _ in range(2 * POINTS if steps else POINTS):
             moved = {name: _moved(problem.feeds[name], rng) for name in fed}
             point = {name: moved.get(name, x) for name, x in problem.point.items()}
             if problem.same_branches({**problem.feeds, **moved}):

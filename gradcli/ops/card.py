@@ -204,6 +204,21 @@ def _as_in_a_file(value: Any) -> Any:
     return value
 
 
+class _Changed(dict[str, Card]):
+    """Cards that are changed when they are first asked for."""
+
+    def __init__(self, cards: Mapping[str, Card], change: Callable[[Card], Card]) -> None:
+        super().__init__(cards)
+        self._change, self._done = change, set[str]()
+
+    def __getitem__(self, key: str) -> Card:
+        card = super().__getitem__(key)
+        if key not in self._done:
+            self._done.add(key)
+            self[key] = card = self._change(card)
+        return card
+
+
 class Table(Mapping[str, Card]):
     """The plain table of all cards, and what the Builder asks of it.
 
@@ -237,14 +252,20 @@ class Table(Mapping[str, Card]):
     def __len__(self) -> int:
         return len(self._cards)
 
+    def changed(self, change: Callable[[Card], Card]) -> Table:
+        """The same table with every card changed, each when it is first asked for."""
+        made = Table(tuple(self.values()), exact=self.exact)
+        made._cards = _Changed(made._cards, change)
+        return made
+
     def replace(self, *cards: Card) -> Table:
         """The same table with some cards exchanged, for experiments and fault injection."""
-        made = {**self._cards, **{card.op: card for card in cards}}
+        made = {**self, **{card.op: card for card in cards}}
         return Table(tuple(made.values()), exact=self.exact)
 
     def exactly(self) -> Table:
         """The same cards, for graphs that are evaluated in more than float64."""
-        return Table(tuple(self._cards.values()), exact=True)
+        return Table(tuple(self.values()), exact=True)
 
     def attributes(self, key: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """The given attributes with defaults filled in.

@@ -35,6 +35,9 @@ FELT = 3.0
 """Bands by which a fault has to move an element before it must be found."""
 
 
+UNDERFLOW = 2.0**-126
+
+
 @dataclass(frozen=True)
 class Said:
     """What was said of one method.
@@ -248,7 +251,8 @@ def _off(own: Field, sound: Evidence, rtol: float, least: np.ndarray | float = 0
     a = np.full(len(truth.value), np.nan)
     a[:size] = own.value[:size]
     band = band_of(sound, a, truth, rtol, 0.0, least)
-    gap = gap_of(a, truth.value) - truth.u
+    # What float32 has no normal numbers for is nothing to any method.
+    gap = gap_of(a, truth.value) - truth.u - UNDERFLOW
     # A value that is no number where the truth is one is off by any measure.
     gap = np.where(~np.isfinite(a) & np.isfinite(truth.value), np.inf, gap)
     if np.any(free := free_on(sound)):

@@ -63,10 +63,12 @@ def shaken(
     """
 
     def shake_card(card: Card) -> Card:
+        if not _rounds(card):
+            return card
         own = max(eps, EPS32) if kernels and card.op in COARSE else eps
         return _shake(card, rng, own, kernels and card.op in ABSOLUTE)
 
-    return table.replace(*(shake_card(card) for card in table.values() if _rounds(card)))
+    return table.changed(shake_card)
 
 
 def _rounds(card: Card) -> bool:
