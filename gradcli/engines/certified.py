@@ -16,9 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engines.base import Arrays, Certificate, Part, Probes, Sides, as_saved, chunk_width
+from gradcli.engines.base import (
+    Arrays,
+    Certificate,
+    Part,
+    Probes,
+    Sides,
+    Space,
+    as_saved,
+    chunk_width,
+)
 from gradcli.errors import CannotError, OutOfTimeError, UndecidedError
-from gradcli.graph import Node
+from gradcli.graph import Graph, Node
 from gradcli.interpret import Evaluator
 from gradcli.numbers import Array, Ball, Series
 from gradcli.problem import Key, Problem
@@ -145,8 +154,10 @@ class _Climbing:
 
     doing = ""
 
-    def __init__(self, n: Ball, tell: Tell) -> None:
+    def __init__(self, n: Ball, graph: Graph, space: Space, tell: Tell, terms: int = 1) -> None:
+        space.demand(graph, n.bits, terms)
         self.n, self._tell = n, tell
+        self._fits: Callable[[int], bool] = lambda bits: space.holds(graph, bits, terms)
         self.opened: dict[str, None] = {}
         self._at = self._nodes = 0
 
@@ -154,6 +165,13 @@ class _Climbing:
         """Say what for."""
         self.doing = what
         self._tell(what)
+
+    def _higher(self, bits: int) -> bool:
+        """Take so many bits, if memory holds them."""
+        bits = min(LAST, bits)
+        if fits := self._fits(bits):
+            self.n.bits = bits
+        return fits
 
     def climb(self, evaluate: Callable[[], Mapping[str, Array]]) -> dict[str, _Enclosure]:
         """The narrowest enclosures there are, by name."""
@@ -165,11 +183,10 @@ class _Climbing:
             try:
                 found = {name: _Enclosure.of(self.n, x) for name, x in evaluate().items()}
             except UndecidedError:
-                if refused == PATIENCE or self.n.bits >= LAST:
+                if refused == PATIENCE or self.n.bits >= LAST or not self._higher(2 * self.n.bits):
                     raise
                 refused += 1
                 self.n.alike = True
-                self.n.bits = min(LAST, self.n.bits * 2)
                 continue
             good = min((e.good_bits() for e in found.values()), default=math.inf)
             nothing = any(not np.all(np.isfinite(e.rad)) for e in found.values())
@@ -188,12 +205,13 @@ class _Climbing:
             if done or idle == PATIENCE or self.n.bits >= LAST:
                 return found
             need = NEEDED + SPARE + self.n.bits - good if math.isfinite(good) else 0.0
-            self.n.bits = min(LAST, max(64 * math.ceil(need / 64), self.n.bits * 3 // 2))
+            if not self._higher(max(64 * math.ceil(need / 64), self.n.bits * 3 // 2)):
+                return found
 
     def start_beyond(self, other: _Climbing) -> None:
         """Start where another one ended that had to climb, and a step above: less is in vain."""
         if other.n.bits > FIRST:
-            self.n.bits = other.n.bits + BEYOND
+            self._higher(other.n.bits + BEYOND)
         self.n.alike = other.n.alike
 
     def watch(self, node: Node, _: Sequence[Array], __: Sequence[Array]) -> None:
@@ -210,11 +228,11 @@ class _Climbing:
 class _Pulled(_Climbing):
     """The reverse graph in balls: what cotangents come to, `width` of them at once."""
 
-    def __init__(self, problem: Problem, rows: int, tell: Tell) -> None:
-        super().__init__(Ball(FIRST), tell)
+    def __init__(self, problem: Problem, rows: int, space: Space, tell: Tell) -> None:
         derivative = vjp(problem.own, problem.wrt, problem.of, problem.table)
         graph = simplify(derivative.graph, problem.table, exact=True)
-        self.width = chunk_width(graph, min(rows, ROWS))
+        super().__init__(Ball(FIRST), graph, space, tell)
+        self.width = chunk_width(graph, min(rows, ROWS, space.copies(graph, FIRST)))
         if self.width > 1:
             try:
                 graph = vmap(graph, derivative.directions.values(), self.width, problem.table)
@@ -252,9 +270,9 @@ class _Pushed(_Climbing):
 
     primal: Arrays = MappingProxyType({})
 
-    def __init__(self, problem: Problem, tell: Tell) -> None:
+    def __init__(self, problem: Problem, space: Space, tell: Tell) -> None:
         self._series = Series(FIRST)
-        super().__init__(self._series.ball, tell)
+        super().__init__(self._series.ball, problem.exact, space, tell, terms=2)
         self._problem = problem
         self._evaluator = Evaluator(problem.exact, self._series, problem.table)
         self._nodes = len(problem.exact.nodes)
@@ -285,7 +303,10 @@ class _Pushed(_Climbing):
 
 
 def certify(
-    problem: Problem, sample: Probes, tell: Callable[[str], None] = lambda _: None
+    problem: Problem,
+    sample: Probes,
+    tell: Callable[[str], None] = lambda _: None,
+    memory: int | None = None,
 ) -> Certificate:
     """Enclose a derivative, or a sample of it, and hold it against power series of the primal.
 
@@ -296,13 +317,16 @@ def certify(
         sample: Which rows of a Jacobian, and which coordinates on a kink, to take where there are
             many.
         tell: Called with a few words before each step.
+        memory: Bytes that the enclosures may take, roughly: fewer rows of a Jacobian are taken at
+            once, and precision rises as far as that. None for half of the machine's, or 8 GiB.
 
     Raises:
         MissingExtraError: Without python-flint.
-        CannotError: When an operator has no enclosure here.
+        CannotError: When an operator has no enclosure here, or memory does not do.
         OutOfTimeError: When a deadline of `deadline.until` passed before anything was known.
     """
-    notary = _Notary(as_saved(problem), sample, tell)
+    space = Space.here() if memory is None else Space(memory)
+    notary = _Notary(as_saved(problem), sample, space, tell)
     try:
         if problem.operator == "jvp":
             notary.push()
@@ -332,8 +356,8 @@ class _Row:
 class _Notary:
     """One certificate in the making."""
 
-    def __init__(self, problem: Problem, sample: Probes, tell: Callable[[str], None]) -> None:
-        self.p, self.sample, self.tell = problem, sample, tell
+    def __init__(self, problem: Problem, sample: Probes, space: Space, tell: Tell) -> None:
+        self.p, self.sample, self.space, self.tell = problem, sample, space, tell
         self.rng = np.random.default_rng(problem.seed)
         self.blocks, self.doubts, self.left, self.right, self.wide = (
             {key: np.full(problem.block_shape(key), np.nan) for key in problem.keys}
@@ -350,7 +374,7 @@ class _Notary:
 
     def push(self) -> None:
         """Certify a jvp."""
-        p, push = self.p, _Pushed(self.p, self.tell)
+        p, push = self.p, _Pushed(self.p, self.space, self.tell)
         push.climbs("certified reference: the tangent ahead")
         behind, ahead = push.both_sides(p.tangents)
         smooth = {of: push.n.overlap(behind[of].balls, ahead[of].balls) for of in p.of}
@@ -362,7 +386,7 @@ class _Notary:
         self._keep(push)
         # What has two slopes is not what the reverse graph has one of.
         bars = {of: self.rng.standard_normal(p.shape(of)) * smooth[of] for of in p.of}
-        pull = _Pulled(p, 1, self.tell)
+        pull = _Pulled(p, 1, self.space, self.tell)
         pull.climbs("certified reference: a cotangent back")
         pull.start_beyond(push)
         back = pull.back({of: bar[None] for of, bar in bars.items()})
@@ -378,7 +402,8 @@ class _Notary:
         """Certify a gradient, a vjp or a Jacobian."""
         p, rows = self.p, self._rows()
         dots = {wrt: self.rng.standard_normal(p.shape(wrt)) for wrt in p.wrt}
-        pull, push = _Pulled(p, len(rows), self.tell), _Pushed(p, self.tell)
+        pull = _Pulled(p, len(rows), self.space, self.tell)
+        push = _Pushed(p, self.space, self.tell)
         push.climbs("certified reference: a direction ahead")
         behind, ahead = push.both_sides(dots)
         self._keep(push)

@@ -1,7 +1,7 @@
 """What is differentiated, with respect to what, at which point."""
 
 from gradcli.problem.arrays import DRAWN, check_directions, check_feeds, check_shape, declared
-from gradcli.problem.posing import JACOBIAN_ENTRIES, JACOBIAN_ROWS, OPERATORS, pose
+from gradcli.problem.posing import JACOBIAN_ENTRIES, JACOBIAN_ROWS, OPERATORS, machine_memory, pose
 from gradcli.problem.question import Key, Problem, static
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "check_feeds",
     "check_shape",
     "declared",
+    "machine_memory",
     "pose",
     "static",
 ]

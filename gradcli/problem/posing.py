@@ -276,7 +276,7 @@ def _refuse_vast(graph: Graph, needed: Collection[Value]) -> None:
         for value in node.makes():
             if value not in needed or value.shape is None or not is_static(value.shape):
                 continue
-            if size(value.shape) * WORD > _memory():
+            if size(value.shape) * WORD > machine_memory():
                 raise UnsupportedError(
                     f"node {node.name!r} ({node.key}) makes a tensor of shape {list(value.shape)},"
                     " which does not fit into memory",
@@ -285,7 +285,7 @@ def _refuse_vast(graph: Graph, needed: Collection[Value]) -> None:
 
 
 @cache
-def _memory() -> int:
+def machine_memory() -> int:
     """Bytes of this machine's memory; a guess where it does not say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -14,7 +14,8 @@ from gradcli import api
 from gradcli.comparison import Cause, Verdict
 from gradcli.deadline import until
 from gradcli.engines.base import Certificate
-from gradcli.errors import MissingExtraError, OutOfTimeError
+from gradcli.engines.base.memory import WORK
+from gradcli.errors import CannotError, MissingExtraError, OutOfTimeError
 from gradcli.graph import Builder, DType, Var
 from gradcli.measure.certify import price
 from gradcli.measure.sample import draw
@@ -248,6 +249,27 @@ def test_where_time_ends_nothing_is_said():
     asked = sample("attention")
     with pytest.raises(OutOfTimeError), until(time.perf_counter() + 1e-3):
         certified(asked)
+
+
+def test_where_memory_does_not_do_nothing_is_said():
+    asked = sample("attention")
+    with pytest.raises(CannotError, match=r"would take some 0\.5 GiB"):
+        certify(asked, draw(asked), memory=1 << 20)
+
+
+def test_where_memory_is_short_fewer_rows_are_taken_at_once():
+    def f(b: Builder, x: Var) -> Var:
+        return b.op("Sin", x) * x
+
+    asked = problems.problem(f, np.linspace(0.1, 1.0, 9))
+    steps: list[str] = []
+    certify(asked, draw(asked), steps.append, memory=WORK + (3 << 13))
+    rows = [s for s in steps if s.endswith("back")]
+    assert 1 < len(rows) < 9
+    few: list[str] = []
+    found = certify(asked, draw(asked), few.append)
+    assert found.elements == found.taken == 81
+    assert len([s for s in few if s.endswith("back")]) == 1
 
 
 def test_prices_are_of_the_right_size():

@@ -7,6 +7,7 @@ from gradcli.engines.base.evidence import Evidence, Nearby
 from gradcli.engines.base.exactly import decide, suspects
 from gradcli.engines.base.linearised import AT_THE_EDGE, Linearised
 from gradcli.engines.base.local import WrongRule, coarse_node, wrong_rule
+from gradcli.engines.base.memory import Space
 from gradcli.engines.base.nodeat import Focus, NodeAt
 from gradcli.engines.base.outcome import Outcome, Times
 from gradcli.engines.base.part import Part
@@ -69,6 +70,7 @@ __all__ = [
     "Program",
     "Reach",
     "Sides",
+    "Space",
     "Survey",
     "Swept",
     "Tied",
