@@ -17,6 +17,7 @@ from gradcli.api.deriving import (
     prepare,
     vjp,
 )
+from gradcli.api.pointwise import judged_at
 from gradcli.api.saving import derived, export, spare
 from gradcli.api.settings import Settings
 from gradcli.api.writing import formula, source_of
@@ -44,6 +45,7 @@ __all__ = [
     "in_own_width",
     "jacobian",
     "judged",
+    "judged_at",
     "jvp",
     "load",
     "prepare",

@@ -9,7 +9,7 @@ import click
 
 from gradcli.cli import screen
 from gradcli.cli.completing import Known
-from gradcli.cli.options import METHODS, Number, ask, question_options
+from gradcli.cli.options import METHODS, Number, asked, question_options
 from gradcli.cli.reports import Export, report_options, reports
 from gradcli.cli.shell import INTERRUPTED, command_line, say
 
@@ -128,11 +128,13 @@ def command(
         command_line(), policy, detail or "normal", failures_only, screen.width(), screen.colored()
     )
     with reports(form, output, exports, dress) as written:
-        problem = ask(model, **question)
+        count, problems = asked(model, **question)
         tell, done = screen.progress()
         interrupted = False
         try:
-            comparison = api.judged(problem, settings, progress=tell, so_far=written.keep)
+            comparison = api.judged_at(
+                count, problems, settings, progress=tell, so_far=written.keep
+            )
         except api.Interrupted as error:
             comparison, interrupted = replace(error.comparison, exit_code=INTERRUPTED), True
         finally:

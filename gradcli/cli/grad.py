@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,9 @@ import click
 
 from gradcli.cli import screen
 from gradcli.cli.completing import Known
-from gradcli.cli.options import METHODS, ask, question_options
+from gradcli.cli.options import METHODS, asked, question_options
 from gradcli.cli.shell import say
-from gradcli.errors import UsageError
+from gradcli.errors import GradcliError, UsageError
 
 if TYPE_CHECKING:
     from gradcli.api import Derivative
@@ -52,7 +53,8 @@ def command(
 
     MODEL is an .onnx file, or '-' for stdin. In a .npz, arrays are named by wrt for a gradient and
     a vjp, by of for a jvp, and of/wrt for a Jacobian, whose arrays have the shape of of, then
-    that of wrt. The model's own output is checked against onnxruntime's first.
+    that of wrt; with --points each has a leading axis that counts them. The model's own output is
+    checked against onnxruntime's first.
 
     \b
     Examples:
@@ -67,13 +69,7 @@ def command(
     form = _form(form, output)
     api.engine(method)
     with screen.sink(output) as sink:
-        problem = ask(model, **question)
-        if form == "npy" and len(problem.keys) != 1:
-            raise UsageError(
-                f"a .npy file holds one array, and this derivative has {len(problem.keys)}",
-                "choose --format npz or json, or fewer tensors with --wrt and --of",
-            )
-        derivative = api.derive(problem, method, step=step)
+        problem, derivative = _derived(form, method, step, *asked(model, **question))
         for note in derivative.notes:
             say(f"warning: {note}")
         in_file = output not in (None, "-")
@@ -82,6 +78,39 @@ def command(
             screen.show(_text(derivative, whole=not screen.is_terminal()))
         else:
             sink.write(_bytes(form, problem, method, derivative))
+
+
+def _derived(
+    form: str | None,
+    method: str,
+    step: float | None,
+    count: int,
+    problems: Iterator[tuple[str, Problem]],
+) -> tuple[Problem, Derivative]:
+    """The derivative; at several points, each block with a leading axis that counts them."""
+    import numpy as np
+
+    from gradcli import api
+    from gradcli.api import Derivative
+
+    found: list[Derivative] = []
+    for label, problem in problems:
+        if form == "npy" and len(problem.keys) != 1:
+            raise UsageError(
+                f"a .npy file holds one array, and this derivative has {len(problem.keys)}",
+                "choose --format npz or json, or fewer tensors with --wrt and --of",
+            )
+        try:
+            found.append(api.derive(problem, method, step=step))
+        except GradcliError as error:
+            if count > 1:
+                error.message = f"{label}: {error.message}"
+            raise
+    if count == 1 and not label:
+        return problem, found[0]
+    blocks = {key: np.stack([one.blocks[key] for one in found]) for key in found[0].blocks}
+    notes = tuple(dict.fromkeys(note for one in found for note in one.notes))
+    return problem, Derivative(blocks, found[0].dtype, notes)
 
 
 def _form(form: str | None, output: str | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gradcli.cli.files import Stdin
+    from gradcli.cli.images import Recipe
     from gradcli.cli.stored import Stored
     from gradcli.onnxfile import Model
     from gradcli.problem import Problem
@@ -153,6 +154,13 @@ _SEED = click.option(
 _QUESTION = (
     *_POINT,
     click.option(
+        "--points",
+        multiple=True,
+        metavar="[NAME=]FILE",
+        help="Several points: the rows of a .csv, the leading axis of the arrays in a .npy, .npz or"
+        " .json. The worst point is reported. What --input gives is the same at all.",
+    ),
+    click.option(
         "--operator",
         type=click.Choice(["gradient", "jacobian", "jvp", "vjp"]),
         help="[default: gradient of one output element, the Jacobian if it is small, else a vjp"
@@ -197,8 +205,8 @@ def question_options(command: F) -> F:
 
 
 def where_options(command: F) -> F:
-    """Add MODEL and those options that say of what, by what and at which point: the first six."""
-    return _decorated(command, _QUESTION[:6])
+    """Add MODEL and those options that say of what, by what and at which point."""
+    return _decorated(command, _POINT)
 
 
 def _decorated(command: F, options: Sequence[Callable[[F], F]]) -> F:
@@ -209,9 +217,7 @@ def _decorated(command: F, options: Sequence[Callable[[F], F]]) -> F:
 
 def point_options(command: F) -> F:
     """Add MODEL and the options of a question whose answer is no number."""
-    for decorate in reversed((*_POINT, _STRAIGHT_THROUGH, _SEED)):
-        command = decorate(command)
-    return command
+    return _decorated(command, (*_POINT, _STRAIGHT_THROUGH, _SEED))
 
 
 def point(
@@ -219,24 +225,35 @@ def point(
 ) -> tuple[Model, dict[str, np.ndarray]]:
     """The model and the inputs that a command line gives."""
     from gradcli.cli.files import Stdin
+    from gradcli.cli.images import recipe
 
     stdin = Stdin()
     loaded = load(model, stdin)
-    return loaded, _feeds(loaded, inputs, stdin, image)
+    how = None if image is None else recipe(image)
+    return loaded, _feeds(loaded, inputs, stdin, how)
 
 
-def ask(
+def ask(model: str, *, points: Sequence[str] = (), **question: Any) -> Problem:
+    """The Problem that a command line describes at one point. See `asked`."""
+    if points:
+        raise UsageError("this command takes one point", "give it with --input")
+    ((_, problem),) = asked(model, points=points, **question)[1]
+    return problem
+
+
+def asked(
     model: str,
     *,
     inputs: Sequence[str],
     shapes: Sequence[tuple[str, tuple[int, ...]]],
     tangent: str | None,
     cotangent: str | None,
+    points: Sequence[str] = (),
     image: str | None = None,
     drawn: bool = True,
     **question: Any,
-) -> Problem:
-    """The Problem that a command line describes; what was completed is told on stderr.
+) -> tuple[int, Iterator[tuple[str, Problem]]]:
+    """The Problems that a command line describes; what was completed is told on stderr, once.
 
     Args:
         model: A path, or `-`.
@@ -244,28 +261,64 @@ def ask(
         shapes: As given to --shape.
         tangent: A path, or None.
         cotangent: Likewise.
+        points: As given to --points.
         image: As given to --image.
         drawn: Whether it matters that inputs were drawn at random where nothing hangs on them.
         question: The other arguments of `api.ask`.
+
+    Returns:
+        How many there are, and each with what its point is called: made when it is asked for,
+        from files that were read and checked before.
     """
     from gradcli import api
     from gradcli.cli.files import Stdin
+    from gradcli.cli.images import recipe
     from gradcli.problem import DRAWN
 
     stdin = Stdin()
     loaded = load(model, stdin)
-    problem = api.ask(
-        loaded,
-        _feeds(loaded, inputs, stdin, image),
-        shapes=dict(shapes),
-        tangent=_directions(tangent, "--tangent", stdin),
-        cotangent=_directions(cotangent, "--cotangent", stdin),
+    how = None if image is None else recipe(image)
+    feeds = _feeds(loaded, inputs, stdin, how)
+    at = _points(loaded, points, stdin, feeds) if points else [("", {})]
+    more = {
+        "shapes": dict(shapes),
+        "tangent": _directions(tangent, "--tangent", stdin),
+        "cotangent": _directions(cotangent, "--cotangent", stdin),
         **question,
-    )
-    for note in problem.notes:
-        if drawn or problem.branches or DRAWN not in note:
-            say(f"warning: {note}")
-    return problem
+    }
+
+    def each() -> Iterator[tuple[str, Problem]]:
+        told: set[str] = set()
+        for label, point in at:
+            problem = api.ask(loaded, {**feeds, **point}, **more)
+            for note in problem.notes:
+                if note not in told and (drawn or problem.branches or DRAWN not in note):
+                    say(f"warning: {note}")
+                told.add(note)
+            yield label, problem
+
+    return len(at), each()
+
+
+def _points(
+    model: Model, given: Sequence[str], stdin: Any, feeds: Mapping[str, np.ndarray]
+) -> list[tuple[str, Mapping[str, np.ndarray]]]:
+    """Every --points, all of it read and checked."""
+    from gradcli.cli.files import open_arrays
+    from gradcli.cli.points import points_of
+    from gradcli.problem import declared
+
+    values = declared(model)
+    stored: dict[str, Stored] = {}
+    for text in given:
+        name, path = split_input(text, values, model.real_names, "--points")
+        found = open_arrays(path, "--points", stdin)
+        for given_as, array in _named(name, found, [v.name for v in model.graph.inputs]).items():
+            key = model.shown(given_as)
+            if key in stored:
+                raise UsageError(f"--points gives {key!r} twice", "give each input once")
+            stored[key] = array
+    return [(p.label, p.feeds) for p in points_of(stored, values, feeds)]
 
 
 def load(model: str, stdin: Stdin) -> Model:
@@ -276,19 +329,17 @@ def load(model: str, stdin: Stdin) -> Model:
 
 
 def _feeds(
-    model: Model, given: Sequence[str], stdin: Any, image: str | None
+    model: Model, given: Sequence[str], stdin: Any, image: Recipe | None
 ) -> dict[str, np.ndarray]:
     """Every --input, read after its header was held against the model."""
     from gradcli.cli.files import open_arrays
-    from gradcli.cli.images import recipe
     from gradcli.problem import check_shape, declared
 
-    how = None if image is None else recipe(image)
     values = declared(model)
     feeds: dict[str, np.ndarray] = {}
     for text in given:
         name, path = split_input(text, values, model.real_names)
-        stored = open_arrays(path, "--input", stdin, how)
+        stored = open_arrays(path, "--input", stdin, image)
         for given_as, array in _named(name, stored, [v.name for v in model.graph.inputs]).items():
             key = model.shown(given_as)
             if key in feeds:
@@ -310,7 +361,7 @@ def _empty() -> np.ndarray:
 
 
 def split_input(
-    text: str, names: Mapping[str, object], real_names: Iterable[str] = ()
+    text: str, names: Mapping[str, object], real_names: Iterable[str] = (), option: str = "--input"
 ) -> tuple[str, str]:
     """`name=path` after the longest matching input name; just a path gives an empty name.
 
@@ -318,6 +369,7 @@ def split_input(
         text: What was given.
         names: The inputs, as they are shown.
         real_names: Names of the file that are not shown as they are.
+        option: The option it was given to, for messages.
 
     Raises:
         InputError: When there is no such input, and no such file either.
@@ -332,7 +384,7 @@ def split_input(
 
         near = difflib.get_close_matches(before, names, 3, 0.4)
         raise InputError(
-            f"--input {text}: the model has no input called {before!r}, and there is no such file",
+            f"{option} {text}: the model has no input called {before!r}, and there is no such file",
             f"did you mean {' or '.join(near)}?" if near else f"its inputs are: {', '.join(names)}",
         )
     return "", text

@@ -4,6 +4,7 @@ from gradcli.comparison.blame import explained, explanation_of, focus_of
 from gradcli.comparison.elements import elements_of
 from gradcli.comparison.facts import (
     Advice,
+    At,
     Blame,
     Block,
     Cause,
@@ -27,6 +28,7 @@ from gradcli.comparison.facts import (
 from gradcli.comparison.field import FLOOR, MARGIN, RTOL
 from gradcli.comparison.judge import AtKink, judge, name_nodes
 from gradcli.comparison.method import described
+from gradcli.comparison.points import worst_of
 from gradcli.comparison.policy import UNDECIDED, Inconclusive, Policy, Standing, undecided
 from gradcli.comparison.primal import hold_primal
 
@@ -36,6 +38,7 @@ __all__ = [
     "RTOL",
     "UNDECIDED",
     "Advice",
+    "At",
     "AtKink",
     "Blame",
     "Block",
@@ -68,4 +71,5 @@ __all__ = [
     "judge",
     "name_nodes",
     "undecided",
+    "worst_of",
 ]

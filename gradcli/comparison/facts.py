@@ -529,6 +529,19 @@ class Block:
 
 
 @dataclass(frozen=True)
+class At:
+    """A comparison at one of several points.
+
+    Attributes:
+        label: Which point it is, in words.
+        comparison: What came of it there.
+    """
+
+    label: str
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The whole answer.
 
@@ -549,6 +562,8 @@ class Comparison:
         sweeps: Finite differences over many steps, one for each arithmetic, where that was asked.
         unfinished: Methods that were asked for and are not done yet, or were interrupted.
         environment: What everything was measured with.
+        points: Where it was asked at several points: what came of each. This is the worst of them.
+        worst_point: Which of them this is.
         elements: Every number of the answer, for whoever draws it; empty where they were not asked
             to be kept.
     """
@@ -569,4 +584,6 @@ class Comparison:
     sweeps: tuple[Sweep, ...] = ()
     unfinished: tuple[str, ...] = ()
     environment: Environment = UNKNOWN
+    points: tuple[At, ...] = ()
+    worst_point: int = 0
     elements: tuple[Block, ...] = field(default=(), repr=False, compare=False)

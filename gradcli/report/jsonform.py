@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.comparison import (
+    At,
     Blame,
     Comparison,
     Explanation,
@@ -54,6 +55,8 @@ def comparison_json(comparison: Comparison, *, command: str | None = None) -> st
             "nondeterminism": [_unsteady(u) for u in c.unsteady],
             "explanation": _explanation(c.explanation),
             "sweeps": [_sweep(s) for s in c.sweeps],
+            "points": [_at(at) for at in c.points],
+            "worst_point": c.worst_point if c.points else None,
             "notes": list(c.notes),
             "unfinished": list(c.unfinished),
             "counts": dict(c.counts),
@@ -159,6 +162,26 @@ def _reference(r: Reference) -> dict[str, Any]:
         "below": r.below,
         "opened": list(r.opened),
         "uncertified": r.uncertified,
+    }
+
+
+AT_A_POINT = (
+    *("method", "status", "reason", "verdict", "cause", "max_abs_error", "max_rel_error"),
+    *("correct_digits", "uncertainty", "needed_rtol"),
+)
+"""What is written of a method at each of several points."""
+
+
+def _at(at: At) -> dict[str, Any]:
+    """What came out at one of several points."""
+    c = at.comparison
+    methods = [method_fields(j) for j in c.methods]
+    return {
+        "label": at.label,
+        "verdict": str(c.verdict),
+        "exit_code": c.exit_code,
+        "primal_matches": c.primal.matches,
+        "methods": [{name: m[name] for name in AT_A_POINT} for m in methods],
     }
 
 

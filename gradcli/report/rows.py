@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -157,10 +158,20 @@ def _tone(j: Judgement) -> Tone:
 # ---- what was asked ------------------------------------------------------------------------------
 
 
+def points_sentence(c: Comparison) -> str:
+    """At how many points what came out, and at which of them it is what this report shows."""
+    counts = Counter(str(at.comparison.verdict) for at in c.points)
+    listed = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(counts.items()))
+    label = c.points[c.worst_point].label
+    return f"{len(c.points):,}: {listed}; what follows is of the worst, {label}"
+
+
 def _above(c: Comparison, detail: Detail) -> Iterator[Fact]:
     s = c.subject
     yield Fact("model", f"{s.path}  (sha256 {s.sha256[:12]})")
     yield Fact("question", question(s))
+    if c.points:
+        yield Fact("points", points_sentence(c))
     for note in c.notes:
         yield Fact("note", note, "odd")
     if detail == "verbose":

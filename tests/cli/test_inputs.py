@@ -318,3 +318,11 @@ def test_text_in_place_of_numbers_is_no_input_of_a_model_of_strings(tmp_path):
     model = save_model(tmp_path / "m.onnx", [node], {"s": (text, [1])}, {"y": (text, [1])})
     (tmp_path / "x.json").write_text('["a"]')
     refused(cli("grad", model, "-i", str(tmp_path / "x.json")), "x.json", "text")
+
+
+def claiming_npy(shape):
+    """A .npy file that is all header."""
+    file = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()

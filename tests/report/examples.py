@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from gradcli.comparison import (
     Advice,
+    At,
     Blame,
     Cause,
     Comparison,
@@ -25,6 +26,7 @@ from gradcli.comparison import (
     Verdict,
     What,
     Worst,
+    worst_of,
 )
 from gradcli.engines.base import Environment, Times, Unsteady
 from gradcli.ops.peers import Taken
@@ -349,3 +351,8 @@ def odd() -> Comparison:
         unfinished=("complex-step",),
         environment=MACHINE,
     )
+
+
+def pointed() -> Comparison:
+    """Asked at two points."""
+    return worst_of([At("point 0 (line 2)", smooth()), At("point 1 (line 3)", odd())])

@@ -48,6 +48,7 @@ def test_every_field_of_a_comparison_is_documented_and_every_documented_field_is
         examples.certified(),
         examples.blamed(),
         examples.swept(),
+        examples.pointed(),
     ):
         written |= set(fields(json.loads(comparison_json(comparison))))
     documents, times = documented("gradcli compare")
