@@ -12,7 +12,7 @@ from gradcli.cli.options import Number, point, point_options
 
 @click.command("diff", short_help="Say whether two models have the same derivatives.")
 @point_options
-@click.argument("other", metavar="OTHER")
+@click.argument("other", metavar="OTHER", type=click.Path())
 @click.option(
     "--operator",
     type=click.Choice(["gradient", "jacobian", "jvp", "vjp"]),
@@ -27,7 +27,9 @@ from gradcli.cli.options import Number, point, point_options
     type=click.Choice(["table", "json"]),
     help="[default: by the suffix of -o, else table]",
 )
-@click.option("-o", "--output", metavar="FILE", help="Write the report to a file.")
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(), help="Write the report to a file."
+)
 def command(
     model: str,
     inputs: tuple[str, ...],
@@ -41,9 +43,14 @@ def command(
     """Say whether OTHER, an optimised, quantised, converted or re-exported copy of MODEL, still has
     MODEL's outputs and derivatives, and if not, at which node they part.
 
+    \b
+    Examples:
+      gradcli diff model.onnx optimised.onnx --input x.npy
+      gradcli diff model.onnx optimised.onnx --format json -o diff.json
+
     Exit codes: 0 the same, but for rounding; 1 not the same; 2 an error in the command, a model or
     an input; 3 it cannot be said.
-    """  # noqa: D205 # click shows it as the help
+    """  # noqa: D205, D301 # click shows it as the help
     from gradcli import api
     from gradcli.report import contrast_json, contrast_text
 

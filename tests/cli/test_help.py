@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 
 import numpy as np
@@ -36,6 +37,7 @@ def here(tmp_path, monkeypatch):
     shape = (int(TensorProto.FLOAT), sizes)
     nodes = [helper.make_node("Tanh", ["x"], ["y"], name="act")]
     save_model(tmp_path / "model.onnx", nodes, {"x": shape}, {"y": shape})
+    shutil.copy(tmp_path / "model.onnx", tmp_path / "optimised.onnx")
     np.save(tmp_path / "x.npy", np.array([[0.25, -0.5, 1.0, 2.0]], np.float32))
     return tmp_path
 
