@@ -65,11 +65,16 @@ def _confusion(sound: Sequence[Trial], faulty: Sequence[Trial]) -> Iterator[str]
 
 def _kinds(faulty: Sequence[Trial]) -> Iterator[str]:
     yield ""
-    yield f"{'fault':<14}{'planted':>9}{'3 bands':>9}{'missed':>9}"
+    places = "".join(f"{stage:>14}" for stage in GUILTY)
+    yield f"{'planted, felt by 3 bands':<26}{places}{'missed':>9}"
     for kind in sorted({t.kind for t in faulty if t.kind}):
         some = [t for t in faulty if t.kind == kind]
-        felt = [t for t in some if _felt(t)]
-        yield f"{kind:<14}{len(some):>9}{len(felt):>9}{sum(bool(t.missed) for t in felt):>9}"
+        cells = (
+            f"{sum(t.stage == s for t in some)}, {sum(t.stage == s and _felt(t) for t in some)}"
+            for s in GUILTY
+        )
+        missed = sum(bool(t.missed) for t in some)
+        yield f"{kind:<26}{''.join(f'{cell:>14}' for cell in cells)}{missed:>9}"
 
 
 def _felt(t: Trial) -> bool:

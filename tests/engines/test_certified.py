@@ -168,6 +168,27 @@ def test_a_fault_that_no_float_shows_is_contradicted(operator: str):
     assert not found.holds
 
 
+def test_what_is_nothing_beside_another_block_is_confirmed_alone():
+    """Of an inner product of both, a slope of 1e-200 is below every precision."""
+    b = Builder(OPS)
+    x, z = (b.input(name, DType.FLOAT64, (2,)) for name in ("x", "z"))
+    y = b.rename(x * 18.0 + b.op("Exp", z - 460.0), "y")
+    point = {"x": np.ones(2), "z": np.zeros(2)}
+    asked = problems.problem(lambda _, x: x, np.ones(2), "vjp", cotangents={"y": np.ones(2)})
+    asked = replace(asked, graph=b.graph([y]), wrt=("x", "z"), point=point)
+    rule = OPS["Exp"].vjp
+    assert rule is not None
+
+    def wrong(s, bars):
+        return [None if x is None else x * 1.01 for x in rule(s, bars)]
+
+    right = certified(asked)
+    assert right.holds
+    assert right.confirmed == 2
+    faulty = replace(asked, table=OPS.replace(replace(OPS["Exp"], vjp=wrong)))
+    assert not certified(faulty).holds
+
+
 def relu(b: Builder, x: Var) -> Var:
     w = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 3.0]])
     return b.op("MatMul", b.op("Relu", x), b.constant(w))
