@@ -17,6 +17,7 @@ from gradcli.comparison import Explanation, What, explained, explanation_of, foc
 from gradcli.comparison.facts import Cause, Verdict
 from gradcli.engines import ENGINES
 from gradcli.engines.base import WRONG, Focus, walk
+from gradcli.engines.base.walker import Walker
 from gradcli.errors import MissingExtraError
 from gradcli.graph import Builder, DType, Graph, Node, Value, Var
 from gradcli.interpret import Evaluator
@@ -335,3 +336,19 @@ def test_the_node_where_digits_are_lost_has_the_share(why: str):
     alone = moved_alone(problem)
     assert alone[worst.node] >= 0.3 * max(alone.values())
     assert found.explained["reverse"] == pytest.approx(1.0, abs=0.35)
+
+
+def test_a_sum_of_float32_constants_moves_as_far_as_its_products_do():
+    rng = np.random.default_rng(3)
+    x, w = rng.standard_normal((1, 4, 32)), rng.standard_normal((8, 4, 3)).astype(np.float32)
+    bias = np.full(8, -3.0, np.float32)
+    b = Builder(OPS)
+    y = b.op("Conv", b.input("x", DType.FLOAT64, x.shape), b.constant(w), b.constant(bias))
+    graph = b.graph([b.rename(y, "y")])
+    problem = Problem(None, graph, ("x",), ("y",), "jacobian", {"x": x}, {}, {}, DType.FLOAT64)
+    walker = Walker(problem, Focus("", {}, {}), (), lambda _: False)
+    (node,) = graph.nodes
+    (spread,) = walker._spreads(node, [x, w, bias])
+    products = np.lib.stride_tricks.sliding_window_view(x[0], 3, axis=1).transpose(1, 0, 2)
+    squares = np.einsum("tck,ock->ot", products**2, w.astype(float) ** 2) + 9.0
+    np.testing.assert_allclose(spread[0], np.sqrt(2 * squares))

@@ -81,7 +81,9 @@ def _looked(e: Explanation) -> str:
     held = "enclosures" if balls == len(e.nodes) else f"enclosures ({balls:,} nodes) or float64"
     if not balls:
         held = "float64"
-    return f"{count} operators were looked at by themselves, against {held}"
+    one = whole == 1
+    looked = "its one operator was" if one else f"{count} operators were"
+    return f"{looked} looked at {'by itself' if one else 'by themselves'}, against {held}"
 
 
 def _followed(c: Comparison, e: Explanation) -> str:
@@ -93,6 +95,8 @@ def _followed(c: Comparison, e: Explanation) -> str:
         return f"{what}: on a kink, where a convention is no error"
     if error is None:
         return f"{what}: shares are of all that the nodes add"
+    if error == 0:
+        return f"{what}, which is exact"
     off = f"{what}, which is off by {scientific(abs(error))}"
     if verdict is Verdict.AGREE:
         return f"{off}: rounding"

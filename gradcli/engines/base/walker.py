@@ -364,7 +364,8 @@ class Walker:
     ) -> list[np.ndarray]:
         """How far the results move when each element of the operands moves by itself, unscaled."""
         if node.key in SUMS:
-            terms = [np.square(x) if _is_float(x) else x for x in operands]
+            # Constants of a graph in float32 are that, and count too.
+            terms = [None if x is None else np.square(np.asarray(x, float)) for x in operands]
             # Of each product both factors move.
             return [np.sqrt(2.0 * y) for y in evaluate(node, terms, real, self.p.table)]
         plain = evaluate(node, operands, real, self.p.table)
