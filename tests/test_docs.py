@@ -1,6 +1,8 @@
 """The pages under docs/: their commands and their Python run, and their links lead somewhere."""
 
+import html
 import re
+import runpy
 import shlex
 import shutil
 
@@ -80,3 +82,20 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
         r"<link[^>]+rel=.?(?:stylesheet|preconnect)[^>]+href=.?(https?:[^\s>]+)", page
     )
     assert loaded == []
+
+
+def test_the_picture_in_readme_shows_what_its_command_prints(tmp_path):
+    pytest.importorskip("flint", reason="the picture shows a certified reference: python-flint")
+    picture = (ROOT / "docs" / "report.svg").read_text(encoding="utf-8")
+    assert "](docs/report.svg)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"(?:href|src|url)=.?https?:|@import|@font-face", picture) == []
+    command = runpy.run_path(str(ROOT / "docs" / "picture.py"))["COMMAND"]
+    printed = run("-m", "gradcli", *command, COLUMNS="80", PYTHONIOENCODING="utf-8").stdout
+    lines: dict[float, list[tuple[float, str]]] = {}
+    for tag, text in re.findall(r"<text class=.report-r\d+. ([^>]*)>([^<]*)</text>", picture):
+        place = dict(re.findall(r'\b([xy])="([\d.]+)"', tag))
+        lines.setdefault(float(place["y"]), []).append((float(place["x"]), html.unescape(text)))
+    shown = "\n".join(" ".join(t for _, t in sorted(lines[y])) for y in sorted(lines))
+    words = without_timings(shown.replace("\xa0", " "))
+    assert words == without_timings(printed)
+    assert len(words) > 150

@@ -217,7 +217,10 @@ class _Grid:
         lines = [self._line(level, ["bold"] * len(level)) for level in zip(*headings, strict=True)]
         for row in self.rows:
             plain = STYLES["faint"] if row.tone == "faint" else ""
-            styles = [STYLES[row.tone] if c.key in TONED else plain for c in self.columns]
+            styles = [
+                STYLES[row.tone] if c.key in TONED else STYLES["faint"] if c.bar else plain
+                for c in self.columns
+            ]
             lines.append(self._line([row.cells[c.key] for c in self.columns], styles))
         return Text("\n").join(lines)
 
