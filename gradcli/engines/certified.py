@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from gradcli.engines.base import (
+    NARROW,
     Arrays,
     Certificate,
+    Enclosure,
     Part,
     Probes,
     Sides,
@@ -32,9 +34,6 @@ from gradcli.interpret import Evaluator
 from gradcli.numbers import Array, Ball, Series
 from gradcli.problem import Key, Problem
 from gradcli.transform import simplify, vjp, vmap
-
-NARROW = 1e-20
-"""How narrow an enclosure must be, relative to the element, or to the largest of its tensor."""
 
 NEEDED = 67
 """Bits of that, and some."""
@@ -70,73 +69,7 @@ HALF_ULP = 2.0**-53
 EPS = 2.0**-52
 
 
-# ---- enclosures ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Enclosure:
-    """An array of balls, and what floats say of it.
-
-    Attributes:
-        balls: The balls.
-        mid: Their midpoints, to the nearest; NaN where nothing is known.
-        rad: Bounds of their radii; infinite where nothing is known.
-    """
-
-    balls: Array
-    mid: np.ndarray
-    rad: np.ndarray
-
-    @classmethod
-    def of(cls, n: Ball, balls: Array) -> _Enclosure:
-        """Of an array of balls."""
-        mid, rad = n.lower(balls), n.radius(balls)
-        finite = np.isfinite(mid) & np.isfinite(rad)
-        return cls(balls, np.where(finite, mid, np.nan), np.where(finite, rad, np.inf))
-
-    def negated(self) -> _Enclosure:
-        """Of what is as far on the other side of 0."""
-        return _Enclosure(-self.balls, -self.mid, self.rad)
-
-    def row(self, k: int) -> _Enclosure:
-        """Of the k-th part along the leading axis."""
-        balls = self.balls[k : k + 1].reshape(self.mid.shape[1:])
-        return _Enclosure(balls, self.mid[k], self.rad[k])
-
-    @property
-    def size(self) -> float:
-        """The largest element."""
-        return float(np.max(np.abs(self.mid), where=np.isfinite(self.mid), initial=0.0))
-
-    def enclosed(self) -> np.ndarray:
-        """Which elements are narrow, relative to themselves."""
-        return np.asarray(self.rad <= NARROW * np.abs(self.mid))
-
-    def below(self) -> np.ndarray:
-        """Which elements are nothing beside the largest one."""
-        return np.asarray(~self.enclosed() & (np.abs(self.mid) + self.rad <= NARROW * self.size))
-
-    def known(self) -> np.ndarray:
-        """Which elements are either."""
-        return np.asarray(self.enclosed() | self.below())
-
-    def good_bits(self) -> float:
-        """Of the worst element that is not known; infinite where there is none that is finite.
-
-        An element that may be 0 counts relative to the largest one.
-        """
-        wide = ~self.known() & np.isfinite(self.rad)
-        if not np.any(wide):
-            return math.inf
-        mid, rad = np.abs(self.mid[wide]), self.rad[wide]
-        against = np.where(mid > rad, mid, max(self.size, float(np.max(rad))))
-        return float(np.min(np.log2(against / rad)))
-
-    def digits(self) -> float:
-        """Decimal digits of the worst element that is enclosed."""
-        some = self.enclosed() & (self.rad > 0.0)
-        worst = float(np.max(self.rad[some] / np.abs(self.mid[some]), initial=0.0))
-        return -math.log10(worst) if worst else math.inf
+# ---- climbing ---------------------------------------------------------------------------------
 
 
 Tell = Callable[[str], None]
@@ -173,7 +106,7 @@ class _Climbing:
             self.n.bits = bits
         return fits
 
-    def climb(self, evaluate: Callable[[], Mapping[str, Array]]) -> dict[str, _Enclosure]:
+    def climb(self, evaluate: Callable[[], Mapping[str, Array]]) -> dict[str, Enclosure]:
         """The narrowest enclosures there are, by name."""
         before: tuple[int, tuple[str, ...]] | None = None
         best, idle, refused = -math.inf, 0, 0
@@ -181,7 +114,7 @@ class _Climbing:
             self.opened = {}
             self.n.undecided = self._at = 0
             try:
-                found = {name: _Enclosure.of(self.n, x) for name, x in evaluate().items()}
+                found = {name: Enclosure.of(self.n, x) for name, x in evaluate().items()}
             except UndecidedError:
                 if refused == PATIENCE or self.n.bits >= LAST or not self._higher(2 * self.n.bits):
                     raise
@@ -242,7 +175,7 @@ class _Pulled(_Climbing):
         self._evaluator = Evaluator(graph, self.n, problem.table)
         self._nodes = len(graph.nodes)
 
-    def back(self, bars: Arrays) -> dict[str, _Enclosure]:
+    def back(self, bars: Arrays) -> dict[str, Enclosure]:
         """Enclosures [width, *shape] for each of `wrt`, from at most `width` cotangents."""
         feeds = dict(self._problem.point)
         for of, given in self._derivative.directions.items():
@@ -277,7 +210,7 @@ class _Pushed(_Climbing):
         self._evaluator = Evaluator(problem.exact, self._series, problem.table)
         self._nodes = len(problem.exact.nodes)
 
-    def ahead(self, dots: Arrays) -> dict[str, _Enclosure]:
+    def ahead(self, dots: Arrays) -> dict[str, Enclosure]:
         """Enclosures for each of `of` of the derivative in a direction, on that side of a kink."""
         p = self._problem
         moved = {wrt: self._series.lift_along(p.point[wrt], dots[wrt]) for wrt in p.wrt}
@@ -290,7 +223,7 @@ class _Pushed(_Climbing):
 
         return self.climb(run)
 
-    def both_sides(self, dots: Arrays) -> tuple[dict[str, _Enclosure], dict[str, _Enclosure]]:
+    def both_sides(self, dots: Arrays) -> tuple[dict[str, Enclosure], dict[str, Enclosure]]:
         """The derivative in a direction from behind and from ahead; off kinks they are the same."""
         ahead = self.ahead(dots)
         if not self.n.undecided and not self._series.ties:
@@ -410,8 +343,8 @@ class _Notary:
         if not any(np.any(side.known()) for side in ahead.values()):
             return  # there is nothing to confirm anything with
         pull.start_beyond(push)
-        suspects: list[tuple[_Row, Mapping[str, _Enclosure]]] = []
-        faint: list[tuple[_Row, str, _Enclosure]] = []
+        suspects: list[tuple[_Row, Mapping[str, Enclosure]]] = []
+        faint: list[tuple[_Row, str, Enclosure]] = []
         for start in range(0, len(rows), pull.width):
             chunk = rows[start : start + pull.width]
             pull.climbs(f"certified reference: row {start + 1} of {len(rows)} back")
@@ -440,7 +373,7 @@ class _Notary:
             self._beside_what_is_open(push, rows[0], mine)
 
     def _alone(
-        self, push: _Pushed, dots: Arrays, faint: Sequence[tuple[_Row, str, _Enclosure]]
+        self, push: _Pushed, dots: Arrays, faint: Sequence[tuple[_Row, str, Enclosure]]
     ) -> None:
         """Confirm the blocks that are as nothing beside others, each along itself only."""
         for wrt in dict.fromkeys(wrt for _, wrt, _ in faint):
@@ -457,9 +390,7 @@ class _Notary:
                 else:
                     self._view(self.known, (row.of, wrt))[row.index] = False
 
-    def _beside_what_is_open(
-        self, push: _Pushed, row: _Row, mine: Mapping[str, _Enclosure]
-    ) -> None:
+    def _beside_what_is_open(self, push: _Pushed, row: _Row, mine: Mapping[str, Enclosure]) -> None:
         """Confirm the elements that are known, where others are not: along them only."""
         known = {wrt: e.known() for wrt, e in mine.items()}
         if not any(np.any(k) for k in known.values()):
@@ -489,7 +420,7 @@ class _Notary:
         return rows
 
     def _along_coordinates(
-        self, push: _Pushed, rows: Sequence[tuple[_Row, Mapping[str, _Enclosure]]]
+        self, push: _Pushed, rows: Sequence[tuple[_Row, Mapping[str, Enclosure]]]
     ) -> None:
         """On a kink: which elements have two slopes, coordinate by coordinate.
 
@@ -523,13 +454,13 @@ class _Notary:
                     elif smooth:
                         scale = abs(float(mine[wrt].mid.reshape(-1)[int(index)]))
                         self._meet(push.n, sides[1], own, scale)
-                    self._side((row.of, wrt), where, *(_Enclosure.of(push.n, x) for x in sides))
+                    self._side((row.of, wrt), where, *(Enclosure.of(push.n, x) for x in sides))
                     looked[row.of, wrt][where] = smooth
         self._keep(push)
         for (row, _), balls in zip(rows, found, strict=True):
             for wrt in p.wrt:
                 here = looked[row.of, wrt][row.index]
-                made = _Enclosure.of(push.n, push.n.box(balls[wrt]))
+                made = Enclosure.of(push.n, push.n.box(balls[wrt]))
                 self._put((row.of, wrt), (row.index, slice(None)), made, here)
 
     # ---- what is noted down ----------------------------------------------------------------------
@@ -542,7 +473,7 @@ class _Notary:
         return blocks[key].reshape(rows, columns)
 
     def _put(
-        self, key: Key, where: _Where, found: _Enclosure, smooth: np.ndarray | bool = True
+        self, key: Key, where: _Where, found: Enclosure, smooth: np.ndarray | bool = True
     ) -> None:
         """Elements of the answer, those that are known and have one slope."""
         blocks = (self._view(b, key) for b in (self.blocks, self.doubts, self.known))
@@ -556,7 +487,7 @@ class _Notary:
         self.below += int(np.sum(found.below() & smooth))
         self.digits = min(self.digits, found.digits())
 
-    def _side(self, key: Key, where: _Where, behind: _Enclosure, ahead: _Enclosure) -> None:
+    def _side(self, key: Key, where: _Where, behind: Enclosure, ahead: Enclosure) -> None:
         """One-sided derivatives of elements."""
         left, right, wide = (self._view(b, key) for b in (self.left, self.right, self.wide))
         left[where] = behind.mid.reshape(left[where].shape)
@@ -604,12 +535,12 @@ _Where = Any
 _ALL: _Where = (slice(None), slice(None))
 
 
-def _share(e: _Enclosure, weights: np.ndarray) -> float:
+def _share(e: Enclosure, weights: np.ndarray) -> float:
     """The sum of an inner product's terms' sizes."""
     return float(np.nan_to_num(np.abs(e.mid)).reshape(-1) @ np.abs(weights).reshape(-1))
 
 
-def _product(n: Ball, found: Mapping[str, _Enclosure], weights: Arrays) -> tuple[Array, float]:
+def _product(n: Ball, found: Mapping[str, Enclosure], weights: Arrays) -> tuple[Array, float]:
     """The inner product of enclosed tensors with exact ones, and the sum of its terms' sizes."""
     total, size = n.full((1, 1), 0.0), 0.0
     for name, e in found.items():

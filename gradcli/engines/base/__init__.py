@@ -2,6 +2,7 @@
 
 from gradcli.engines.base.alone import MISFIT, WRONG, LocalError
 from gradcli.engines.base.certificate import Certificate
+from gradcli.engines.base.enclosure import NARROW, Enclosure
 from gradcli.engines.base.environment import UNKNOWN, Environment
 from gradcli.engines.base.evidence import Evidence, Nearby
 from gradcli.engines.base.exactly import decide, suspects
@@ -43,10 +44,12 @@ __all__ = [
     "COUNT",
     "EPS",
     "MISFIT",
+    "NARROW",
     "UNKNOWN",
     "WRONG",
     "Arrays",
     "Certificate",
+    "Enclosure",
     "Engine",
     "Environment",
     "Estimate",
