@@ -30,6 +30,7 @@ main = Shell(
             "gradcli.cli.inspect", "Say what a model is made of, and where its derivative dies."
         ),
         "ops": Command("gradcli.cli.ops", "List the operators that gradcli knows."),
+        "schema": Command("gradcli.cli.schema", "Print the JSON Schema of a report."),
         "sample": Command("gradcli.cli.sample", "List the bundled models, or write one out."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
