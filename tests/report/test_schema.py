@@ -38,8 +38,16 @@ def instances():
             yield "jsonl", json.loads(line)
     blocks = {("y", "x"): np.array([[1.0, np.nan]]), ("", "x"): np.ones(())}
     for method, note in (("reverse", []), ("finite", ["odd"])):
-        about = {"path": "m", "sha256": "0", "operator": "jvp", "dtype": "float64", "notes": note}
-        yield "grad", json.loads(derivative_json(**about, method=method, blocks=blocks))
+        text = derivative_json(
+            path="m",
+            sha256="0",
+            operator="jvp",
+            method=method,
+            dtype="float64",
+            blocks=blocks,
+            notes=note,
+        )
+        yield "grad", json.loads(text)
 
 
 @pytest.mark.parametrize("name", schemas.SECTIONS)
