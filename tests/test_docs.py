@@ -84,6 +84,12 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
     assert loaded == []
 
 
+@pytest.mark.parametrize("page", ["cli.md", "python.md"])
+def test_the_reference_is_what_the_code_says(page):
+    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))["PAGES"][page]()
+    assert TEXT[page] == made, "stale: python docs/reference.py writes it anew"
+
+
 def test_the_picture_in_readme_shows_what_its_command_prints(tmp_path):
     pytest.importorskip("flint", reason="the picture shows a certified reference: python-flint")
     picture = (ROOT / "docs" / "report.svg").read_text(encoding="utf-8")
