@@ -347,8 +347,15 @@ def test_a_sum_of_float32_constants_moves_as_far_as_its_products_do():
     graph = b.graph([b.rename(y, "y")])
     problem = Problem(None, graph, ("x",), ("y",), "jacobian", {"x": x}, {}, {}, DType.FLOAT64)
     walker = Walker(problem, Focus("", {}, {}), (), lambda _: False)
-    (node,) = graph.nodes
+    node = next(n for n in graph.nodes if n.op == "Conv")
     (spread,) = walker._spreads(node, [x, w, bias])
     products = np.lib.stride_tricks.sliding_window_view(x[0], 3, axis=1).transpose(1, 0, 2)
     squares = np.einsum("tck,ock->ot", products**2, w.astype(float) ** 2) + 9.0
     np.testing.assert_allclose(spread[0], np.sqrt(2 * squares))
+
+
+def test_a_rule_that_says_nothing_is_named():
+    card = OPS["Tanh"]
+    silent = OPS.replace(replace(card, vjp=lambda *_: [None]))
+    found = looked(asked("physics", silent))
+    assert (found.nodes[0].node, found.nodes[0].what) == ("hidden", What.RULE)

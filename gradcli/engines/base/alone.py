@@ -210,6 +210,8 @@ class Alone:
     def _derivative(self, rule: Rule, graph: Graph) -> Derivative:
         made = (jvp if rule == "jvp" else vjp)(graph, list(self.point), table=self.table)
         ends = set(made.results.values())
+        if not ends:
+            return made  # a rule that says nothing, and is held against what it should say
         # Of the primal only what the derivative reads.
         wanted = tuple(v for v in made.graph.outputs if v.name in ends)
         return replace(
