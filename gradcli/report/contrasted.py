@@ -25,15 +25,9 @@ def contrast_text(found: Contrast, *, width: int = 80, color: bool = False) -> s
     head = [Fact("first", found.first), Fact("second", found.second)]
     primal = [fact for block in found.primal for fact in _block("output", block)]
     blocks = [fact for block in found.derivative for fact in _block(found.operator, block)]
-    verdict: Tone = "good" if found.exit_code == 0 else "bad" if found.exit_code == 1 else "odd"
-    tail = [
-        *_parting(found),
-        *(Fact("note", note, "odd") for note in found.notes),
-        Fact("verdict", _verdict(found), verdict),
-    ]
-    return laid_out(
-        facts(head), facts(primal), facts(blocks), facts(tail), width=width, color=color
-    )
+    tail = [*_parting(found), *(Fact("note", note, "odd") for note in found.notes)]
+    parts = [facts([_headline(found)], bold=True), facts(head), facts(primal), facts(blocks)]
+    return laid_out(*parts, *([facts(tail)] if tail else []), width=width, color=color)
 
 
 def _name(block: Block) -> str:
@@ -44,8 +38,8 @@ def _block(label: str, block: Block) -> Iterator[Fact]:
     dims = "×".join(map(str, block.shape)) or "a number"
     what = "same" if block.same else "DIFFERS"
     measured = (
-        f"by {scientific(block.difference)} of {scientific(block.size)}; rounding"
-        f" {scientific(block.uncertainty)}, allowed {scientific(block.tolerance)}"
+        f"off by {scientific(block.difference)}; allowed {scientific(block.tolerance)}, of which"
+        f" rounding {scientific(block.uncertainty)}; largest element {scientific(block.size)}"
     )
     tone: Tone = "plain" if block.same else "bad"
     yield Fact(label, f"{_name(block)} ({dims}): {what}, {measured}", tone)
@@ -84,7 +78,7 @@ def _departure(d: Departure) -> str:
     )
 
 
-def _verdict(found: Contrast) -> str:
+def _headline(found: Contrast) -> Fact:
     if found.verdict == "SAME":
         said = f"outputs and {found.operator} are the same, but for rounding"
     elif found.verdict == "UNDECIDED":
@@ -93,7 +87,10 @@ def _verdict(found: Contrast) -> str:
         outputs = "outputs" if any(not b.same for b in found.primal) else ""
         derivative = found.operator if any(not b.same for b in found.derivative) else ""
         said = f"{' and '.join(filter(None, (outputs, derivative)))} differ"
-    return f"{found.verdict}: {said} (exit {found.exit_code})"
+        if (d := found.value or found.cotangent) is not None:
+            said += f", from node {d.node} ({d.op}) on"
+    tone: Tone = "good" if found.exit_code == 0 else "bad" if found.exit_code == 1 else "odd"
+    return Fact(found.verdict, f"{said} (exit {found.exit_code})", tone)
 
 
 def contrast_json(found: Contrast) -> str:
