@@ -16,6 +16,9 @@ main = Shell(
         " in error, 3 nothing could be decided, 70 an error inside gradcli, 130 interrupted."
     ),
     commands_by_name={
+        "check": Command(
+            "gradcli.cli.check", "Check the models that a project's configuration names."
+        ),
         "compare": Command("gradcli.cli.compare", "Differentiate by every method, and judge each."),
         "completion": Command(
             "gradcli.cli.completion", "Print what completes gradcli's commands in a shell."

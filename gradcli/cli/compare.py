@@ -117,7 +117,7 @@ def command(
     """  # noqa: D205, D301 # click shows it as the help
     from gradcli import api
     from gradcli.comparison import Policy
-    from gradcli.report import Dress
+    from gradcli.report import Dress, shown
 
     settings = api.Settings(
         methods, rtol, atol, step, runs, warmup, budget, reference, at_kink, explain, sweep,
@@ -127,7 +127,7 @@ def command(
     dress = Dress(
         command_line(), policy, detail or "normal", failures_only, screen.width(), screen.colored()
     )
-    with reports(form, output, exports, dress) as written:
+    with reports(form, output, exports, dress, shown) as written:
         count, problems = asked(model, **question)
         tell, done = screen.progress()
         interrupted = False

@@ -251,6 +251,7 @@ def asked(
     points: Sequence[str] = (),
     image: str | None = None,
     drawn: bool = True,
+    warn: Callable[[str], None] = say,
     **question: Any,
 ) -> tuple[int, Iterator[tuple[str, Problem]]]:
     """The Problems that a command line describes; what was completed is told on stderr, once.
@@ -264,6 +265,7 @@ def asked(
         points: As given to --points.
         image: As given to --image.
         drawn: Whether it matters that inputs were drawn at random where nothing hangs on them.
+        warn: Is told what was completed.
         question: The other arguments of `api.ask`.
 
     Returns:
@@ -293,7 +295,7 @@ def asked(
             problem = api.ask(loaded, {**feeds, **point}, **more)
             for note in problem.notes:
                 if note not in told and (drawn or problem.branches or DRAWN not in note):
-                    say(f"warning: {note}")
+                    warn(f"warning: {note}")
                 told.add(note)
             yield label, problem
 

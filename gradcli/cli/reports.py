@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import click
 
@@ -18,10 +18,10 @@ from gradcli.errors import GradcliError, UsageError
 
 if TYPE_CHECKING:
     from gradcli.cli.files import Output
-    from gradcli.comparison import Comparison
     from gradcli.report import Dress
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "table": (".txt",),
@@ -126,14 +126,15 @@ def report_options(command: F) -> F:
     return command
 
 
-class Reports:
-    """The reports of one comparison, each found writable before the work begins.
+class Reports(Generic[T]):
+    """The reports of one thing, each found writable before the work begins.
 
     Args:
         form: Of the one that goes to stdout or -o.
         output: Where that one goes; None for stdout.
         exports: The others, by format.
         dress: How they are to be shown.
+        show: Makes the text of one, of what is found, its format and how it is to be shown.
     """
 
     def __init__(
@@ -142,27 +143,29 @@ class Reports:
         output: Output | None,
         exports: Sequence[tuple[str, Output]],
         dress: Dress,
+        show: Callable[[T, str, Dress], str],
     ) -> None:
         self._form = form
         self._output = output
         self._exports = exports
         self._dress = dress
+        self._show = show
         self._warned = False
 
-    def keep(self, comparison: Comparison) -> None:
+    def keep(self, found: T) -> None:
         """Write every export that can be written again, for the case that nothing follows."""
         for form, place in self._exports:
             if not place.is_replaced:
                 continue
             try:
-                place.write(self._text(form, comparison).encode())
+                place.write(self._text(form, found).encode())
             except GradcliError as error:
                 # The rest of the comparison may still reach the screen; `finish` tries again.
                 if not self._warned:
                     say(f"warning: {error.message}", error.hint)
                 self._warned = True
 
-    def finish(self, comparison: Comparison) -> None:
+    def finish(self, found: T) -> None:
         """Write everything.
 
         Raises:
@@ -170,26 +173,24 @@ class Reports:
         """
         failure: GradcliError | None = None
         if self._output is None:
-            screen.emit(self._form, self._text(self._form, comparison, to_screen=True))
+            screen.emit(self._form, self._text(self._form, found, to_screen=True))
         else:
             self._exports = [(self._form, self._output), *self._exports]
         for form, place in self._exports:
             try:
-                place.write(self._text(form, comparison).encode())
+                place.write(self._text(form, found).encode())
             except GradcliError as error:
                 failure = error
         if "github" in (self._form, *(form for form, _ in self._exports)):
-            self._summarise(comparison)
+            self._summarise(found)
         if failure is not None:
             raise failure
 
-    def _text(self, form: str, comparison: Comparison, *, to_screen: bool = False) -> str:
-        from gradcli.report import shown
-
+    def _text(self, form: str, found: T, *, to_screen: bool = False) -> str:
         dress = self._dress if to_screen else replace(self._dress, color=False)
-        return shown(comparison, form, dress)
+        return self._show(found, form, dress)
 
-    def _summarise(self, comparison: Comparison) -> None:
+    def _summarise(self, found: T) -> None:
         """Append the Markdown to the summary of GitHub's step, as far as there is room."""
         from gradcli.report import capped
 
@@ -199,15 +200,19 @@ class Reports:
         try:
             with Path(path).open("ab") as file:
                 room = SUMMARY_BYTES - file.tell()
-                file.write(capped(self._text("markdown", comparison), room).encode())
+                file.write(capped(self._text("markdown", found), room).encode())
         except OSError as error:
             say(f"warning: the summary of the step cannot be written: {error.strerror}")
 
 
 @contextmanager
 def reports(
-    form: str | None, output: str | None, exports: Sequence[Export], dress: Dress
-) -> Iterator[Reports]:
+    form: str | None,
+    output: str | None,
+    exports: Sequence[Export],
+    dress: Dress,
+    show: Callable[[T, str, Dress], str],
+) -> Iterator[Reports[T]]:
     """Open all that is to be written.
 
     Args:
@@ -215,6 +220,7 @@ def reports(
         output: As given to -o.
         exports: As given to --export.
         dress: How reports are to be shown.
+        show: See `Reports`.
 
     Raises:
         UsageError: When two reports would go to one file.
@@ -228,7 +234,7 @@ def reports(
     with ExitStack() as stack:
         main = stack.enter_context(opened(in_file)) if in_file else None
         others = [(e.form, stack.enter_context(opened(e.path, "--export"))) for e in exports]
-        yield Reports(chosen, main, others, dress)
+        yield Reports(chosen, main, others, dress, show)
 
 
 def _distinct(paths: Sequence[str]) -> None:

@@ -1,6 +1,18 @@
 """Outcomes and a reference in, a Comparison out: errors, verdicts, causes, advice. No clocks."""
 
+from gradcli.comparison.baseline import (
+    Change,
+    Kept,
+    Record,
+    Snapshot,
+    Speed,
+    beside,
+    changes,
+    machine,
+    snapshot,
+)
 from gradcli.comparison.blame import explained, explanation_of, focus_of
+from gradcli.comparison.checked import Checked, Report
 from gradcli.comparison.elements import elements_of
 from gradcli.comparison.facts import (
     Advice,
@@ -43,18 +55,25 @@ __all__ = [
     "Blame",
     "Block",
     "Cause",
+    "Change",
+    "Checked",
     "Comparison",
     "Explanation",
     "Formula",
     "Inconclusive",
     "Judgement",
     "Jump",
+    "Kept",
     "KinkAt",
     "Part",
     "Policy",
     "Primal",
+    "Record",
     "Reference",
+    "Report",
     "Room",
+    "Snapshot",
+    "Speed",
     "Standing",
     "Subject",
     "Sweep",
@@ -62,6 +81,8 @@ __all__ = [
     "Verdict",
     "What",
     "Worst",
+    "beside",
+    "changes",
     "described",
     "elements_of",
     "explained",
@@ -69,7 +90,9 @@ __all__ = [
     "focus_of",
     "hold_primal",
     "judge",
+    "machine",
     "name_nodes",
+    "snapshot",
     "undecided",
     "worst_of",
 ]

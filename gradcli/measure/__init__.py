@@ -7,6 +7,7 @@ from gradcli.measure.explain import EXPLAINING, explain
 from gradcli.measure.gather import METHODS, measure
 from gradcli.measure.nudge import nudged
 from gradcli.measure.primal import file_primal, rounding
+from gradcli.measure.ratios import percentile, ratios
 from gradcli.measure.sample import ALONG, SAMPLE
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "file_primal",
     "measure",
     "nudged",
+    "percentile",
+    "ratios",
     "rounding",
     "timed",
 ]

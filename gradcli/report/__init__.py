@@ -1,6 +1,7 @@
 """What was found, as text: formatters return it and never print."""
 
 from gradcli.report.arrays import derivative_text
+from gradcli.report.checkforms import CHECK_FORMATS, checked
 from gradcli.report.contrasted import contrast_json, contrast_text
 from gradcli.report.encoding import encodable
 from gradcli.report.exported import exported_text
@@ -18,10 +19,12 @@ from gradcli.report.progress import Line
 from gradcli.report.terminal import table
 
 __all__ = [
+    "CHECK_FORMATS",
     "FORMATS",
     "Dress",
     "Line",
     "capped",
+    "checked",
     "comparison_json",
     "contrast_json",
     "contrast_text",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from gradcli.comparison import Comparison, Judgement, Policy, Verdict
@@ -23,10 +23,20 @@ NAMELESS = ("", "<stdin>", "<bytes>")
 Level = Literal["error", "warning", "notice"]
 
 
-class _Annotation(NamedTuple):
+class Annotation(NamedTuple):
+    """What GitHub shows of a run.
+
+    Attributes:
+        level: How loud.
+        title: What it is.
+        text: In a sentence.
+        path: The file that it is of.
+    """
+
     level: Level
     title: str
     text: str
+    path: str = ""
 
 
 def github(comparison: Comparison, *, policy: Policy | None = None) -> str:
@@ -39,30 +49,39 @@ def github(comparison: Comparison, *, policy: Policy | None = None) -> str:
         comparison: As judged.
         policy: What counts as what.
     """
-    policy = policy or Policy()
-    groups: dict[_Annotation, list[str]] = {}
+    return commands(annotated(comparison, policy or Policy()))
+
+
+def annotated(comparison: Comparison, policy: Policy) -> list[Annotation]:
+    """Those of one comparison, methods of which the same is said together."""
+    groups: dict[Annotation, list[str]] = {}
     for annotation, method in _found(comparison, policy):
         groups.setdefault(annotation, []).append(method)
-    told = [
-        a._replace(text=f"{', '.join(methods)}: {a.text}" if any(methods) else a.text)
+    path = comparison.subject.path
+    return [
+        a._replace(text=f"{', '.join(methods)}: {a.text}" if any(methods) else a.text, path=path)
         for a, methods in groups.items()
     ]
+
+
+def commands(told: Sequence[Annotation]) -> str:
+    """As the runner reads them, the loudest first, as many as it shows."""
     levels: tuple[Level, ...] = ("error", "warning", "notice")
     kept = [a for level in levels for a in _first([a for a in told if a.level == level])]
-    return "".join(f"{_command(a, comparison.subject.path)}\n" for a in kept)
+    return "".join(f"{_command(a)}\n" for a in kept)
 
 
-def _found(c: Comparison, policy: Policy) -> Iterator[tuple[_Annotation, str]]:
+def _found(c: Comparison, policy: Policy) -> Iterator[tuple[Annotation, str]]:
     for j in c.methods:
         level = _level(j, policy)
         if level is not None:
-            yield _Annotation(level, _title(str(j.verdict or j.status)), _why(j)), j.method
+            yield Annotation(level, _title(str(j.verdict or j.status)), _why(j)), j.method
     for method in c.unfinished:
-        yield _Annotation("error", _title("unfinished"), "it has not been run"), method
+        yield Annotation("error", _title("unfinished"), "it has not been run"), method
     said = headline(policy.applied(c))
     standings: dict[str, Level] = {"failed": "error", "undecided": "warning"}
     level = standings.get(policy.of_whole(c), "notice")
-    yield _Annotation(level, _title(str(c.verdict)), f"{said.label}: {said.text}"), ""
+    yield Annotation(level, _title(str(c.verdict)), f"{said.label}: {said.text}"), ""
 
 
 def _level(j: Judgement, policy: Policy) -> Level | None:
@@ -82,18 +101,18 @@ def _why(j: Judgement) -> str:
     return why(j) if j.verdict is not None else j.reason
 
 
-def _first(annotations: list[_Annotation]) -> list[_Annotation]:
+def _first(told: list[Annotation]) -> list[Annotation]:
     """As many as GitHub shows; the last one says how many there are besides."""
-    if len(annotations) <= MOST:
-        return annotations
+    if len(told) <= MOST:
+        return told
     shown = MOST - 1
-    more = f"{len(annotations) - shown:,} more: see the report"
-    return [*annotations[:shown], _Annotation(annotations[0].level, "gradcli", more)]
+    more = f"{len(told) - shown:,} more: see the report"
+    return [*told[:shown], told[0]._replace(title="gradcli", text=more)]
 
 
-def _command(a: _Annotation, path: str) -> str:
+def _command(a: Annotation) -> str:
     # A model that came by stdin or from bytes is no file of the repository.
-    named = {} if path in NAMELESS else {"file": path.replace(os.sep, "/")}
+    named = {} if a.path in NAMELESS else {"file": a.path.replace(os.sep, "/")}
     properties = {**named, "title": a.title}
     listed = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
     text = visible(a.text)

@@ -5,6 +5,7 @@ The elements and attributes are those of Jenkins' schema (junit-10.xsd), in its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 from xml.etree import ElementTree as ET
 
@@ -21,6 +22,23 @@ WHOLE = "comparison"
 def junit(
     comparison: Comparison, *, policy: Policy | None = None, command: str | None = None
 ) -> str:
+    """A document of one suite: see `suite_of`.
+
+    Args:
+        comparison: As judged.
+        policy: What counts as what.
+        command: The command line that asks the same again.
+    """
+    return document([suite_of(comparison, policy=policy, command=command)])
+
+
+def suite_of(
+    comparison: Comparison,
+    *,
+    policy: Policy | None = None,
+    command: str | None = None,
+    name: str = "",
+) -> ET.Element:
     """One suite: a test case a method, and one of the whole where that is at fault by itself.
 
     A method that disagrees is a failure, one that broke an error, and so is one that has not been
@@ -31,36 +49,44 @@ def junit(
         comparison: As judged.
         policy: What counts as what.
         command: The command line that asks the same again.
+        name: What to call the suite; by default the file, and what was asked.
     """
     policy = policy or Policy()
     c = comparison
-    name = visible_xml(f"{c.subject.path}: {question(c.subject)}")
-    suite = ET.Element("testsuite", name=name)
+    named = visible_xml(name or f"{c.subject.path}: {question(c.subject)}")
+    suite = ET.Element("testsuite", name=named)
     properties = ET.SubElement(suite, "properties")
     for key, value in _properties(c, command).items():
         ET.SubElement(properties, "property", name=key, value=visible_xml(value))
     for judgement in c.methods:
         case = _case(suite, c, judgement.method, _seconds(judgement))
-        _say(case, policy.standing(judgement), *_told(judgement))
+        say(case, policy.standing(judgement), *_told(judgement))
     for method in c.unfinished:
-        _say(_case(suite, c, method, 0.0), "broken", "unfinished", "it has not been run")
+        say(_case(suite, c, method, 0.0), "broken", "unfinished", "it has not been run")
     whole = policy.of_whole(c)
     if whole != "passed":
         said = headline(c)
-        _say(_case(suite, c, WHOLE, 0.0), whole, str(c.verdict), f"{said.label}: {said.text}")
+        say(_case(suite, c, WHOLE, 0.0), whole, str(c.verdict), f"{said.label}: {said.text}")
     ET.SubElement(suite, "system-out").text = visible_xml(table(policy.applied(c), width=100))
-    counts = {
-        "tests": len(suite.findall("testcase")),
-        "failures": len(suite.findall("testcase/failure")),
-        "errors": len(suite.findall("testcase/error")),
-        "skipped": len(suite.findall("testcase/skipped")),
-    }
-    time = sum(map(_seconds, c.methods))
-    for element in (suites := ET.Element("testsuites", name="gradcli"), suite):
+    return suite
+
+
+def document(given: Sequence[ET.Element]) -> str:
+    """Suites as a file, their cases counted."""
+    suites = ET.Element("testsuites", name="gradcli")
+    suites.extend(given)
+    for element in (suites, *given):
+        within = "testsuite/" if element is suites else ""
+        time = sum(float(case.attrib["time"]) for case in element.iter("testcase"))
+        counts = {
+            "tests": len(element.findall(f"{within}testcase")),
+            "failures": len(element.findall(f"{within}testcase/failure")),
+            "errors": len(element.findall(f"{within}testcase/error")),
+            "skipped": len(element.findall(f"{within}testcase/skipped")),
+        }
         # Jenkins' schema counts skipped ones in a suite only.
-        known = {k: v for k, v in counts.items() if element is suite or k != "skipped"}
+        known = {k: v for k, v in counts.items() if element is not suites or k != "skipped"}
         element.attrib.update({k: str(v) for k, v in known.items()}, time=f"{time:.6f}")
-    suites.append(suite)
     ET.indent(suites)
     # In ASCII it is the same bytes in every console's encoding.
     data: bytes = ET.tostring(suites, "us-ascii", xml_declaration=True)
@@ -68,15 +94,27 @@ def junit(
 
 
 def _case(suite: ET.Element, c: Comparison, name: str, time: float) -> ET.Element:
+    return case(suite, (c.subject.path, c.subject.operator), name, time)
+
+
+def case(suite: ET.Element, place: tuple[str, str], name: str, time: float) -> ET.Element:
+    """A case of a suite.
+
+    Args:
+        suite: The suite.
+        place: The model's file, and what was asked of it.
+        name: The case's.
+        time: Seconds.
+    """
     # A CI makes folders of dots.
-    model = PurePath(c.subject.path).stem.replace(".", "_") or "model"
-    place = visible_xml(f"gradcli.{model}.{c.subject.operator}")
+    model = PurePath(place[0]).stem.replace(".", "_") or "model"
+    within = visible_xml(f"gradcli.{model}.{place[1]}")
     return ET.SubElement(
-        suite, "testcase", classname=place, name=visible_xml(name), time=f"{time:.6f}"
+        suite, "testcase", classname=within, name=visible_xml(name), time=f"{time:.6f}"
     )
 
 
-def _say(case: ET.Element, standing: Standing, kind: str, message: str) -> None:
+def say(case: ET.Element, standing: Standing, kind: str, message: str) -> None:
     """Put into a case what it is, with a message that a list can show and all of it below."""
     if standing == "passed":
         return

@@ -26,14 +26,14 @@ def markdown(
     content = screen(comparison, detail, failures_only=failures_only)
     blocks = [f"### {escaped(_sentence(content.headline))}"]
     if detail != "quiet":
-        blocks += [_listed(content.above), _table(content.columns, content.rows)]
+        blocks += [bulleted(content.above), tabled(content.columns, content.rows)]
         if content.beside:
-            blocks += [_table(BLAMED, content.nodes), _listed(content.beside)]
+            blocks += [tabled(BLAMED, content.nodes), bulleted(content.beside)]
         for sweep in comparison.sweeps:
             blocks.append(f"Error of finite differences in {sweep.dtype}, against the step h:")
-            blocks.append(_table(SWEEP_COLUMNS, sweep_rows(sweep)))
-            blocks.append(_listed(sweep_facts(comparison, sweep)))
-        blocks.append(_listed(content.below))
+            blocks.append(tabled(SWEEP_COLUMNS, sweep_rows(sweep)))
+            blocks.append(bulleted(sweep_facts(comparison, sweep)))
+        blocks.append(bulleted(content.below))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -41,11 +41,12 @@ def _sentence(fact: Fact) -> str:
     return f"{fact.label}: {fact.text}" if fact.label else fact.text
 
 
-def _listed(facts: Iterable[Fact]) -> str:
+def bulleted(facts: Iterable[Fact]) -> str:
+    """Labelled sentences, one a line."""
     return "\n".join(f"- **{escaped(fact.label)}** {escaped(fact.text)}" for fact in facts)
 
 
-def _table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+def tabled(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     """A table in GitHub's form, without the bars of a screen; none of no rows."""
     if not rows:
         return ""

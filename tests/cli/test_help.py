@@ -39,6 +39,8 @@ def here(tmp_path, monkeypatch):
     save_model(tmp_path / "model.onnx", nodes, {"x": shape}, {"y": shape})
     shutil.copy(tmp_path / "model.onnx", tmp_path / "optimised.onnx")
     np.save(tmp_path / "x.npy", np.array([[0.25, -0.5, 1.0, 2.0]], np.float32))
+    config = '[[model]]\npath = "model.onnx"\ninputs = "x.npy"\n'
+    (tmp_path / "gradcli.toml").write_text(config, encoding="utf-8")
     return tmp_path
 
 

@@ -1,0 +1,273 @@
+"""Baselines: what models were, in a file to be kept beside them and read in a difference."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradcli import measure
+from gradcli.api import Settings
+from gradcli.comparison import Comparison, Kept, Record, Snapshot, Speed, machine, snapshot
+from gradcli.engines.base import UNKNOWN, Environment
+from gradcli.errors import GradcliError, UsageError
+from gradcli.measure import Progress
+from gradcli.measure.environment import environment
+from gradcli.onnxfile import printable
+from gradcli.problem import Problem
+
+VERSION = 1
+"""Raised when a field changes its meaning or goes; new fields do not raise it."""
+
+MAX_BYTES = 1 << 26
+"""Of a baseline: it is read as a whole."""
+
+ASK_AGAIN = "ask the same again, or save another baseline with --save-baseline"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What models were.
+
+    Attributes:
+        models: By name.
+        environment: What all of it was measured with.
+    """
+
+    models: Mapping[str, Snapshot]
+    environment: Environment = UNKNOWN
+
+
+# ---- what is kept of one model -------------------------------------------------------------------
+
+
+def question_of(problem: Problem, settings: Settings) -> dict[str, Any]:
+    """What was asked, as plain data: the arrays by a digest."""
+    return {
+        "operator": problem.operator,
+        "wrt": {name: list(problem.shape(name)) for name in problem.wrt},
+        "of": {name: list(problem.shape(name)) for name in problem.of},
+        "dtype": str(problem.dtype.value),
+        "inputs": {name: _digest(array) for name, array in problem.feeds.items()},
+        "tangents": {name: _digest(array) for name, array in problem.tangents.items()},
+        "cotangents": {name: _digest(array) for name, array in problem.cotangents.items()},
+        "straight_through": problem.straight_through,
+        "nudged": settings.at_kink == "nudge",
+        "step": settings.step,
+    }
+
+
+def _digest(array: np.ndarray) -> str:
+    """Of an array's type, shape and numbers, the same on every machine."""
+    ordered = np.ascontiguousarray(array)
+    little = ordered.astype(ordered.dtype.newbyteorder("<"), copy=False)
+    data = little.tobytes() if ordered.dtype.kind != "O" else repr(ordered.tolist()).encode()
+    head = f"{ordered.dtype.kind}{ordered.dtype.itemsize}{list(np.shape(array))}".encode()
+    return hashlib.sha256(head + data).hexdigest()[:16]
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what two questions differ; empty where they are the same."""
+    said = []
+    for key in sorted({*then, *now}):
+        a, b = then.get(key), now.get(key)
+        if a == b:
+            continue
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            names = [name for name in sorted({*a, *b}) if a.get(name) != b.get(name)]
+            each = [(f"{key} {printable(str(n))}", a.get(n), b.get(n)) for n in names]
+        else:
+            each = [(key, a, b)]
+        said += [f"{what} is {_told(now)}, and was {_told(then)}" for what, then, now in each]
+    return said
+
+
+def _told(x: Any) -> str:
+    if x is None:
+        return "absent"
+    return "×".join(map(str, x)) or "a scalar" if isinstance(x, list) else printable(str(x))
+
+
+def keep(
+    problem: Problem,
+    settings: Settings,
+    comparison: Comparison,
+    progress: Progress | None = None,
+) -> Snapshot:
+    """What to keep of a comparison, costs measured here and now.
+
+    Args:
+        problem: The question.
+        settings: How it was answered.
+        comparison: The answer, with its elements.
+        progress: Called with a few words before each step.
+    """
+    timed = {
+        j.method: j.run.median
+        for j in comparison.methods
+        if j.status == "computed" and j.run is not None and not j.sampled
+    }
+    return snapshot(
+        comparison, question_of(problem, settings), speeds(problem, settings, timed, progress)
+    )
+
+
+def speeds(
+    problem: Problem,
+    settings: Settings,
+    methods: Mapping[str, float],
+    progress: Progress | None = None,
+) -> dict[str, Speed]:
+    """What these methods cost beside a forward pass; by name, the seconds that one answer takes."""
+    share = min(1.0, 0.1 * settings.budget / max(len(methods), 1))
+    turns = measure.ratios(problem, methods, settings.step, seconds=share, progress=progress)
+    return {
+        name: Speed(*(float(f"{measure.percentile(t, p):.4g}") for p in (0.1, 0.5, 0.9)))
+        for name, t in turns.items()
+    }
+
+
+# ---- the file ------------------------------------------------------------------------------------
+
+
+def same_machine(baseline: Baseline) -> bool:
+    """Whether costs there are of this machine and these libraries."""
+    return machine(baseline.environment) == machine(environment())
+
+
+def to_text(models: Mapping[str, Snapshot]) -> str:
+    """The file: JSON in which a difference can be read. What it was measured with is told too."""
+    content = {
+        "gradcli_baseline": VERSION,
+        "environment": asdict(environment()),
+        "models": {
+            name: {
+                "sha256": s.sha256,
+                "question": s.question,
+                "reference": s.reference,
+                "derivative": [_block(k) for k in s.derivative],
+                "methods": {method: _record(r) for method, r in s.methods.items()},
+            }
+            for name, s in models.items()
+        },
+    }
+    return _pretty(content) + "\n"
+
+
+def _block(k: Kept) -> dict[str, Any]:
+    values = [None if math.isnan(x) else x for x in k.values]
+    return {
+        "name": k.name,
+        "shape": list(k.shape),
+        "known": k.known,
+        "norm": k.norm,
+        "largest": k.largest,
+        "elements" if k.whole else "products": values,
+        "uncertainty": list(k.uncertainty),
+    }
+
+
+def _record(r: Record) -> dict[str, Any]:
+    return {
+        "dtype": r.dtype,
+        "error": r.error,
+        "uncertainty": r.uncertainty if math.isfinite(r.uncertainty) else None,
+        "times_forward": None if r.speed is None else asdict(r.speed),
+    }
+
+
+def _pretty(x: Any, indent: str = "") -> str:
+    """JSON with one line for each name, and for each array and table of plain values."""
+    inner = indent + "  "
+    if isinstance(x, Mapping) and any(isinstance(v, Mapping | list) for v in x.values()):
+        lines = [f"{inner}{json.dumps(str(k))}: {_pretty(v, inner)}" for k, v in x.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(x, list) and any(isinstance(v, Mapping | list) for v in x):
+        return "[\n" + ",\n".join(inner + _pretty(v, inner) for v in x) + f"\n{indent}]"
+    return json.dumps(x, allow_nan=False)
+
+
+def read(path: Path) -> Baseline:
+    """The baseline in a file.
+
+    Raises:
+        UsageError: When it cannot be read, or is none.
+    """
+    shown = printable(str(path))
+    again = "save it again with --save-baseline"
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{shown}: there is no such baseline", f"make it: --save-baseline {shown}"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{shown}: cannot be read ({error.strerror})") from error
+    try:
+        if len(data) > MAX_BYTES:
+            raise ValueError("it is too large")
+        return _from(json.loads(data))
+    except GradcliError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            f"{shown}: is no baseline of gradcli ({printable(str(error))})", again
+        ) from error
+
+
+def _from(content: Any) -> Baseline:
+    if not isinstance(content, dict) or "gradcli_baseline" not in content:
+        raise ValueError("it does not say gradcli_baseline")
+    if content["gradcli_baseline"] != VERSION:
+        raise ValueError(f"it is of version {content['gradcli_baseline']}, and not {VERSION}")
+    known = {f.name for f in fields(Environment)}
+    environment = {k: v for k, v in content["environment"].items() if k in known}
+    return Baseline(
+        {str(name): _snapshot(model) for name, model in content["models"].items()},
+        Environment(**environment),
+    )
+
+
+def _snapshot(model: Mapping[str, Any]) -> Snapshot:
+    return Snapshot(
+        str(model["sha256"]),
+        dict(model["question"]),
+        str(model["reference"]),
+        tuple(_kept(k) for k in model["derivative"]),
+        {str(name): _record_of(r) for name, r in model["methods"].items()},
+    )
+
+
+def _kept(k: Mapping[str, Any]) -> Kept:
+    whole = "elements" in k
+    values = k["elements" if whole else "products"]
+    made = Kept(
+        str(k["name"]),
+        tuple(int(d) for d in k["shape"]),
+        str(k["known"]),
+        tuple(math.nan if x is None else float(x) for x in values),
+        tuple(float(u) for u in k["uncertainty"]),
+        float(k["largest"]),
+        float(k["norm"]),
+        whole,
+    )
+    if len(made.values) != len(made.uncertainty):
+        raise ValueError(f"block {made.name} has other uncertainties than numbers")
+    return made
+
+
+def _record_of(r: Mapping[str, Any]) -> Record:
+    speed, u = r["times_forward"], r["uncertainty"]
+    return Record(
+        str(r["dtype"]),
+        None if r["error"] is None else float(r["error"]),
+        math.inf if u is None else float(u),
+        None if speed is None else Speed(*(float(speed[k]) for k in ("low", "median", "high"))),
+    )

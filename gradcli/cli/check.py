@@ -1,0 +1,240 @@
+"""`gradcli check`: the models of a project, as its configuration says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from gradcli.cli import screen
+from gradcli.cli.reports import Export, report_options, reports
+from gradcli.cli.shell import INTERRUPTED, command_line, say
+from gradcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from gradcli.checks import Baseline, Entry
+    from gradcli.comparison import Checked, Inconclusive, Report, Snapshot
+
+
+@click.command("check", short_help="Check the models that a project's configuration names.")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="The configuration. [default: the nearest gradcli.toml, or pyproject.toml with"
+    " [tool.gradcli], here or above]",
+)
+@click.option(
+    "--baseline",
+    metavar="FILE",
+    help="Find what has changed since this was saved: a derivative, a method's error, or its cost"
+    " beside a forward pass. [default: as configured]",
+)
+@click.option(
+    "--save-baseline",
+    "saved",
+    metavar="FILE",
+    help="Save what the models are now. With names, only those are saved anew.",
+)
+@click.option("-x", "--exit-first", is_flag=True, help="Stop at the first failure.")
+@report_options
+def command(
+    names: tuple[str, ...],
+    config: str | None,
+    baseline: str | None,
+    saved: str | None,
+    exit_first: bool,
+    detail: Literal["quiet", "normal", "verbose"] | None,
+    failures_only: bool,
+    form: str | None,
+    output: str | None,
+    exports: tuple[Export, ...],
+    inconclusive: Literal["fail", "warn", "ok"] | None,
+    exit_zero: bool,
+) -> int:
+    """Compare the methods on every model that the project's configuration names, or on those of
+    these NAMEs, and hold them against a baseline where there is one.
+
+    \b
+    The least that a pyproject.toml says:
+      [[tool.gradcli.model]]
+      path = "model.onnx"
+      inputs = "point.npz"
+
+    \b
+    Examples:
+      gradcli check
+      gradcli check --save-baseline baseline.json
+      gradcli check --failures-only --export junit=report.xml
+
+    Exit codes: the gravest of all models': 0 they agree and nothing has changed; 1 a method
+    disagrees, or there is a finding; 2 an error in the command, the configuration, a model or an
+    input; 3 nothing could be decided; 130 interrupted, after what is done was told.
+    """  # noqa: D205, D301 # click shows it as the help
+    from gradcli import checks
+    from gradcli.report import Dress, checked
+
+    if baseline is not None and saved is not None:
+        raise UsageError("both --baseline and --save-baseline are given", "compare first")
+    _refuse_form(form, exports)
+    found = checks.read(Path(config) if config is not None else checks.find(Path.cwd()))
+    entries = found.chosen(names)
+    held = None if saved is not None else baseline or found.baseline
+    before = None if held is None else checks.read_baseline(Path(held))
+    _refuse_unknown(before, entries, held)
+    dress = Dress(
+        command_line(),
+        detail=detail or "normal",
+        failures_only=failures_only,
+        width=screen.width(),
+        color=screen.colored(),
+    )
+    with (
+        reports(form, output, exports, dress, checked) as written,
+        screen.sink(saved) as kept,
+    ):
+        tell, done = screen.progress()
+        run = _Run(str(found.path), entries, before, held or "", saved is not None, tell)
+        try:
+            run.all(written.keep, exit_first, inconclusive, exit_zero)
+        finally:
+            done()
+        written.finish(run.report())
+        if saved is not None and not run.interrupted:
+            _save(kept, saved, run, names)
+    if run.interrupted:
+        say("interrupted")
+        return INTERRUPTED
+    return run.report().exit_code
+
+
+class _Run:
+    """The models, one after the other.
+
+    Args:
+        config: The configuration.
+        entries: The models.
+        before: What they were; None where they are not held against anything.
+        held: The file of that.
+        keeping: Whether what they are is wanted.
+        tell: Called with a few words before each step.
+
+    Attributes:
+        entries: The models.
+        kept: What they are, by name.
+        interrupted: Whether somebody interrupted.
+    """
+
+    def __init__(
+        self,
+        config: str,
+        entries: Sequence[Entry],
+        before: Baseline | None,
+        held: str,
+        keeping: bool,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.entries = entries
+        self.kept: dict[str, Snapshot] = {}
+        self.interrupted = False
+        self._config = config
+        self._before = before
+        self._held = held
+        self._keeping = keeping
+        self._tell = tell
+        self._done: list[Checked] = []
+        self._start = time.perf_counter()
+
+    def all(
+        self,
+        keep: Callable[[Report], None],
+        exit_first: bool,
+        inconclusive: Inconclusive | None,
+        exit_zero: bool,
+    ) -> None:
+        """Check them; `keep` is called with what is known whenever one is done."""
+        try:
+            for entry in self.entries:
+                self._one(entry, inconclusive, exit_zero)
+                keep(self.report())
+                if exit_first and self._done[-1].exit_code:
+                    return
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def report(self) -> Report:
+        """What is known."""
+        from gradcli.comparison import Report
+        from gradcli.onnxfile import printable
+
+        done = tuple(self._done)
+        left = tuple(printable(entry.name) for entry in self.entries[len(done) :])
+        seconds = time.perf_counter() - self._start
+        return Report(printable(self._config), done, left, printable(self._held), seconds)
+
+    def _one(self, entry: Entry, inconclusive: Inconclusive | None, exit_zero: bool) -> None:
+        from gradcli.checks import same_machine
+        from gradcli.cli.checking import check
+
+        before = self._before
+        where = f"{len(self._done) + 1}/{len(self.entries)} {entry.name}: "
+        checked, now = check(
+            entry,
+            before.models[entry.name] if before is not None else None,
+            keeping=self._keeping,
+            same_machine=before is None or same_machine(before),
+            inconclusive=inconclusive,
+            exit_zero=exit_zero,
+            progress=lambda what: self._tell(prefixed(where, what)),
+        )
+        self._done.append(checked)
+        if now is not None:
+            self.kept[entry.name] = now
+
+
+def prefixed(where: str, what: str) -> str:
+    """What is done, and of which model; how far along it is stays known."""
+    from gradcli.engines.base import Part
+
+    if isinstance(what, Part):
+        return Part(f"{where}{what.what}", what.done, what.total)
+    return f"{where}{what}"
+
+
+def _refuse_form(form: str | None, exports: Sequence[Export]) -> None:
+    """Refuse a format that only one comparison has."""
+    from gradcli.report import CHECK_FORMATS
+
+    for wanted in filter(None, (form, *(export.form for export in exports))):
+        if wanted not in CHECK_FORMATS:
+            raise UsageError(
+                f"gradcli check writes no {wanted}, which is of one model",
+                f"one of {', '.join(CHECK_FORMATS)}; gradcli compare writes it",
+            )
+
+
+def _refuse_unknown(before: Baseline | None, entries: Sequence[Entry], held: str | None) -> None:
+    """Refuse a baseline that lacks a model."""
+    missing = [e.name for e in entries if before is not None and e.name not in before.models]
+    if missing:
+        raise UsageError(
+            f"{held} has no model called {', '.join(missing)}",
+            f"save it: gradcli check {missing[0]} --save-baseline {held}",
+        )
+
+
+def _save(kept: screen.Sink, path: str, run: _Run, names: Sequence[str]) -> None:
+    """Write the baseline, unless a model has none to be kept."""
+    from gradcli import checks
+
+    if lacking := [e.name for e in run.entries if e.name not in run.kept]:
+        say(f"{path} is not written: there is nothing to keep of {', '.join(lacking)}")
+        return
+    others: Mapping[str, Snapshot] = {}
+    if names and Path(path).exists():
+        others = checks.read_baseline(Path(path)).models
+    kept.write(checks.baseline_text({**others, **run.kept}).encode())
+    say(f"wrote {path}: {len(run.kept)} models")

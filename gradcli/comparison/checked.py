@@ -1,0 +1,84 @@
+"""A model of a project, checked: how it compared, and what has changed since its baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from gradcli.comparison.baseline import Change
+from gradcli.comparison.facts import Comparison
+from gradcli.comparison.policy import Policy
+
+GRAVITY = (0, 3, 1, 2, 70)
+"""Exit codes, the gravest last."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of one model.
+
+    Attributes:
+        name: What the configuration calls it.
+        path: The file, printable.
+        seconds: That it took.
+        comparison: What was found, as judged; None where it ended in an error.
+        policy: What counts as a failure.
+        error: That error in a sentence.
+        hint: What to do about it.
+        code: The exit code of that error.
+        changes: Since the baseline.
+        said: What else is to be said of the baseline.
+    """
+
+    name: str
+    path: str
+    seconds: float
+    comparison: Comparison | None = None
+    policy: Policy = field(default_factory=Policy)
+    error: str = ""
+    hint: str = ""
+    code: int = 0
+    changes: tuple[Change, ...] = ()
+    said: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """Of this model by itself."""
+        if self.comparison is None:
+            return self.code
+        changed = bool(self.findings) and not self.policy.exit_zero
+        return gravest((self.policy.applied(self.comparison).exit_code, int(changed)))
+
+    @property
+    def findings(self) -> tuple[Change, ...]:
+        """Changes that are failures."""
+        return tuple(change for change in self.changes if change.fails)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All models that were checked.
+
+    Attributes:
+        config: The configuration, printable.
+        models: In its order.
+        left: Names of models that were not reached.
+        baseline: The file that they were held against, or empty.
+        seconds: That everything took.
+    """
+
+    config: str
+    models: tuple[Checked, ...]
+    left: tuple[str, ...] = ()
+    baseline: str = ""
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """The gravest of all."""
+        return gravest(model.exit_code for model in self.models)
+
+
+def gravest(codes: Iterable[int]) -> int:
+    """The gravest of these exit codes; 0 where there is none."""
+    return max(codes, key=GRAVITY.index, default=0)

@@ -1,0 +1,312 @@
+"""`gradcli check`: models of a configuration, one line each, in every format, and baselines."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from gradcli.cli import checking
+from gradcli.comparison import Speed
+from tests.cli.support import SAMPLES, cli, process, refused
+
+CONFIG = """
+runs = 1
+warmup = 0
+methods = ["reverse", "finite", "complex-step"]
+
+[[model]]
+path = "physics.onnx"
+inputs = "physics.npz"
+
+[[model]]
+path = "kinked.onnx"
+inputs = "kinked.npz"
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("physics", "kinked"):
+        for suffix in (".onnx", ".npz"):
+            shutil.copy(SAMPLES / f"{name}{suffix}", tmp_path)
+    Path("gradcli.toml").write_text(CONFIG, encoding="utf-8")
+    return tmp_path
+
+
+def rewritten(name, text):
+    path = Path(name)
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def strict():
+    """A configuration of which the first model fails: no float32 method is that accurate."""
+    rewritten("gradcli.toml", CONFIG.replace('physics.npz"', 'physics.npz"\nrtol = 1e-13'))
+
+
+def perturbed(path, tensor, index=0, by=1e-3):
+    """Change one weight of a file by so much of it."""
+    model = onnx.load(path)
+    (weight,) = [t for t in model.graph.initializer if t.name == tensor]
+    array = numpy_helper.to_array(weight).copy()
+    array.flat[index] *= 1 + by
+    weight.CopyFrom(numpy_helper.from_array(array, tensor))
+    onnx.save(model, path)
+
+
+def first_weight(path):
+    return next(t.name for t in onnx.load(path).graph.initializer if np.prod(t.dims) > 1)
+
+
+# ---- reports -------------------------------------------------------------------------------------
+
+
+def test_a_line_a_model_and_a_summary():
+    result = cli("check", COLUMNS="100")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("AGREE  physics  3 methods agree with")
+    assert [line for line in lines if line.startswith("KINK   kinked ")]
+    assert "2 models in" in result.stdout
+    assert "1 agree, 1 at a kink (exit 0)" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_no_line_is_longer_than_the_screen(columns):
+    strict()
+    result = cli("check", COLUMNS=columns)
+    assert result.exit_code == 1
+    assert max(map(len, result.stdout.splitlines())) <= int(columns)
+
+
+def test_a_failure_is_told_in_full_and_the_gravest_code_is_that_of_all():
+    strict()
+    result = cli("check")
+    assert result.exit_code == 1
+    assert "DISAGREE" in result.stdout.splitlines()[0]
+    assert "max rel" in result.stdout
+    assert "FAILED" in result.stdout
+    assert cli("check", "kinked").exit_code == 0
+    assert cli("check", "--exit-zero").exit_code == 0
+
+
+def test_failures_only_quiet_verbose():
+    strict()
+    assert "kinked" not in cli("check", "--failures-only").stdout
+    assert cli("check", "-q").stdout.startswith("FAILED  2 models in")
+    assert "kinked.onnx" in cli("check", "-v").stdout
+
+
+def test_exit_first_stops_and_says_what_was_not_reached():
+    strict()
+    result = cli("check", "-x")
+    assert result.exit_code == 1
+    assert "not reached: kinked" in " ".join(result.stdout.split())
+
+
+def test_a_model_in_error_is_a_row_and_others_go_on():
+    Path("physics.onnx").write_bytes(b"nothing")
+    result = cli("check")
+    assert result.exit_code == 2
+    assert "ERROR" in result.stdout
+    assert "KINK" in result.stdout
+    assert "hint" in result.stdout
+
+
+def test_json_has_every_comparison():
+    strict()
+    result = cli("check", "--format", "json")
+    content = json.loads(result.stdout)
+    assert content["exit_code"] == result.exit_code == 1
+    assert [m["name"] for m in content["models"]] == ["physics", "kinked"]
+    assert [m["exit_code"] for m in content["models"]] == [1, 0]
+    assert content["models"][0]["comparison"]["verdict"] == "DISAGREE"
+    assert content["config"].endswith("gradcli.toml")
+    assert content["findings"] == 0
+    assert content["command"] == "gradcli check --format json"
+
+
+def test_junit_has_a_suite_a_model():
+    strict()
+    Path("kinked.onnx").unlink()
+    tree = ET.fromstring(cli("check", "--format", "junit").stdout)
+    suites = tree.findall("testsuite")
+    assert [s.get("name") for s in suites] == ["physics", "kinked"]
+    assert [s.get("tests") for s in suites] == ["3", "1"]
+    assert int(suites[0].get("failures", "")) >= 1
+    assert [s.get("errors") for s in suites] == ["0", "1"]
+    assert tree.get("tests") == "4"
+
+
+def test_github_annotates_what_fails_and_sums_up():
+    strict()
+    Path("kinked.onnx").unlink()
+    lines = cli("check", "--format", "github").stdout.splitlines()
+    assert any(line.startswith("::error file=physics.onnx") for line in lines)
+    assert any(line.startswith("::error file=kinked.onnx") for line in lines)
+    (last,) = [line for line in lines if "title=gradcli%3A FAILED" in line]
+    assert "2 models in" in last
+
+
+def test_lines_and_rows_of_every_model_come_one_after_the_other():
+    exported = ("--export", "m.csv", "--export", "m.jsonl", "--export", "m.md")
+    assert cli("check", *exported).exit_code == 0
+    rows = list(csv.DictReader(io.StringIO(Path("m.csv").read_bytes().decode())))
+    lines = [json.loads(line) for line in Path("m.jsonl").read_text().splitlines()]
+    paths = ["physics.onnx"] * 3 + ["kinked.onnx"] * 3
+    assert [row["path"] for row in rows] == [line["model"]["path"] for line in lines] == paths
+    assert "| AGREE | physics |" in Path("m.md").read_text(encoding="utf-8")
+
+
+def test_the_project_is_found_from_below_and_named_from_anywhere(project, monkeypatch):
+    (project / "deep").mkdir()
+    monkeypatch.chdir(project / "deep")
+    assert cli("check", "physics").exit_code == 0
+    monkeypatch.chdir("/")
+    assert cli("check", "physics", "--config", str(project / "gradcli.toml")).exit_code == 0
+
+
+def test_what_cannot_be_is_refused():
+    refused(cli("check", "physic"), "'physic'", "did you mean physics?")
+    refused(cli("check", "--config", "other.toml"), "other.toml", "no such file")
+    rewritten("gradcli.toml", CONFIG + "rtoll = 3\n")
+    refused(cli("check"), "gradcli.toml", "[[model]] 2 (kinked.onnx)", "'rtoll'", "rtol")
+
+
+def test_nothing_of_a_pipe_is_coloured_and_names_are_harmless():
+    rewritten("gradcli.toml", CONFIG.replace("[[model]]", '[[model]]\nname = "\\u001b[31m[b]"', 1))
+    result = process("check", cwd=Path.cwd())
+    assert result.returncode == 0
+    assert b"\x1b" not in result.stdout + result.stderr
+    assert b"\\x1b[31m[b]" in result.stdout
+
+
+# ---- baselines -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved():
+    result = cli("check", "--save-baseline", "base.json")
+    assert result.exit_code == 0, result.output
+    assert "wrote base.json: 2 models" in result.stderr
+    return json.loads(Path("base.json").read_text(encoding="utf-8"))
+
+
+def test_a_baseline_says_what_it_is_of(saved):
+    assert saved["gradcli_baseline"] == 1
+    assert saved["environment"]["numpy"] == np.__version__
+    physics = saved["models"]["physics"]
+    assert physics["question"]["operator"] == "gradient"
+    assert set(physics["question"]["inputs"]) == {"x", "t"}
+    assert len(physics["sha256"]) == 64
+    assert [len(block["elements"]) for block in physics["derivative"]] == [1, 1]
+    assert set(physics["methods"]) == {"reverse", "finite", "complex-step"}
+    speed = physics["methods"]["reverse"]["times_forward"]
+    assert 0 < speed["low"] <= speed["median"] <= speed["high"]
+    assert Path("base.json").stat().st_size < 10_000
+
+
+def test_what_is_the_same_has_no_findings(saved):
+    result = cli("check", "--baseline", "base.json")
+    assert result.exit_code == 0, result.stdout
+    assert "no findings against base.json" in " ".join(result.stdout.split())
+
+
+def test_a_weight_that_changed_is_found_in_every_format(saved):
+    perturbed("physics.onnx", first_weight("physics.onnx"))
+    result = cli("check", "--baseline", "base.json", "--export", "r.xml", "--export", "r.json")
+    text = " ".join(result.stdout.split())
+    assert result.exit_code == 1
+    assert result.stdout.startswith("CHANGED  physics")
+    assert "is uncertain" in text
+    assert "the file is another one: sha256" in text
+    models = json.loads(Path("r.json").read_text())["models"]
+    assert [m["exit_code"] for m in models] == [1, 0]
+    assert {c["what"] for c in models[0]["changes"]} >= {"derivative"}
+    tree = ET.parse("r.xml")
+    failed = [c for c in tree.iter("testcase") if c.find("failure") is not None]
+    assert [c.get("name") for c in failed] == ["baseline"]
+    assert (
+        "title=gradcli%3A changed"
+        in cli("check", "--baseline", "base.json", "--format", "github").stdout.splitlines()[0]
+    )
+    assert cli("check", "--baseline", "base.json", "--exit-zero").exit_code == 0
+
+
+def test_a_baseline_may_be_configured(saved):
+    rewritten("gradcli.toml", 'baseline = "base.json"\n' + CONFIG)
+    perturbed("physics.onnx", first_weight("physics.onnx"))
+    assert cli("check").exit_code == 1
+    assert cli("check", "physics", "--save-baseline", "base.json").exit_code == 0
+    assert cli("check").exit_code == 0, "the other one was kept"
+
+
+def test_another_question_is_an_error_that_says_what_differs(saved):
+    rewritten("gradcli.toml", CONFIG.replace('physics.npz"', 'physics.npz"\nwrt = "x"'))
+    result = cli("check", "--baseline", "base.json")
+    text = " ".join(result.stdout.split())
+    assert result.exit_code == 2
+    assert "its baseline is of another question: wrt t is absent, and was 1×1 hint" in text
+    np.savez("physics.npz", x=[[0.5]], t=[[0.5]])
+    rewritten("gradcli.toml", CONFIG)
+    text = " ".join(cli("check", "--baseline", "base.json").stdout.split())
+    assert "inputs x is" in text
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"gradcli_baseline": 9}', '{"gradcli_baseline": 1, "models": 3}']
+)
+def test_what_is_no_baseline_is_refused(content):
+    rewritten("base.json", content)
+    refused(cli("check", "--baseline", "base.json"), "base.json", "is no baseline")
+
+
+def test_a_baseline_that_is_not_there_or_lacks_a_model_is_refused(saved):
+    refused(cli("check", "--baseline", "no.json"), "no.json", "--save-baseline")
+    del saved["models"]["kinked"]
+    rewritten("base.json", json.dumps(saved))
+    refused(cli("check", "--baseline", "base.json"), "kinked", "--save-baseline base.json")
+    refused(cli("check", "--baseline", "a", "--save-baseline", "b"), "both")
+
+
+def test_no_baseline_is_written_of_a_model_in_error(saved):
+    before = Path("base.json").read_bytes()
+    Path("physics.onnx").write_bytes(b"nothing")
+    result = cli("check", "--save-baseline", "base.json")
+    assert result.exit_code == 2
+    assert "is not written" in result.stderr
+    assert Path("base.json").read_bytes() == before
+
+
+def test_a_cost_is_a_finding_only_where_it_is_so_again_and_again(saved, monkeypatch):
+    measured = []
+
+    def slow(problem, settings, methods, progress=None):
+        measured.append(list(methods))
+        again = 1e3 if len(measured) < last else 1.0
+        then = saved["models"]["physics"]["methods"]
+        spread = ("low", "median", "high")
+        return {
+            name: Speed(*(again * then[name]["times_forward"][k] for k in spread))
+            for name in methods
+        }
+
+    monkeypatch.setattr("gradcli.checks.baseline.speeds", slow)
+    monkeypatch.setattr(checking, "speeds", slow)
+    last = 3
+    assert cli("check", "physics", "--baseline", "base.json").exit_code == 0
+    assert len(measured) == 3
+    measured.clear()
+    last = 9
+    result = cli("check", "physics", "--baseline", "base.json")
+    assert result.exit_code == 1
+    assert "reverse costs" in " ".join(result.stdout.split())
