@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from importlib.util import find_spec
+from typing import Any
 
 import onnx
 import pytest
@@ -37,3 +39,14 @@ def need_evaluator(attrs: Collection[str]) -> None:
     """Skip unless the evaluator of the installed onnx can be the oracle of these attributes."""
     if not NEWEST and (mistaken := MISTAKEN & set(attrs)):
         pytest.skip(f"the installed onnx's own evaluator mistakes {', '.join(sorted(mistaken))}")
+
+
+DRAWS = find_spec("matplotlib") is not None and find_spec("jinja2") is not None
+"""Whether an HTML report can be made."""
+
+needs_html = pytest.mark.skipif(not DRAWS, reason="needs the extra `html`")
+
+
+def formats(names: Iterable[str]) -> list[Any]:
+    """Names of formats as parameters of a test; HTML skips without its extra."""
+    return [pytest.param(name, marks=needs_html) if name == "html" else name for name in names]

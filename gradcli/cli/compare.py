@@ -128,6 +128,7 @@ def command(
         command_line(), policy, detail or "normal", failures_only, screen.width(), screen.colored()
     )
     with reports(form, output, exports, dress, shown) as written:
+        settings = replace(settings, elements=written.pictured)
         count, problems = asked(model, **question)
         tell, done = screen.progress()
         interrupted = False

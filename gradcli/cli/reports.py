@@ -31,6 +31,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "markdown": (".md", ".markdown"),
     "junit": (".xml",),
     "github": (),
+    "html": (".html", ".htm"),
 }
 """The formats, named here for the help, which must not import them, and how their files end."""
 
@@ -158,7 +159,7 @@ class Reports(Generic[T]):
             if not place.is_replaced:
                 continue
             try:
-                place.write(self._text(form, found).encode())
+                place.write(self._text(form, found, draft=True).encode())
             except GradcliError as error:
                 # The rest of the comparison may still reach the screen; `finish` tries again.
                 if not self._warned:
@@ -186,9 +187,16 @@ class Reports(Generic[T]):
         if failure is not None:
             raise failure
 
-    def _text(self, form: str, found: T, *, to_screen: bool = False) -> str:
-        dress = self._dress if to_screen else replace(self._dress, color=False)
-        return self._show(found, form, dress)
+    @property
+    def pictured(self) -> bool:
+        """Whether any of them draws the elements of the answer."""
+        from gradcli.report import PICTURED
+
+        return any(form in PICTURED for form in (self._form, *(form for form, _ in self._exports)))
+
+    def _text(self, form: str, found: T, *, to_screen: bool = False, draft: bool = False) -> str:
+        color = self._dress.color and to_screen
+        return self._show(found, form, replace(self._dress, color=color, draft=draft))
 
     def _summarise(self, found: T) -> None:
         """Append the Markdown to the summary of GitHub's step, as far as there is room."""
@@ -225,12 +233,16 @@ def reports(
     Raises:
         UsageError: When two reports would go to one file.
         OutputError: When nothing can be written to one.
+        MissingExtraError: When one needs an extra that is not installed.
     """
     from gradcli.cli.files import output as opened
+    from gradcli.report import ready
 
     in_file = None if output in (None, "-") else output
     _distinct([*([in_file] if in_file else []), *(path for _, path in exports)])
     chosen = form or by_suffix(in_file or "") or "table"
+    for wanted in (chosen, *(e.form for e in exports)):
+        ready(wanted)
     with ExitStack() as stack:
         main = stack.enter_context(opened(in_file)) if in_file else None
         others = [(e.form, stack.enter_context(opened(e.path, "--export"))) for e in exports]

@@ -5,7 +5,7 @@ from gradcli.report.checkforms import CHECK_FORMATS, checked
 from gradcli.report.contrasted import contrast_json, contrast_text
 from gradcli.report.encoding import encodable
 from gradcli.report.exported import exported_text
-from gradcli.report.formats import FORMATS, Dress, shown
+from gradcli.report.formats import FORMATS, PICTURED, Dress, ready, shown
 from gradcli.report.inspection import (
     coverage_json,
     coverage_markdown,
@@ -17,10 +17,12 @@ from gradcli.report.jsonform import comparison_json, derivative_json
 from gradcli.report.markdown import capped
 from gradcli.report.progress import Line
 from gradcli.report.terminal import table
+from gradcli.report.web import html
 
 __all__ = [
     "CHECK_FORMATS",
     "FORMATS",
+    "PICTURED",
     "Dress",
     "Line",
     "capped",
@@ -35,8 +37,10 @@ __all__ = [
     "derivative_text",
     "encodable",
     "exported_text",
+    "html",
     "inspection_json",
     "inspection_text",
+    "ready",
     "shown",
     "table",
 ]

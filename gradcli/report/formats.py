@@ -14,6 +14,7 @@ from gradcli.report.markdown import markdown
 from gradcli.report.records import as_csv, jsonl
 from gradcli.report.rows import Detail
 from gradcli.report.terminal import table
+from gradcli.report.web import html, needed
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Dress:
         failures_only: Likewise: whether what agrees is left out.
         width: Columns of the screen.
         color: Whether the screen takes colour; no other format ever does.
+        draft: Whether another one follows soon, so that pictures are not worth their seconds.
     """
 
     command: str | None = None
@@ -35,6 +37,7 @@ class Dress:
     failures_only: bool = False
     width: int = 80
     color: bool = False
+    draft: bool = False
 
 
 def _table(c: Comparison, d: Dress) -> str:
@@ -60,6 +63,7 @@ FORMATS: Mapping[str, Callable[[Comparison, Dress], str]] = MappingProxyType(
         "markdown": _markdown,
         "junit": lambda c, d: junit(c, policy=d.policy, command=d.command),
         "github": lambda c, d: github(c, policy=d.policy),
+        "html": lambda c, d: html(d.policy.applied(c), command=d.command, draft=d.draft),
     }
 )
 """What makes each; gradcli.cli.options names them too, and which suffix asks for which."""
@@ -74,3 +78,17 @@ def shown(comparison: Comparison, form: str, dress: Dress | None = None) -> str:
         dress: How.
     """
     return FORMATS[form](comparison, dress or Dress())
+
+
+PICTURED = ("html",)
+"""Formats that draw the elements of a comparison, where those were kept."""
+
+
+def ready(form: str) -> None:
+    """Make sure, before anything is measured, that a format can be written.
+
+    Raises:
+        MissingExtraError: Where it needs an extra that is not installed.
+    """
+    if form == "html":
+        needed()

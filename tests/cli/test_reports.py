@@ -17,6 +17,7 @@ import pytest
 from gradcli.cli.reports import SUFFIXES, SUMMARY_BYTES, Export, ExportType, by_suffix
 from gradcli.measure.method import outcome
 from tests.cli.support import PHYSICS, POINT, QUICK, ROOT, SAMPLES, cli, process, refused
+from tests.installed import DRAWS, formats
 
 FILES = {
     "table": "r.txt",
@@ -25,6 +26,7 @@ FILES = {
     "csv": "r.csv",
     "markdown": "r.md",
     "junit": "r.xml",
+    **({"html": "r.html"} if DRAWS else {}),
 }
 ASKED = (PHYSICS, "-i", POINT, *QUICK)
 
@@ -49,9 +51,11 @@ def test_every_format_at_once(tmp_path):
     suite = ET.fromstring((tmp_path / "r.xml").read_text())[0]
     assert [case.get("name") for case in suite.findall("testcase")] == ["reverse"]
     assert (tmp_path / "g").read_text().startswith("::notice file=")
+    if DRAWS:
+        assert '<section id="derivative"' in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("form", SUFFIXES)
+@pytest.mark.parametrize("form", formats(SUFFIXES))
 def test_no_escape_code_in_a_pipe(form):
     environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "NO_COLOR")}
     result = subprocess.run(
@@ -78,7 +82,7 @@ def test_no_escape_code_in_a_file_even_where_colour_is_forced(tmp_path):
     assert [path.name for path in files if b"\x1b" in path.read_bytes()] == []
 
 
-@pytest.mark.parametrize("form", sorted(set(SUFFIXES) - {"table"}))
+@pytest.mark.parametrize("form", formats(sorted(set(SUFFIXES) - {"table"})))
 def test_forced_colour_is_for_the_table_alone(form):
     result = cli("compare", *ASKED, "--format", form, FORCE_COLOR="1")
     assert result.stdout

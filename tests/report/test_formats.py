@@ -21,6 +21,7 @@ from gradcli.report.github import LONGEST, MOST, github
 from gradcli.report.junit import WHOLE, junit
 from gradcli.report.markdown import CUT, escaped, markdown
 from gradcli.report.records import CSV_COLUMNS, as_csv, jsonl
+from tests.installed import formats
 from tests.report import examples
 
 EXAMPLES = {
@@ -77,7 +78,7 @@ def test_the_command_line_names_them_all():
     assert len(set(every)) == len(every)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", formats(FORMATS))
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_no_format_has_a_control_character_or_says_nothing(form, name):
     text = shown(EXAMPLES[name](), form)
@@ -85,7 +86,7 @@ def test_no_format_has_a_control_character_or_says_nothing(form, name):
     assert re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", text) is None
 
 
-@pytest.mark.parametrize("form", sorted(set(FORMATS) - {"table"}))
+@pytest.mark.parametrize("form", formats(sorted(set(FORMATS) - {"table"})))
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_name_puts_a_control_character_into_a_file(form, text):
     made = shown(hostile(text), form, Dress(command="gradcli compare"))
@@ -93,7 +94,7 @@ def test_no_name_puts_a_control_character_into_a_file(form, text):
     assert made.encode()
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", formats(FORMATS))
 def test_the_exit_code_that_they_tell_is_the_policy_s(form):
     c = replace(examples.smooth(), verdict=Verdict.INCONCLUSIVE, exit_code=3)
     strict, lenient = (shown(c, form, Dress(policy=Policy(level))) for level in ("fail", "ok"))
