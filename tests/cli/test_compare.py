@@ -2,7 +2,10 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
+import sys
+import time
 
 import click
 import numpy as np
@@ -15,6 +18,7 @@ from tests.cli.support import (
     PHYSICS,
     POINT,
     QUICK,
+    ROOT,
     SAMPLES,
     cli,
     process,
@@ -293,3 +297,37 @@ def test_failures_only_leaves_out_what_agrees():
     assert dict(rows.findall(whole)) == {"reverse": "DISAGREE", "complex-step": "AGREE"}
     assert dict(rows.findall(failures)) == {"reverse": "DISAGREE"}
     assert ("advice" in whole, "advice" in failures) == (True, False)
+
+
+# A shell that runs something in the background makes it deaf to this signal.
+INTERRUPTIBLE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from gradcli.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a signal that POSIX sends")
+def test_a_process_that_is_interrupted_tells_what_is_done(tmp_path):
+    report = tmp_path / "report.json"
+    asked = ("compare", PHYSICS, "-i", POINT, "--runs", "1000000000", "--budget", "40")
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTIBLE, *asked, "--export", f"json={report}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+    ) as running:
+        for _ in range(400):
+            time.sleep(0.1)
+            if report.exists() and json.loads(report.read_text(encoding="utf-8"))["methods"]:
+                break
+        running.send_signal(signal.SIGINT)
+        stdout, stderr = running.communicate(timeout=60)
+    assert (running.returncode, stderr) == (130, b"gradcli: interrupted\n")
+    done = json.loads(report.read_text(encoding="utf-8"))
+    assert done["methods"]
+    assert done["unfinished"]
+    assert f"interrupted before {', '.join(done['unfinished'])}" in " ".join(
+        stdout.decode().split()
+    )
