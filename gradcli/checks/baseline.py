@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import numpy as np
 
 from gradcli import measure
 from gradcli.api import Settings
-from gradcli.comparison import Comparison, Kept, Record, Snapshot, Speed, machine, snapshot
+from gradcli.comparison import Block, Comparison, Kept, Record, Snapshot, Speed, machine, snapshot
+from gradcli.deadline import until
+from gradcli.engines import ENGINES, Program
 from gradcli.engines.base import UNKNOWN, Environment
 from gradcli.errors import GradcliError, UsageError
+from gradcli.graph import DType
 from gradcli.measure import Progress
 from gradcli.measure.environment import environment
 from gradcli.onnxfile import printable
@@ -27,6 +31,15 @@ VERSION = 1
 
 MAX_BYTES = 1 << 26
 """Of a baseline: it is read as a whole."""
+
+SHARE = 0.1
+"""The part of a budget that costs may take, and that what is taken at kinks may."""
+
+RESOLVED = 1e-6
+"""An element less certain than this, relative to the largest, is one of two slopes."""
+
+ROUNDING = 1e-10
+"""What the float64 graph rounds at most, likewise, where no cancellation is looked for."""
 
 ASK_AGAIN = "ask the same again, or save another baseline with --save-baseline"
 
@@ -114,7 +127,38 @@ def keep(
         if j.status == "computed" and j.run is not None and not j.sampled
     }
     return snapshot(
-        comparison, question_of(problem, settings), speeds(problem, settings, timed, progress)
+        by_convention(problem, settings, comparison),
+        question_of(problem, settings),
+        speeds(problem, settings, timed, progress),
+    )
+
+
+def by_convention(problem: Problem, settings: Settings, comparison: Comparison) -> Comparison:
+    """The comparison, elements that have two slopes at what gradcli takes there, in float64.
+
+    Of these the reference says only between which numbers they lie: no change would be beyond that.
+    """
+    apart = any(kink.active for kink in comparison.kinks)
+    if not apart or not comparison.elements or settings.at_kink == "nudge":
+        return comparison
+    try:
+        with until(time.perf_counter() + SHARE * settings.budget):
+            taken = Program(ENGINES["reverse"], replace(problem, dtype=DType.FLOAT64)).run()
+    except GradcliError:
+        return comparison  # it is in doubt then, and stays so
+    blocks = zip(problem.keys, comparison.elements, strict=True)
+    return replace(
+        comparison, elements=tuple(_taken(block, taken.blocks[key]) for key, block in blocks)
+    )
+
+
+def _taken(block: Block, value: np.ndarray) -> Block:
+    size = float(np.max(np.abs(value), initial=0.0))
+    loose = ~(block.uncertainty <= RESOLVED * size)
+    return replace(
+        block,
+        truth=np.where(loose, value, block.truth),
+        uncertainty=np.where(loose, ROUNDING * size, block.uncertainty),
     )
 
 
@@ -125,7 +169,7 @@ def speeds(
     progress: Progress | None = None,
 ) -> dict[str, Speed]:
     """What these methods cost beside a forward pass; by name, the seconds that one answer takes."""
-    share = min(1.0, 0.1 * settings.budget / max(len(methods), 1))
+    share = min(1.0, SHARE * settings.budget / max(len(methods), 1))
     turns = measure.ratios(problem, methods, settings.step, seconds=share, progress=progress)
     return {
         name: Speed(*(float(f"{measure.percentile(t, p):.4g}") for p in (0.1, 0.5, 0.9)))

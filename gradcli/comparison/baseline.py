@@ -271,8 +271,11 @@ def beside(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
             " larger budget it may be whole"
         )
     if before.sha256 != after.sha256:
+        moved = any(change.what == "derivative" for change in changes(before, after))
+        same = "" if moved or other else "; at this point its derivative is what it was"
         said.append(
             f"the file is another one: sha256 {after.sha256[:12]}, and was {before.sha256[:12]}"
+            f"{same}"
         )
     if gone := [name for name in before.methods if name not in after.methods]:
         said.append(f"not computed now, and then: {', '.join(gone)}")

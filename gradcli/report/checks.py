@@ -115,7 +115,7 @@ def _lines(models: list[Checked]) -> RenderableType:
 def _in_full(model: Checked, width: int, color: bool, detail: Detail) -> Iterator[str]:
     """A failure in full; with `verbose`, any model, and a failure whole."""
     verbose = detail == "verbose"
-    said = list(_facts(model, verbose=verbose))
+    said = list(_facts(model))
     applied = None if model.comparison is None else model.policy.applied(model.comparison)
     failed = applied is not None and applied.exit_code != 0
     if not said and not failed and not verbose:
@@ -138,16 +138,15 @@ def _in_full(model: Checked, width: int, color: bool, detail: Detail) -> Iterato
         )
 
 
-def _facts(model: Checked, *, verbose: bool) -> Iterator[Fact]:
+def _facts(model: Checked) -> Iterator[Fact]:
     if model.error:
         yield Fact("error", model.error, "bad")
     if model.hint:
         yield Fact("hint", model.hint)
     for change in model.changes:
         yield Fact("finding" if change.fails else "better", change.text, tone_of(change))
-    if verbose or model.findings:
-        for said in model.said:
-            yield Fact("baseline", said)
+    for said in model.said:
+        yield Fact("baseline", said)
 
 
 def tone_of(change: Change) -> Tone:

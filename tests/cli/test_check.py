@@ -310,3 +310,54 @@ def test_a_cost_is_a_finding_only_where_it_is_so_again_and_again(saved, monkeypa
     result = cli("check", "physics", "--baseline", "base.json")
     assert result.exit_code == 1
     assert "reverse costs" in " ".join(result.stdout.split())
+
+
+# ---- every weight --------------------------------------------------------------------------------
+
+CONSTANT = {
+    "physics": {"u.bias"},
+    "kinked": {"logits.bias"},
+    "diabetes": {"score.bias", "target_mean"},
+}
+"""Weights that a derivative with respect to the input does not hang on: what is added last."""
+
+DEAD = [1, 2]
+"""Hidden units of `kinked` that its point leaves switched off: nothing behind them matters."""
+
+
+def weights():
+    for sample in CONSTANT:
+        for tensor in onnx.load(SAMPLES / f"{sample}.onnx").graph.initializer:
+            array = numpy_helper.to_array(tensor)
+            if array.dtype.kind != "f":
+                continue
+            live = np.ones(array.shape, bool)
+            if tensor.name == "pre_activation.weight":
+                live[DEAD] = False
+            if tensor.name == "pre_activation.bias":
+                live[1:] = False  # off its kink, a Relu's slope does not hang on a bias
+            if (sample, tensor.name) == ("kinked", "logits.weight"):
+                live[:, DEAD] = False
+            yield sample, tensor.name, live & (array != 0)
+
+
+@pytest.mark.parametrize(
+    ("sample", "tensor", "live"), [pytest.param(*w, id=f"{w[0]}-{w[1]}") for w in weights()]
+)
+def test_any_one_weight_that_changed_by_a_thousandth_is_found(sample, tensor, live):
+    for suffix in (".onnx", ".npz"):
+        shutil.copy(SAMPLES / f"{sample}{suffix}", ".")
+    config = f'methods = ["reverse"]\nruns = 1\n[[model]]\npath = "{sample}.onnx"\n'
+    rewritten("gradcli.toml", f'{config}inputs = "{sample}.npz"\n')
+    assert cli("check", "--save-baseline", "base.json").exit_code == 0
+    index = int(np.random.default_rng(len(tensor)).choice(np.flatnonzero(live)))
+    perturbed(f"{sample}.onnx", tensor, index)
+    result = cli("check", "--baseline", "base.json", "--format", "json")
+    (model,) = json.loads(result.stdout)["models"]
+    moved = any(change["what"] == "derivative" for change in model["changes"])
+    if tensor in CONSTANT[sample]:
+        assert not moved
+        assert "its derivative is what it was" in " ".join(model["baseline_notes"])
+    else:
+        assert moved, f"{tensor}, element {index}"
+        assert result.exit_code == 1
