@@ -375,8 +375,7 @@ def _cause(f: _Facing) -> tuple[Cause | None, str]:
     if lost and not np.any(np.isfinite(f.own.value[f.verdicts == 1])):
         return Cause.ROUNDING, f"{lost}; what is infinite times 0 is no number"
     twin = evidence.twins.get(outcome.method)
-    made = evidence.reference.estimate
-    spread = Estimate(made.uncertainty, made.known) if made and made.uncertainty else None
+    spread = evidence.rounding_of(outcome.method).double
     if outcome.dtype is DType.FLOAT64:
         if spread is not None and _by_rounding(f, f.gap(), f.band, f.verdicts == 1, spread):
             return Cause.ROUNDING, "float64 is too coarse here"
@@ -397,7 +396,7 @@ def _cause(f: _Facing) -> tuple[Cause | None, str]:
     coarse = f"the same graph in float64 agrees; {outcome.dtype.value} is too coarse here"
     # On which side of a kink the arithmetic ends up is no kernel's fault.
     beside = _beside(f)
-    rounding = evidence.rounding
+    rounding = evidence.rounding_of(outcome.method).narrow
     if rounding is None or beside or _by_rounding(f, f.gap(), f.band, bad, rounding, UNDERFLOW):
         return Cause.ROUNDING, f"{coarse}{beside}"
     return (

@@ -22,6 +22,7 @@ from gradcli.measure.nearby import nearby
 from gradcli.measure.primal import coarse_kernels, primal_noise, timed_file_primal
 from gradcli.measure.reference import refer, twin, witnesses
 from gradcli.measure.sample import draw
+from gradcli.measure.shaken import own_rounding
 from gradcli.measure.sides import sides
 from gradcli.measure.sweep import over_steps
 from gradcli.problem import Problem
@@ -159,6 +160,10 @@ def measure(
             probes=sample if made.sampled else evidence.probes,
             unfinished=tuple(names[k + 1 :]),
         )
+        if not engine.exact and name != referred.method:
+            own = own_rounding(engine, in_double, sample, made, evidence, clock)
+            roundings = {name: own} if own is not None else {}
+            evidence = replace(evidence, roundings={**evidence.roundings, **roundings})
         keep(evidence)
     return evidence
 

@@ -6,15 +6,12 @@ import time
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
-from gradcli.deadline import until
 from gradcli.engines import ENGINES, Engine
-from gradcli.engines.base import CHUNK, Estimate, Options, Outcome, Probes, Program, shaken, spread
-from gradcli.errors import OutOfTimeError
+from gradcli.engines.base import CHUNK, Estimate, Options, Outcome, Probes
 from gradcli.graph import DType
 from gradcli.measure.clock import Clock
 from gradcli.measure.method import caught, computed
+from gradcli.measure.shaken import rounding_of
 from gradcli.problem import Problem
 
 REFERENCE_SHARE = 0.15
@@ -28,9 +25,6 @@ PATIENCE = 0.15
 
 WHOLE = 4096
 """Directions above which a witness samples, however cheap each is."""
-
-SHAKES = 4
-"""Runs of the reverse graph with random roundings."""
 
 WITNESSES = ("complex-step", "finite")
 """Rule-free methods, best first."""
@@ -53,42 +47,16 @@ def refer(
         plain = made.estimate
         assert plain is not None
         end = time.perf_counter() + min(clock.budget * REFERENCE_SHARE, 0.5 * clock.left())
-        doubt = _rounding(program, plain, probes, DType.FLOAT64.eps, end)
+        doubt = rounding_of(program, plain, probes, DType.FLOAT64.eps, end)
         if doubt is None:
             return made
         if narrow:
-            found = _rounding(program, plain, probes, DType.FLOAT32.eps, end)
+            found = rounding_of(program, plain, probes, DType.FLOAT32.eps, end)
             coarse.extend([found] if found else [])
         estimate = replace(plain, uncertainty=doubt.blocks, along_uncertainty=doubt.along)
         return replace(made, estimate=estimate)
 
     return caught(engine.name, make), next(iter(coarse), None)
-
-
-def _rounding(
-    program: Program, plain: Estimate, probes: Probes | None, eps: float, end: float
-) -> Estimate | None:
-    """The spread of a method's results when every rounding is made at random.
-
-    None when it would not be known before `end`, a reading of `time.perf_counter`.
-    """
-    rng = np.random.default_rng(program.problem.seed)
-    table = shaken(program.problem.table, rng, eps, kernels=eps > DType.FLOAT64.eps)
-    start = time.perf_counter()
-    try:
-        with until(end):
-            restless = Program(program.engine, replace(program.problem, table=table))
-            runs = [restless.run(probes)]
-            if start + SHAKES * (time.perf_counter() - start) > end:
-                return None
-            runs += [restless.run(probes) for _ in range(SHAKES - 1)]
-    except OutOfTimeError:
-        return None
-    blocks = {
-        key: spread((run.blocks[key] for run in runs), block) for key, block in plain.blocks.items()
-    }
-    along = spread((run.along for run in runs), plain.along) if len(plain.along) else plain.along
-    return Estimate(blocks, plain.known, along)
 
 
 def witnesses(problem: Problem, sample: Probes, clock: Clock) -> list[Outcome]:

@@ -13,6 +13,7 @@ from gradcli.engines.base import (
     Certificate,
     Fans,
     Near,
+    Rounding,
     Sides,
     Survey,
 )
@@ -64,6 +65,27 @@ def test_why_a_narrow_method_is_wrong(twin, rounding, cause):
     )
     assert verdict(row) == (DISAGREE, cause)
     assert row.detail
+
+
+@pytest.mark.parametrize(
+    ("dtype", "other", "cause"),
+    [(DType.FLOAT32, Cause.RUNTIME, Cause.ROUNDING), (DType.FLOAT64, Cause.RULE, Cause.ROUNDING)],
+)
+def test_a_method_is_excused_by_what_its_own_graph_loses(dtype, other, cause):
+    """The reference's graph, where a term is missing, would lose nothing."""
+    wide = Rounding(said([0.0, 0.0, 0.2]), said([0.0, 0.0, 0.2]))
+    for own, expected in (({}, other), ({"forward": wide}, cause)):
+        found = judge(
+            evidence(
+                (1.0, 2.0, 4.0),
+                outcome("forward", COARSE, dtype=dtype),
+                problem=problem(dtype=dtype),
+                twins={"forward": EXACT} if dtype is DType.FLOAT32 else {},
+                rounding=said([0.0, 0.0, 1e-7]),
+                roundings=own,
+            )
+        )
+        assert verdict(only(found)) == (DISAGREE, expected)
 
 
 def test_what_is_too_small_for_float32_is_lost_by_rounding():

@@ -4,7 +4,7 @@ from gradcli.engines.base.alone import MISFIT, WRONG, LocalError
 from gradcli.engines.base.certificate import Certificate
 from gradcli.engines.base.enclosure import NARROW, Enclosure
 from gradcli.engines.base.environment import UNKNOWN, Environment
-from gradcli.engines.base.evidence import Evidence, Nearby
+from gradcli.engines.base.evidence import Evidence, Nearby, Rounding
 from gradcli.engines.base.exactly import decide, suspects
 from gradcli.engines.base.linearised import AT_THE_EDGE, Linearised
 from gradcli.engines.base.local import WrongRule, coarse_node, wrong_rule
@@ -72,6 +72,7 @@ __all__ = [
     "Probes",
     "Program",
     "Reach",
+    "Rounding",
     "Sides",
     "Space",
     "Survey",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gradcli.engines.base.certificate import Certificate
 from gradcli.engines.base.environment import UNKNOWN, Environment
@@ -34,6 +34,21 @@ class Nearby:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """How large rounding errors are in a graph, by its results under random ones in every node.
+
+    Attributes:
+        double: Three standard deviations, of relative errors of one float64 epsilon.
+        narrow: Likewise, of one float32 epsilon.
+
+    Either is None where it was not measured.
+    """
+
+    double: Estimate | None = None
+    narrow: Estimate | None = None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What `measure` found.
 
@@ -50,6 +65,8 @@ class Evidence:
         witness: The rule-free method that is to confirm it.
         rounding: Three standard deviations of the reverse graph's results under random relative
             errors of one float32 epsilon in every node: how large such rounding errors are here.
+        roundings: Of methods whose errors that, and what the reference tells of float64, do not
+            explain: the rounding errors of their own graphs.
         twins: Methods of narrow width, the same graphs in float64.
         survey: Kinks and domain edges near the point.
         sides: One-sided derivatives, where the point lies on a kink.
@@ -93,3 +110,12 @@ class Evidence:
     environment: Environment = UNKNOWN
     fans: Fans | None = None
     nearby: tuple[Nearby, ...] = ()
+    roundings: Mapping[str, Rounding] = field(default_factory=dict)
+
+    def rounding_of(self, method: str) -> Rounding:
+        """How large rounding errors are in a method's graph, as far as known the reference's."""
+        if method in self.roundings:
+            return self.roundings[method]
+        made = self.reference.estimate
+        spread = Estimate(made.uncertainty, made.known) if made and made.uncertainty else None
+        return Rounding(spread, self.rounding)
