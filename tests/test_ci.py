@@ -61,6 +61,14 @@ def test_the_commands_of_the_page_run_in_their_order(number, project):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_readme_s_commands_run_with_readme_s_configuration(project):
+    (config,), (commands,) = blocks("toml"), blocks("bash")
+    (project / "pyproject.toml").write_text(config, encoding="utf-8")
+    result = shell(commands, project)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "no findings against baseline.json" in " ".join(result.stdout.split())
+
+
 def test_the_keys_of_the_page_are_those_that_there_are():
     from gradcli.checks.keys import MODEL, WHOLE
 
