@@ -107,7 +107,7 @@ def test_ties_that_nobody_had_time_for_are_not_held_against_a_method(budget, qua
     found = api.compare(
         model, feeds, methods=["reverse", "symbolic"], dtype="float64", budget=budget
     )
-    assert {m.verdict for m in found.methods} <= {"INCONCLUSIVE", None}
+    assert {m.verdict for m in found.methods} <= {"INCONCLUSIVE", "KINK", None}
     assert any(kink.op == "DynamicQuantizeLinear" for kink in found.kinks if kink.margin == 0)
 
 
