@@ -113,22 +113,32 @@ def largest(r: np.ndarray) -> float:
     return float(np.max(np.abs(r), where=np.isfinite(r), initial=0.0))
 
 
-def least_of(evidence: Evidence, outcome: Outcome) -> np.ndarray | float:
+def least_of(evidence: Evidence, outcome: Outcome, truth: Field) -> np.ndarray | float:
     """The least size of a method's elements: of a difference of outputs, a part of the outputs.
 
     What moves them by next to nothing of themselves over a step is lost in their rounding. A step
-    is as long as max(1, |x|) here, as all of them are relative to that.
+    is as long as max(1, |x|) here, as all of them are relative to that. Where outputs are sums that
+    cancel, their rounding is that of the terms; so is what is lost beside other elements, but a
+    derivative that is lost as a whole is not known, whatever the terms.
     """
     if outcome.reach == 0.0:
         return 0.0
+    outputs = _over_a_step(evidence, {of: _finite(y) for of, y in evidence.exact_primal.items()})
+    noise = evidence.exact_noise or {}
+    terms = _over_a_step(evidence, {of: _finite(u) / (3 * EPS) for of, u in noise.items()})
+    return np.asarray(np.fmax(outputs, np.fmin(terms, _block_sizes(evidence, truth))))
+
+
+def _over_a_step(evidence: Evidence, outputs: Mapping[str, np.ndarray]) -> np.ndarray | float:
+    """Of each element, the part of outputs of these sizes that a derivative has to move by."""
     p = evidence.problem
+    if not outputs:
+        return 0.0
     inverse = {name: 1.0 / np.maximum(1.0, np.abs(_plain(p.point[name]))) for name in p.wrt}
-    weighed = sum(
-        float(np.sum(_finite(w * evidence.exact_primal[of]))) for of, w in p.cotangents.items()
-    )
+    weighed = sum(float(np.sum(_finite(w * outputs[of]))) for of, w in p.cotangents.items())
     parts = []
     for of, wrt in p.keys:
-        size = largest(evidence.exact_primal[of]) if of else weighed
+        size = largest(outputs[of]) if of else weighed
         rows = int(np.prod(p.shape(of), dtype=int)) if of else 1
         along = inverse[wrt] if wrt else np.full(1, _steepest(p.tangents, inverse))
         parts.append(size * np.tile(along, rows))
@@ -151,18 +161,24 @@ def _steepest(direction: Mapping[str, np.ndarray], inverse: Mapping[str, np.ndar
 def size_of(
     evidence: Evidence, a: np.ndarray, truth: Field, least: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    """What an element's error is relative to: it, or a part of the largest of its block.
+    """What an element's error is relative to: it, or a part of the largest of its block."""
+    floor = np.fmax(FLOOR * _block_sizes(evidence, truth), least)
+    return np.asarray(np.fmax(np.fmax(_finite(a), _finite(truth.value)), floor))
+
+
+def _block_sizes(evidence: Evidence, truth: Field) -> np.ndarray:
+    """Of each element, the size of its block.
 
     A block that is zero within its uncertainty has no size of its own; it gets that of the whole
     answer, and an answer that is zero within its uncertainty that of the outputs.
     """
     r = truth.value
     whole = largest(np.where(np.abs(r) > truth.u, r, 0.0)) or max(largest(r), _outputs(evidence))
-    floor = np.zeros(len(r))
+    sizes = np.zeros(len(r))
     for block in truth.blocks:
         own = largest(r[block])
-        floor[block] = FLOOR * (own if own > largest(truth.u[block]) else max(own, whole))
-    return np.asarray(np.fmax(np.fmax(_finite(a), _finite(r)), np.fmax(floor, least)))
+        sizes[block] = own if own > largest(truth.u[block]) else max(own, whole)
+    return sizes
 
 
 def _outputs(evidence: Evidence) -> float:

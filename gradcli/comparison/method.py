@@ -117,7 +117,7 @@ def judgement_of(
         return _with(base, verdict=Verdict.INCONCLUSIVE, detail="there is no reference")
     own = field_of(evidence, outcome.estimate)
     tolerance = rtol if rtol is not None else tolerance_of(outcome)
-    least = least_of(evidence, outcome)
+    least = least_of(evidence, outcome, truth)
     verdicts = _elements(evidence, own, truth, tolerance, atol, least)
     verdicts = np.where(left_out, _UNKNOWN, verdicts)
     if np.any(left_out) and np.all(verdicts == _UNKNOWN):
@@ -259,7 +259,7 @@ def _parts(f: _Facing) -> list[Part]:
     """The numbers of each block, and last of the sampled directions, whose part has no name."""
     names = [label(key) for key in f.evidence.problem.keys]
     gap, u = f.gap(), f.own.u + f.truth.u
-    size = size_of(f.evidence, f.own.value, f.truth, least_of(f.evidence, f.outcome))
+    size = size_of(f.evidence, f.own.value, f.truth, least_of(f.evidence, f.outcome, f.truth))
     parts = []
     for name, block in zip([*names, ""], f.truth.blocks, strict=True):
         smooth = np.isin(f.verdicts[block], _SMOOTH)

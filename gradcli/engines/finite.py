@@ -36,6 +36,9 @@ FIRST, LAST = 2.0**-4, 2.0**-36
 SHORTEST = 2.0**-12
 """A textbook's step is shortened before a kink by this much at most: noise grows as much."""
 
+STEEP = 1000.0
+"""A step is too long where a difference is off by so many times what its formula comes to."""
+
 CRAMPED = 2.0**-16
 """Where all steps that cross no kink are shorter, noise is large: then one side is tried too."""
 
@@ -138,21 +141,66 @@ class Differences:
         else:
             step, wide = self._step, _Rung(here, line, self._step)
         narrow = _Rung(here, line, step / 2)
-        # The even part of a forward difference's error is seen exactly, as its distance to the
-        # central one. Of the odd part this is 3/2 for short steps, and enough for long ones.
-        truncation = np.abs(value - wide.slope) + 2 * np.abs(wide.slope - narrow.slope)
+        truncation = _truncation(value, wide, narrow)
         doubt = truncation + here.noise / step + here.drift
         if wide.jumped:
             jump = _jump(here, line, -step if self._central else 0.0, step)
             if np.any(jump):
                 return value, doubt + wide.swing, jump, _at_jumps(wide.jumped)
         if wide.crossing > 1:
-            return value, doubt, none, note
+            value, doubt, steep = self._shortened(here, line, step, narrow, value, doubt)
+            return value, doubt, none, steep or note
         if wide.ahead > 1:
             # The only kink within the step is at the point: it matters as far as the sides differ.
             return value, doubt + np.abs(wide.jump) + np.abs(narrow.jump), none, note
         note = f"a step of {step:.1g} crosses a kink; the uncertainty allows for it"
         return value, doubt + wide.swing, none, note
+
+    def _shortened(
+        self,
+        here: Point,
+        line: Line,
+        step: float,
+        rung: _Rung,
+        value: np.ndarray,
+        doubt: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """Of each output the difference by the best of some shorter steps.
+
+        A textbook's step is for functions that vary over 1. Of those that vary over less it is far
+        too long.
+
+        Args:
+            here: The point.
+            line: The line.
+            step: What was taken.
+            rung: Half of it.
+            value: The differences by that step.
+            doubt: Their doubts.
+        """
+        note, reach = "", self._step ** (2 if self._central else 1)
+        while not self._fixed and step > SHORTEST * self._step:
+            noise = here.noise / step + here.drift
+            steep = (doubt > 2 * noise) & (doubt > STEEP * reach * np.abs(value))
+            if not np.any(steep & np.isfinite(doubt)):
+                break
+            step /= 2
+            wide, rung = rung, _Rung(here, line, step / 2)
+            shorter = wide.slope if self._central else wide.forward
+            certainty = _truncation(shorter, wide, rung) + here.noise / step + here.drift
+            better = steep & (certainty < doubt)
+            value, doubt = np.where(better, shorter, value), np.where(better, certainty, doubt)
+            note = f"where a step of {self._step:.1g} is too long, a shorter one was taken"
+        return value, doubt, note
+
+
+def _truncation(value: np.ndarray, wide: _Rung, narrow: _Rung) -> np.ndarray:
+    """What a difference is off because its step is not 0, from the rung of half the step.
+
+    The even part of a forward difference's error is seen exactly, as its distance to the central
+    one. Of the odd part this is 3/2 for short steps, and enough for long ones.
+    """
+    return np.asarray(np.abs(value - wide.slope) + 2 * np.abs(wide.slope - narrow.slope))
 
 
 def _moved(lines: Sequence[Line], t: float) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from gradcli.measure.fans import fans
 from gradcli.measure.method import is_dear, outcome
 from gradcli.measure.near import look_around
 from gradcli.measure.nearby import nearby
-from gradcli.measure.primal import coarse_kernels, primal_noise, timed_file_primal
+from gradcli.measure.primal import coarse_kernels, exact_noise, primal_noise, timed_file_primal
 from gradcli.measure.reference import refer, twin, witnesses
 from gradcli.measure.sample import draw
 from gradcli.measure.shaken import own_rounding
@@ -91,6 +91,8 @@ def measure(
     clock.primal = min(first - start, time.perf_counter() - first)
     found = look_around(problem, seen, reference, clock, tell)
     noise = primal_noise(problem, exact_primal, clock)
+    differs = any(ENGINES[name].reach for name in names)
+    in_double_noise = exact_noise(problem, exact_primal, clock) if differs else None
     aside = nearby(problem, exact, clock) if given.outputs else ()
 
     sample = draw(problem)
@@ -136,6 +138,7 @@ def measure(
         environment=environment(),
         fans=fanned,
         nearby=aside,
+        exact_noise=in_double_noise,
     )
     keep(evidence)
     for k, name in enumerate(names):

@@ -14,6 +14,7 @@ from gradcli.errors import GradcliError
 from gradcli.graph import DType
 from gradcli.interpret import Evaluator
 from gradcli.measure.clock import Clock, timed
+from gradcli.ops import Table
 from gradcli.problem import Problem
 
 SHAKES = 4
@@ -105,6 +106,14 @@ def primal_noise(problem: Problem, exact: Arrays, clock: Clock) -> dict[str, np.
     return None if SHAKES * clock.primal > clock.left() * 0.05 else rounding(problem, exact)
 
 
+def exact_noise(problem: Problem, exact: Arrays, clock: Clock) -> dict[str, np.ndarray] | None:
+    """Those of the primal in float64, as the interpreter evaluates it; None where time is short."""
+    if SHAKES * clock.primal > clock.left() * 0.05:
+        return None
+    rng = np.random.default_rng(problem.seed)
+    return _spread(problem, exact, shaken(problem.table, rng), problem.point)
+
+
 def coarse_kernels(problem: Problem) -> tuple[str, ...]:
     """A note on the nodes that onnxruntime computes in float32 although the file has float64."""
     found = [
@@ -132,6 +141,11 @@ def rounding(problem: Problem, exact: Arrays, point: Arrays | None = None) -> di
     wide = (dtype.eps for dtype in floats if dtype.np.itemsize > 1)
     eps = max(wide, default=DType.FLOAT64.eps)
     rng = np.random.default_rng(problem.seed)
-    f = Evaluator(problem.exact, table=shaken(problem.table, rng, eps, kernels=True))
-    runs = [f.run(point or problem.point, keep=tuple(exact)) for _ in range(SHAKES)]
+    restless = shaken(problem.table, rng, eps, kernels=True)
+    return _spread(problem, exact, restless, point or problem.point)
+
+
+def _spread(problem: Problem, exact: Arrays, table: Table, point: Arrays) -> dict[str, np.ndarray]:
+    f = Evaluator(problem.exact, table=table)
+    runs = [f.run(point, keep=tuple(exact)) for _ in range(SHAKES)]
     return {name: spread((run[name] for run in runs), y) for name, y in exact.items()}

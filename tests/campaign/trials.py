@@ -18,7 +18,7 @@ from gradcli.comparison.truth import (
     truth_of,
 )
 from gradcli.engines import ENGINES, Program
-from gradcli.engines.base import Evidence
+from gradcli.engines.base import Evidence, Outcome
 from gradcli.measure import References, measure
 from gradcli.problem import Problem
 from tests.campaign.faults import GUILTY, chosen
@@ -232,7 +232,7 @@ def _said(found: Comparison, evidence: Evidence, sound: Evidence) -> tuple[Said,
                 field_of(evidence, estimate),
                 sound,
                 tolerance_of(outcomes[m.method]),
-                least_of(sound, outcomes[m.method]),
+                outcomes[m.method],
             ),
             m.dtype,
         )
@@ -242,7 +242,7 @@ def _said(found: Comparison, evidence: Evidence, sound: Evidence) -> tuple[Said,
 
 
 @np.errstate(all="ignore")
-def _off(own: Field, sound: Evidence, rtol: float, least: np.ndarray | float = 0.0) -> float:
+def _off(own: Field, sound: Evidence, rtol: float, outcome: Outcome | None = None) -> float:
     """By how many bands the worst element lies off what is known to be true."""
     truth, _ = truth_of(sound)
     if truth is None:
@@ -250,6 +250,7 @@ def _off(own: Field, sound: Evidence, rtol: float, least: np.ndarray | float = 0
     size = min(len(own.value), len(truth.value))
     a = np.full(len(truth.value), np.nan)
     a[:size] = own.value[:size]
+    least = least_of(sound, outcome, truth) if outcome is not None else 0.0
     band = band_of(sound, a, truth, rtol, 0.0, least)
     # What float32 has no normal numbers for is nothing to any method.
     gap = gap_of(a, truth.value) - truth.u - UNDERFLOW

@@ -105,6 +105,26 @@ def test_a_difference_knows_nothing_that_is_small_beside_the_outputs():
     assert held(1e-14, 100.0) is INCONCLUSIVE  # steps there are a hundred times as long
 
 
+@pytest.mark.parametrize(
+    ("noise", "truth", "expected"),
+    [
+        (
+            1e-16,
+            (1.0, 1e-12),
+            INCONCLUSIVE,
+        ),  # what outputs of 1e-6 are rounded at tells nothing new
+        (1e-13, (1.0, 1e-12), AGREE),  # that of their terms, which are about 150
+        (1e-13, (1e-5, 1e-12), INCONCLUSIVE),  # no element is known to much: it is lost as a whole
+    ],
+)
+def test_a_difference_knows_nothing_that_is_small_beside_terms_that_cancel(noise, truth, expected):
+    own = outcome("m", said(truth, [0.0, 9e-9]), reach=1e-14)
+    small = {"y": np.full(2, 1e-6)}
+    found = evidence(truth, own, exact_primal=small, file_primal=small)
+    assert only(judge(replace(found, exact_noise={"y": np.full(2, noise)}))).verdict is expected
+    assert only(judge(found)).verdict is INCONCLUSIVE
+
+
 @pytest.mark.parametrize(("length", "expected"), [(1.0, AGREE), (1e-3, INCONCLUSIVE)])
 def test_how_small_that_is_follows_the_length_of_a_tangent(length, expected):
     asked = replace(problem(2, "jvp"), tangents={"x": np.full(2, length)})

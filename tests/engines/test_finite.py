@@ -54,6 +54,24 @@ def test_the_ladder_takes_longer_steps_where_there_is_more_noise():
     assert forward > 1e-4
 
 
+@pytest.mark.parametrize(("method", "error"), [("finite-forward", 3e-5), ("finite-central", 1e-7)])
+def test_a_textbook_step_that_is_too_long_for_a_function_is_shortened(method, error):
+    """sin(3000 x) varies over a 3000th; 6e-6 is 2 percent of that."""
+    asked = problem(lambda b, v: b.op("Sin", v * 3e3), [0.7e-3])
+    found = estimate(method, asked)
+    value, truth = found.blocks["y", "x"].item(), 3e3 * np.cos(2.1)
+    doubt = found.uncertainty["y", "x"].item()
+    assert abs(value - truth) <= doubt < error * abs(truth)
+    assert found.notes == (f"where a step of {STEP[method]} is too long, a shorter one was taken",)
+    given = ENGINES[method].prepare(asked, Options(step=STEP[method]))
+    images = given.apply(asked.point, {"x": np.ones((1, 1))})
+    assert abs(images.values["y"].item() - truth) > 1.9 * abs(value - truth)
+    assert not images.notes
+
+
+STEP = {"finite-forward": 1e-8, "finite-central": 6e-6}
+
+
 def test_the_ladder_finds_its_way_into_a_steep_function():
     found, doubt = answer("finite", problem(lambda b, v: b.op("Tanh", (v - 0.7) * 1e5), [0.7]))
     assert found.item() == pytest.approx(1e5, rel=1e-8)

@@ -76,6 +76,7 @@ class Evidence:
         uncertified: Why nothing is.
         primal_noise: Three standard deviations of the rounding errors of `file_primal`; None when
             not measured.
+        exact_noise: Likewise, of `exact_primal`; None when no difference was asked for either.
         unsteady: What of `file_primal` came out otherwise when it was run again, or on more or
             fewer threads.
         swept: Finite differences over many steps, one for each arithmetic, where that was asked.
@@ -110,6 +111,7 @@ class Evidence:
     environment: Environment = UNKNOWN
     fans: Fans | None = None
     nearby: tuple[Nearby, ...] = ()
+    exact_noise: Arrays | None = None
     roundings: Mapping[str, Rounding] = field(default_factory=dict)
 
     def rounding_of(self, method: str) -> Rounding:
