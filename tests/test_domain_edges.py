@@ -109,3 +109,28 @@ def test_a_report_says_what_helps_the_operand():
     found = compared([node("Exp", ["x"], "h"), node("Log", ["h"], "y")], [1.0, -1000.0])
     (edge,) = [k for k in found.kinks if k.kind == "edge"]
     assert (edge.op, edge.operand, edge.todo) == ("Log", "h", "clip it, or add a small constant")
+
+
+def test_where_a_branch_ends_at_its_tie_the_jump_is_named_and_no_slope_is_certified():
+    """log x where x > 0, else 0, at 0: it falls to minus infinity on one side."""
+    found = compared(
+        [
+            node("Greater", ["x", "zero"], "c"),
+            node("Log", ["x"], "log"),
+            node("Where", ["c", "log", "zero"], "y"),
+        ],
+        [0.0, 1.0],
+        ("zero", np.array(0.0, np.float32)),
+    )
+    assert named(found, "edge") == [("Log", (0,))]
+    (tie,) = [k for k in found.kinks if k.kind == "kink"]
+    assert (tie.op, tie.active, tie.what) == ("Greater", True, "an output jumps there")
+    assert found.reference.confirmed < found.reference.elements == 4
+    assert found.counts["DISAGREE"] == 0
+
+
+def test_at_an_edge_the_report_says_so_and_not_that_time_was_short():
+    found = compared([node("Log", ["x"], "y")], [0.0, 1.0])
+    assert found.reference.uncertified == (
+        "the point lies on the edge of a domain: the logarithm of 0"
+    )

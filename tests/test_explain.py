@@ -354,6 +354,16 @@ def test_a_sum_of_float32_constants_moves_as_far_as_its_products_do():
     np.testing.assert_allclose(spread[0], np.sqrt(2 * squares))
 
 
+def test_where_float64_has_no_digits_no_rule_of_symbolic_is_accused():
+    """A Softmax whose largest element is 1 to the last digit: p (1 - p) of that is rounding."""
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT32, (1, 3))
+    y = b.rename(b.op("Softmax", x * 40.0), "y")
+    point = {"x": np.array([[1.0, 2.0, -1.0]], np.float32)}
+    problem = Problem(None, b.graph([y]), ("x",), ("y",), "jacobian", point, {}, {}, DType.FLOAT32)
+    assert not any(node.what is What.RULE for node in looked(problem, (*BOTH, "symbolic")).nodes)
+
+
 def test_a_rule_that_says_nothing_is_named():
     card = OPS["Tanh"]
     silent = OPS.replace(replace(card, vjp=lambda *_: [None]))

@@ -103,7 +103,7 @@ def compare(
         straight_through=straight_through,
     )
     settings = Settings(
-        tuple(names_of(methods) or ()),
+        tuple(dict.fromkeys(names_of(methods) or ())),
         rtol,
         atol,
         step,

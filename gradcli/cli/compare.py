@@ -120,7 +120,8 @@ def command(
     from gradcli.report import Dress, shown
 
     settings = api.Settings(
-        methods, rtol, atol, step, runs, warmup, budget, reference, at_kink, explain, sweep,
+        tuple(dict.fromkeys(methods)),
+        rtol, atol, step, runs, warmup, budget, reference, at_kink, explain, sweep,
         narrow=question["dtype"] is not None,
     )  # fmt: skip
     policy = Policy(inconclusive, at_kink, exit_zero)

@@ -85,6 +85,8 @@ def _why_not(evidence: Evidence) -> str:
     certificate = evidence.certificate
     if certificate is None:
         return evidence.uncertified
+    if evidence.survey.rim:
+        return f"the point lies on the edge of a domain: {evidence.survey.rim[0].what}"
     if certificate.contradicted:
         return "the reverse graph in balls and power series of the primal exclude each other"
     if certificate.sides is not None:

@@ -357,7 +357,9 @@ class _Notary:
                 two = [_product(n, side, row.bars)[0] for side in (behind, ahead)]
                 # At a tie conventions may compose to another slope than the one there is.
                 taken = behind is ahead or n.overlap(product, two[0]).item()
-                if not n.overlap(*two).item() or not taken:
+                # What ends at this point, on one side, overlaps with everything.
+                ends = behind is not ahead and not np.all(np.isfinite([*map(n.radius, two)]))
+                if not n.overlap(*two).item() or not taken or ends:
                     self.kinked += 1
                     suspects.append((row, mine))
                     continue
@@ -478,13 +480,14 @@ class _Notary:
         """Elements of the answer, those that are known and have one slope."""
         blocks = (self._view(b, key) for b in (self.blocks, self.doubts, self.known))
         value, doubt, known = blocks
-        sure = found.known() & smooth
+        one = smooth if np.ndim(smooth) == 0 else np.reshape(smooth, found.mid.shape)
+        sure = found.known() & one
         value[where] = np.where(sure, found.mid, np.nan).reshape(value[where].shape)
         bound = found.rad * (1.0 + EPS) + HALF_ULP * np.abs(found.mid)
         doubt[where] = np.where(sure, bound, np.inf).reshape(value[where].shape)
         known[where] = np.reshape(sure, value[where].shape)
         self.taken += found.mid.size
-        self.below += int(np.sum(found.below() & smooth))
+        self.below += int(np.sum(found.below() & one))
         self.digits = min(self.digits, found.digits())
 
     def _side(self, key: Key, where: _Where, behind: Enclosure, ahead: Enclosure) -> None:

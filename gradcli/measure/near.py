@@ -56,7 +56,7 @@ def look_around(
         return found
     try:
         with until(time.perf_counter() + share):
-            return replace(found, reach=reaches(problem, seen))
+            return replace(found, reach=reaches(problem, seen, found.nearest))
     except (GradcliError, MemoryError):
         return found
 

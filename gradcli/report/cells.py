@@ -120,8 +120,8 @@ def percent(x: float | None) -> str:
 
 
 def value(x: float) -> str:
-    """As many digits as tell a float32 from its neighbours."""
-    return f"{x:.9g}"
+    """As many digits as tell a float32 from its neighbours; no sign of a zero."""
+    return f"{x + 0.0:.9g}"
 
 
 def apart(x: float, reference: float) -> str:

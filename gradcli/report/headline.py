@@ -44,7 +44,7 @@ def _sentence(c: Comparison) -> str:
         several = f"{_methods(concerned)}; " if len(concerned) > 1 else ""
         return several + _worst(min(concerned, key=_gravity))
     if c.verdict is Verdict.KINK:
-        return f"the derivative has two sides here{_sides(c)}"
+        return _kink(c, concerned)
     if c.verdict is Verdict.STAIRCASE:
         return "the function jumps here, and a difference across a jump measures no derivative"
     return f"nothing could be decided by {listed_names(j.method for j in concerned)}"
@@ -81,13 +81,22 @@ def _worst(j: Judgement) -> str:
     return f"{j.method} is off{off}{at}{node}{cause}"
 
 
-def _sides(c: Comparison) -> str:
-    jump = next(((k, k.jump) for k in c.kinks if k.jump), None)
+def _kink(c: Comparison, concerned: Sequence[Judgement]) -> str:
+    """What the derivative is on both sides, or that only conventions make two of one."""
+    active = [k for k in c.kinks if k.active and k.kind == "kink"]
+    if not active:
+        return (
+            f"only conventions at ties differ here, in {listed_names(j.method for j in concerned)}"
+        )
+    if leaps := next((k for k in active if k.what), None):
+        return f"an output jumps here, at node {leaps.node} ({leaps.op})"
+    two = "the derivative has two sides here"
+    jump = next(((k, k.jump) for k in active if k.jump), None)
     if jump is None:
-        return ""
+        return two
     kink, j = jump
     at = f"{j.name}[{', '.join(map(str, j.index))}]" if j.index else j.name
-    return f": {at} is {value(j.below)} or {value(j.above)}, by node {kink.node} ({kink.op})"
+    return f"{two}: {at} is {value(j.below)} or {value(j.above)}, by node {kink.node} ({kink.op})"
 
 
 def place(w: Worst) -> str:

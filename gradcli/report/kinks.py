@@ -25,9 +25,11 @@ def kinks_near(kinks: Sequence[KinkAt], room: Sequence[Room]) -> Iterator[Fact]:
         yield Fact("kink", f"and {extra:,} more; --format json lists them all")
     if idle:
         yield Fact("kink", idle_sentence(idle))
-    jump = next((k.jump for k in kinks if k.jump), None)
-    if jump is not None:
-        yield Fact("jump", jump_sentence(jump), "odd")
+    jumping = next((k for k in kinks if k.jump), None)
+    if jumping is not None and jumping.jump is not None:
+        text = jump_sentence(jumping.jump)
+        slopes = "the slopes on both sides of it differ "
+        yield Fact("jump", f"{slopes * bool(jumping.what)}{text}", "odd")
     off = [k for k in kinks if k.kind == "kink" and k.margin > NEAR and not k.touched]
     for r in room[:LISTED]:
         index = f", element [{', '.join(map(str, r.index))}]" if r.index else ""

@@ -335,7 +335,9 @@ def _where(w: Worst) -> str:
     if w.sides is None:
         return f"worst at {at}: {apart(w.value, w.reference)}{node}"
     left, right = map(value, w.sides)
-    return f"takes {value(w.value)} at {at}{node}, between one-sided {left} and {right}"
+    lies = "between" if min(w.sides) <= w.value <= max(w.sides) else "beside"
+    two = f"{left} and {right}" if left != right else f"{left} on both sides"
+    return f"takes {value(w.value)} at {at}{node}, {lies} one-sided {two}"
 
 
 def unsteady_sentence(u: Unsteady) -> str:

@@ -32,6 +32,12 @@ def compared(*args, code=0, **how):
     return json.loads(result.stdout), result
 
 
+def test_a_method_that_is_asked_for_twice_is_run_once():
+    twice = ("--method", "reverse", "--method", "forward", "--method", "reverse")
+    report, _ = compared(PHYSICS, "-i", POINT, *twice, "--reference", "float64")
+    assert [m["method"] for m in report["methods"]] == ["reverse", "forward"]
+
+
 def test_every_method_answers_and_agrees():
     report, result = compared(PHYSICS, "--input", POINT)
     assert [m["method"] for m in report["methods"]] == list(METHODS)

@@ -209,6 +209,27 @@ def test_on_a_kink_both_sides_are_certain():
     assert not found.contradicted
 
 
+def test_on_a_kink_of_an_image_both_sides_are_certain():
+    found = certified(problems.problem(lambda b, x: b.op("Relu", x), np.eye(2)[None, None]))
+    assert found.sides is not None
+    diagonal = found.known["y", "x"].reshape(4, 4).diagonal()
+    np.testing.assert_array_equal(diagonal, [True, False, False, True])
+    assert found.sides.right["y", "x"].reshape(4, 4)[1, 1] == 1.0
+
+
+def test_where_a_function_ends_on_one_side_nothing_is_certain():
+    """The logarithm of what is positive, else 0, at 0."""
+
+    def f(b: Builder, x: Var) -> Var:
+        zero = b.constant(np.array(0.0))
+        return b.op("Where", b.op("Greater", x, zero), b.op("Log", x), zero)
+
+    found = certified(problems.problem(f, [0.0, 1.0]))
+    known = found.known["y", "x"].reshape(2, 2)
+    assert not known[0, 0]
+    assert known[1, 1]
+
+
 def test_on_a_kink_of_a_jvp_the_elements_beside_it_are_known():
     tangent = {"x": np.array([[1.0, 1.0, 1.0]])}
     found = certified(problems.problem(relu, [[0.0, 2.0, -1.0]], "jvp", tangents=tangent))

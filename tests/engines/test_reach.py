@@ -1,5 +1,7 @@
 """How far inputs may be moved before they meet a kink."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -111,3 +113,12 @@ def test_one_of_a_dense_network_is_as_near_as_the_nearest_of_all():
     )
     nearest = min(float(first.min()), float(second.min()))
     assert reach(asked)["x"].distance == pytest.approx(nearest, rel=1e-6)
+
+
+def test_what_is_certainly_off_its_kink_is_near_however_near():
+    asked = problem(lambda b, v: b.op("Relu", v), [1e-12, 1e-30, 3.0])
+    seen = around(asked)
+    assert reaches(asked, seen)["x"].distance == pytest.approx(1e-12)
+    near = seen.kink(next(iter(seen.margins)), (1,), 1e-30)
+    near = replace(near, decided="off", within=1e-30)
+    assert reaches(asked, seen, (near,))["x"].distance == pytest.approx(1e-30)

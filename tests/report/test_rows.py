@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradcli.comparison import Cause, KinkAt, Reference, Verdict
+from gradcli.comparison import Cause, KinkAt, Reference, Verdict, Worst
 from gradcli.report.cells import apart, bar, ratio, scientific, seconds, tally, tensor
 from gradcli.report.headline import headline
-from gradcli.report.rows import question, screen
+from gradcli.report.kinks import kinks_near
+from gradcli.report.rows import question, screen, why
 from tests.report import examples
 
 
@@ -242,6 +243,36 @@ def test_the_headline_of_a_kink_tells_both_sides():
     assert first(kinked).startswith(
         "KINK the derivative has two sides here: image[0, 2] is -0.5 or 1.25, by node /"
     )
+
+
+def test_the_headline_of_a_jump_speaks_of_no_sides():
+    kinked = replace(
+        examples.odd(), primal=examples.smooth().primal, verdict=Verdict.KINK, exit_code=0
+    )
+    kinks = tuple(replace(k, what="an output jumps there") if k.jump else k for k in kinked.kinks)
+    assert first(replace(kinked, kinks=kinks)).startswith("KINK an output jumps here, at node /")
+    lines = [f.text for f in kinks_near(kinks, ()) if f.label == "jump"]
+    assert lines[0].startswith("the slopes on both sides of it differ most at image[0, 2]: -0.5")
+
+
+def test_the_headline_where_only_conventions_differ_speaks_of_no_sides():
+    kinked = replace(
+        examples.odd(), primal=examples.smooth().primal, verdict=Verdict.KINK, kinks=()
+    )
+    at = next(j.method for j in kinked.methods if j.verdict is Verdict.KINK)
+    assert first(kinked).startswith(f"KINK only conventions at ties differ here, in {at}")
+
+
+@pytest.mark.parametrize(
+    ("at", "sides", "text"),
+    [
+        (0.0, (1.0, -0.0), "takes 0 at x[0], between one-sided 1 and 0"),
+        (2.0, (1.0, 1.0), "takes 2 at x[0], beside one-sided 1 on both sides"),
+    ],
+)
+def test_what_a_convention_takes_lies_between_the_sides_or_beside_them(at, sides, text):
+    kinked = next(j for j in examples.odd().methods if j.verdict is Verdict.KINK)
+    assert text in why(replace(kinked, worst=Worst("x", (0,), at, 1.0, sides=sides)))
 
 
 def test_the_headline_of_what_is_not_decided_names_the_methods():

@@ -15,7 +15,7 @@ import numpy as np
 
 from gradcli.engines.base.inner import tangents
 from gradcli.engines.base.program import Arrays
-from gradcli.engines.base.watch import SAME, Reach, Watch
+from gradcli.engines.base.watch import SAME, Near, Reach, Watch
 from gradcli.errors import OutOfTimeError
 from gradcli.graph import Node
 from gradcli.interpret import Evaluator
@@ -56,7 +56,7 @@ class _Margin:
     slopes: Arrays
 
 
-def reaches(problem: Problem, watch: Watch) -> dict[str, Reach]:
+def reaches(problem: Problem, watch: Watch, nearest: Sequence[Near] = ()) -> dict[str, Reach]:
     """The nearest kink of each of `wrt`, off the point.
 
     How fast every margin of the graph shrinks is first estimated, by a few random directions; of
@@ -66,12 +66,14 @@ def reaches(problem: Problem, watch: Watch) -> dict[str, Reach]:
     Args:
         problem: The question.
         watch: What was seen at its point.
+        nearest: Kinks near it: of those that are certain to be off, however little, it is their
+            distance that counts, where float64 alone would take them for rounding.
 
     Raises:
         OutOfTimeError: When a deadline passes before anything was found.
         UnsupportedError: When an operator has no rule.
     """
-    off = dict(_off(problem, watch))
+    off = dict(_off(problem, watch, {near.node: near for near in nearest}))
     total = sum(int(np.sum(np.isfinite(margin))) for margin in off.values())
     found: dict[str, Reach] = {}
     try:
@@ -84,7 +86,7 @@ def reaches(problem: Problem, watch: Watch) -> dict[str, Reach]:
                 near = watch.kink(node, index, float(off[node][index]))
                 found[wrt] = Reach(distance, near, estimated=True)
         guessed, first = dict(found), dict[str, Reach]()
-        margins = _margins(problem, watch, chosen)
+        margins = _margins(problem, off, chosen)
         taken = {(m.node.name, m.index) for m in margins}
         for margin, gradient in zip(margins, _pulled(problem, margins), strict=True):
             for name, g in gradient.items():
@@ -109,15 +111,21 @@ def _nearer(first: Reach, guess: Reach | None, taken: set[tuple[str, tuple[int, 
     return min(first, guess, key=lambda r: r.distance)
 
 
-def _off(problem: Problem, watch: Watch) -> Iterator[tuple[Node, np.ndarray]]:
+def _off(
+    problem: Problem, watch: Watch, nearest: Mapping[str, Near]
+) -> Iterator[tuple[Node, np.ndarray]]:
     """The margins of elements that are not on their kink; infinite for those that are."""
     for node, margin in watch.margins.items():
         if problem.table[node.key].steps or not margin.size:
             continue
         finite = np.isfinite(margin)
         least = SAME * float(np.max(margin, where=finite, initial=0.0))
-        if np.any(finite & (margin > least)):
-            yield node, np.where(finite & (margin > least), margin, np.inf)
+        found = np.where(finite & (margin > least), margin, np.inf)
+        near = nearest.get(node.name)
+        if near is not None and near.decided == "off" and near.margin > 0.0:
+            found[near.index] = near.within
+        if np.any(np.isfinite(found)):
+            yield node, found
 
 
 _Distances = Mapping[Node, np.ndarray]
@@ -197,7 +205,7 @@ def _nearest(
 
 
 def _margins(
-    problem: Problem, watch: Watch, chosen: dict[Node, list[tuple[int, ...]]]
+    problem: Problem, off: _Distances, chosen: dict[Node, list[tuple[int, ...]]]
 ) -> list[_Margin]:
     """The chosen margins with their slopes, where those hang on few enough elements."""
     found = []
@@ -206,7 +214,7 @@ def _margins(
         for index in chosen.get(node, ()):
             slopes = _slopes(problem, node, operands, index)
             if slopes is not None:
-                found.append(_Margin(node, index, float(watch.margins[node][index]), slopes))
+                found.append(_Margin(node, index, float(off[node][index]), slopes))
 
     if chosen:
         Evaluator(problem.exact, real, problem.table).run(problem.point, look)

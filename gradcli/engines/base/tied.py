@@ -116,7 +116,7 @@ def _stepped(problem: Problem, watch: Watch, ties: Sequence[Near]) -> Iterator[t
         here = [at(0.0, side) for side in both]
         ahead, behind = ([at(t, side) for side in both] for t in (STRIDE, -STRIDE))
         slopes = [(a - b) / (2 * STRIDE) for a, b in zip(ahead, behind, strict=True)]
-        noise = EPS * float(np.max(np.abs(here), initial=0.0))
+        noise = EPS * float(np.max(np.abs(here), where=np.isfinite(here), initial=0.0))
         jumps = _apart(here[0], here[1], noise)
         turns = _apart(slopes[0], slopes[1], noise / STRIDE)
         yield node.name, Tied(jumps or turns, near.index, count, jumps=jumps)
