@@ -202,7 +202,7 @@ def _named(
     left = end - time.perf_counter()
     if how.explain:
         focus = comparison.focus_of(evidence, found)
-        methods = how.methods or measure.METHODS
+        methods = comparison.rules_of(evidence, found, how.methods or measure.METHODS)
         walk = measure.explain(evidence.problem, focus, methods, left, progress)
         return comparison.explained(evidence, found, walk)
     causes = {m.method: m.cause.value for m in found.methods if m.cause is not None}

@@ -11,7 +11,7 @@ from gradcli.comparison.baseline import (
     machine,
     snapshot,
 )
-from gradcli.comparison.blame import explained, explanation_of, focus_of
+from gradcli.comparison.blame import explained, explanation_of, focus_of, rules_of
 from gradcli.comparison.checked import Checked, Report
 from gradcli.comparison.elements import elements_of
 from gradcli.comparison.facts import (
@@ -92,6 +92,7 @@ __all__ = [
     "judge",
     "machine",
     "name_nodes",
+    "rules_of",
     "snapshot",
     "undecided",
     "worst_of",

@@ -46,6 +46,20 @@ def focus_of(evidence: Evidence, comparison: Comparison) -> Focus:
     return Focus("a random direction", dots, dict(problem.cotangents) or bars)
 
 
+def rules_of(evidence: Evidence, comparison: Comparison, methods: Sequence[str]) -> list[str]:
+    """The methods whose derivatives of nodes to look at.
+
+    Args:
+        evidence: What was measured.
+        comparison: As judged.
+        methods: Those that were asked for; the reference's own joins them where it was withdrawn.
+    """
+    withdrawn = comparison.reference.kind == comparison.reference.witness
+    graph = evidence.reference if withdrawn else None
+    own = [graph.method] if graph is not None and graph.estimate is not None else []
+    return list(dict.fromkeys([*methods, *own]))
+
+
 def _badness(m: Judgement) -> tuple[bool, bool, float]:
     """Methods that disagree first, of them those that have rules, then by their error."""
     assert m.worst is not None

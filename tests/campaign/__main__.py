@@ -12,7 +12,7 @@ from functools import partial
 from multiprocessing import get_context
 
 from tests.campaign.faults import GUILTY
-from tests.campaign.tally import mistakes, report
+from tests.campaign.tally import mistakes, report, unnamed
 from tests.campaign.trials import Trial, trial
 
 CHUNK = 8
@@ -28,10 +28,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="index of the first trial")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--explain", action="store_true", help="whether faults' nodes are named")
     parser.add_argument("--seconds", type=float, default=math.inf, help="for pairs, and for faults")
     given = parser.parse_args()
     stages = tuple(given.stages.split(","))
-    run = partial(trial, given.seed, samples=given.samples, stages=stages)
+    run = partial(trial, given.seed, samples=given.samples, stages=stages, explain=given.explain)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         sound, faulty = (
             list(
@@ -53,7 +54,7 @@ def main() -> int:
 def _told(trials: Iterator[Trial], end: float) -> Iterator[Trial]:
     """The trials until then, each mistake told as it is found."""
     for k, t in enumerate(trials, 1):
-        for line in mistakes([t]):
+        for line in (*mistakes([t]), *unnamed([t])):
             sys.stderr.write(f"{line}\n")
         if k % 100 == 0:
             sys.stderr.write(f"... {k}\n")

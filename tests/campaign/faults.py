@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from gradcli.engines.symbolic.tangents import Tangents
-from gradcli.graph import Graph, Node, Var
+from gradcli.graph import Graph, Node, Value, Var
 from gradcli.numbers import Symbol, complex_
 from gradcli.onnxfile import read, write
 from gradcli.ops import OPS, Card, Site, Table
 from gradcli.problem import Problem
 from gradcli.transform import expand
-from gradcli.transform.rewrite import Rewriter
+from gradcli.transform.rewrite import Rewriter, identity
 
 Vars = Sequence[Var | None]
 
@@ -28,6 +28,9 @@ GUILTY: Mapping[str, tuple[str, ...]] = {
     "runtime": (),
 }
 """Where a fault is planted, and the methods that stand on it."""
+
+IN_RULES = ("forward", "reverse", "shared")
+"""Those of them that are a card's rules, which see a graph expanded."""
 
 FACTORS = {"x 1.01": 1.01, "x 1.001": 1.001, "sign": -1.0}
 
@@ -82,7 +85,7 @@ def chosen(rng: np.random.Generator, problem: Problem, stages: Sequence[str]) ->
     """A fault that this network may show; None where there is no place for one."""
     stage = str(rng.choice(stages))
     graph = problem.exact
-    if stage in ("forward", "reverse", "shared"):
+    if stage in IN_RULES:
         graph = expand(graph)
     places = [
         (kind, node, k)
@@ -113,7 +116,7 @@ def _possible(kind: str, stage: str, node: Node, k: int) -> bool:
     x, y = node.inputs[k], node.outputs[0]
     if x is None or y is None or not y.dtype.is_float:
         return False
-    in_rules = stage in ("forward", "reverse", "shared")
+    in_rules = stage in IN_RULES
     first, second = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
     wide = bool(x.shape) and int(x.shape[-1]) > 1  # type: ignore[index] # at a point
     match kind:
@@ -304,5 +307,11 @@ def _misread(graph: Graph, fault: Fault) -> Graph:
             made[0] = y * FACTORS[fault.kind]
         elif fault.kind == "branch":
             made[0] = r.b.where(y > 0.0, y * 1.01, y)
-        r.become(node, made)
+        # A wrong kernel makes tensors of the same names.
+        r.become(node, [_as(r, v, y) for v, y in zip(node.outputs, made, strict=True)])
     return r.finish()
+
+
+def _as(r: Rewriter, value: Value | None, y: Var | None) -> Var | None:
+    """A result under the name that the file has for it."""
+    return None if value is None or y is None else r.b.copy(identity(value), [y])[0]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from gradcli.comparison import Verdict
 from tests.campaign.faults import GUILTY
+from tests.campaign.named import RIGHT
 from tests.campaign.trials import FELT, Said, Trial
 
 VERDICTS = tuple(map(str, Verdict))
@@ -16,6 +17,7 @@ def report(sound: Sequence[Trial], faulty: Sequence[Trial]) -> Iterator[str]:
     """The lines of the report."""
     yield from _confusion(sound, faulty)
     yield from _kinds(faulty)
+    yield from _named(faulty)
     yield from _rates(sound)
     yield from _mistakes([*sound, *faulty])
 
@@ -70,17 +72,40 @@ def _kinds(faulty: Sequence[Trial]) -> Iterator[str]:
     for kind in sorted({t.kind for t in faulty if t.kind}):
         some = [t for t in faulty if t.kind == kind]
         cells = (
-            f"{sum(t.stage == s for t in some)}, {sum(t.stage == s and _felt(t) for t in some)}"
+            f"{sum(t.stage == s for t in some)}, {sum(t.stage == s and t.felt for t in some)}"
             for s in GUILTY
         )
         missed = sum(bool(t.missed) for t in some)
         yield f"{kind:<26}{''.join(f'{cell:>14}' for cell in cells)}{missed:>9}"
 
 
-def _felt(t: Trial) -> bool:
-    if t.stage == "runtime":
-        return t.moved >= FELT
-    return any(s.method in t.guilty and s.moved >= FELT for s in t.said)
+def unnamed(faulty: Iterable[Trial]) -> list[str]:
+    """Every felt fault of whose node --explain did not say that it is the one, in a line each."""
+    return [
+        f"UNNAMED #{t.index} ({t.pair}; {t.fault}; {t.reference}): {t.named}"
+        for t in faulty
+        if t.named not in ("", RIGHT)
+    ]
+
+
+def _named(faulty: Sequence[Trial]) -> Iterator[str]:
+    """How many of the felt faults whose node was asked for were put down to it."""
+    asked = [t for t in faulty if t.named]
+    if not asked:
+        return
+    places = [s for s in GUILTY if any(t.stage == s for t in asked)]
+    yield ""
+    yield f"{'named, of those felt':<26}{''.join(f'{s:>14}' for s in places)}"
+    for kind in sorted({t.kind for t in asked}):
+        cells = (_share([t for t in asked if (t.kind, t.stage) == (kind, s)]) for s in places)
+        yield f"{kind:<26}{''.join(f'{cell:>14}' for cell in cells)}"
+    right = len(asked) - len(unnamed(asked))
+    yield f"--explain names the node of {right} of {len(asked)}, {right / len(asked):.1%}"
+    yield from unnamed(asked)
+
+
+def _share(trials: Sequence[Trial]) -> str:
+    return f"{len(trials) - len(unnamed(trials))} of {len(trials)}" if trials else ""
 
 
 def _rates(sound: Sequence[Trial]) -> Iterator[str]:

@@ -19,9 +19,11 @@ from gradcli.comparison.truth import (
 )
 from gradcli.engines import ENGINES, Program
 from gradcli.engines.base import Evidence, Outcome
+from gradcli.graph import DType
 from gradcli.measure import References, measure
 from gradcli.problem import Problem
-from tests.campaign.faults import GUILTY, chosen
+from tests.campaign.faults import GUILTY, IN_RULES, chosen
+from tests.campaign.named import named
 from tests.campaign.pairs import Pair, drawn
 
 METHODS = (
@@ -75,6 +77,8 @@ class Trial:
         guilty: Methods that stand on the fault.
         seconds: What it took.
         broken: What went wrong with the trial itself.
+        own: Of a fault in rules: by how many bands the reference of their own making is off.
+        named: What --explain puts first of a fault that is felt; empty where it was not asked.
     """
 
     index: int
@@ -90,7 +94,23 @@ class Trial:
     guilty: tuple[str, ...] = ()
     seconds: float = 0.0
     broken: str = ""
+    own: float = 0.0
+    named: str = ""
     skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def felt(self) -> bool:
+        """Whether it moves an element of a guilty method, or of the file, by 3 bands."""
+        if self.stage == "runtime":
+            return self.moved >= FELT
+        return any(s.method in self.guilty and s.moved >= FELT for s in self.said)
+
+    @property
+    def blames(self) -> bool:
+        """Whether there is a node to be named for it: a rule, or a kernel of the file's."""
+        if self.stage == "witness" or self.missed:
+            return False
+        return self.felt or self.own >= FELT
 
     @property
     def missed(self) -> list[str]:
@@ -122,6 +142,7 @@ def trial(
     faulty: bool,
     stages: Sequence[str] = tuple(GUILTY),
     samples: float = 0,
+    explain: bool = False,
 ) -> Trial:
     """Draw and judge one pair.
 
@@ -131,13 +152,18 @@ def trial(
         faulty: Whether to plant a fault.
         stages: Where.
         samples: The share of sample models.
+        explain: Whether to ask which node it is, where the fault is felt.
     """
     start = time.perf_counter()
     rng = np.random.default_rng([seed, index])
     pair = drawn(rng, samples)
     reference: References = "certified" if rng.random() < 0.5 else "float64"
     try:
-        made = (_faulty if faulty else _sound)(index, rng, pair, reference, stages)
+        made = (
+            _faulty(index, rng, pair, reference, stages, explain)
+            if faulty
+            else _sound(index, rng, pair, reference)
+        )
     except Exception as error:  # noqa: BLE001 # it is told in the table, and fails the campaign
         made = Trial(index, pair.name, broken=f"{type(error).__name__}: {error}")
     return replace(made, seconds=time.perf_counter() - start)
@@ -147,9 +173,7 @@ def measured(problem: Problem, methods: Sequence[str], reference: References) ->
     return measure(problem, methods, runs=1, warmup=0, reference=reference)
 
 
-def _sound(
-    index: int, rng: np.random.Generator, pair: Pair, reference: References, _: Sequence[str]
-) -> Trial:
+def _sound(index: int, rng: np.random.Generator, pair: Pair, reference: References) -> Trial:
     methods = METHODS if rng.random() < 0.25 else METHODS[:-1]
     evidence = measured(pair.posed(), methods, reference)
     found = judge(evidence)
@@ -166,7 +190,12 @@ def _sound(
 
 
 def _faulty(
-    index: int, rng: np.random.Generator, pair: Pair, reference: References, stages: Sequence[str]
+    index: int,
+    rng: np.random.Generator,
+    pair: Pair,
+    reference: References,
+    stages: Sequence[str],
+    asked: bool,
 ) -> Trial:
     problem = pair.posed()
     fault = chosen(rng, problem, stages)
@@ -186,7 +215,7 @@ def _faulty(
     evidence = measured(wrong, methods, reference)
     found = judge(evidence)
     moved = _moved_file(wrong, sound, pair) if fault.stage == "runtime" else 0.0
-    return Trial(
+    made = Trial(
         index,
         pair.name,
         str(fault),
@@ -198,8 +227,14 @@ def _faulty(
         moved,
         _said(found, evidence, sound),
         GUILTY[fault.stage],
+        own=_off_reference(evidence, sound) if fault.stage in IN_RULES else 0.0,
         skipped=_skipped(found),
     )
+    if not asked or not made.blames:
+        return made
+    if made.own < FELT and fault.stage != "runtime" and not _moves(evidence, problem, made):
+        return made  # it is rounding that is felt
+    return replace(made, named=named(fault, evidence, found, methods))
 
 
 def _certified(evidence: Evidence) -> bool:
@@ -267,6 +302,25 @@ def _off(own: Field, sound: Evidence, rtol: float, outcome: Outcome | None = Non
     known[:size] &= np.isfinite(own.u[:size])
     excess = np.where(known & ~np.isnan(gap), gap / band, 0.0)
     return float(np.max(excess, initial=0.0))
+
+
+def _moves(evidence: Evidence, problem: Problem, made: Trial) -> bool:
+    """Whether a guilty method says something else without the fault."""
+    felt = {s.method for s in made.said if s.method in made.guilty and s.moved >= FELT}
+    for outcome in (o for o in evidence.outcomes if o.method in felt and o.estimate):
+        estimate = Program(ENGINES[outcome.method], problem).run(evidence.probes)
+        right = field_of(evidence, estimate).value
+        assert outcome.estimate is not None
+        wrong = field_of(evidence, outcome.estimate).value
+        if not np.allclose(wrong, right, rtol=RTOL[problem.dtype], atol=0.0, equal_nan=True):
+            return True
+    return False
+
+
+def _off_reference(evidence: Evidence, sound: Evidence) -> float:
+    """By how many bands the float64 graph that rules make is off."""
+    estimate = evidence.reference.estimate
+    return _off(field_of(evidence, estimate), sound, RTOL[DType.FLOAT64]) if estimate else 0.0
 
 
 def _moved_file(wrong: Problem, sound: Evidence, pair: Pair) -> float:
