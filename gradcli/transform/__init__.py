@@ -2,7 +2,7 @@
 
 from gradcli.transform.cast import cast
 from gradcli.transform.derivative import Derivative
-from gradcli.transform.expand import expand
+from gradcli.transform.expand import expand, written_out
 from gradcli.transform.expose import Element, depends, expose
 from gradcli.transform.jvp import jvp
 from gradcli.transform.simplify import simplify
@@ -24,4 +24,5 @@ __all__ = [
     "tune",
     "vjp",
     "vmap",
+    "written_out",
 ]

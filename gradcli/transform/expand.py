@@ -10,9 +10,14 @@ from gradcli.ops import OPS, Card, Table
 from gradcli.transform.rewrite import Rewriter, site
 
 
+def is_composite(_: Node, card: Card) -> bool:
+    """Whether an operator has no rules of its own."""
+    return card.kind == "composite"
+
+
 def expand(
     graph: Graph,
-    which: Callable[[Node, Card], bool] = lambda _, card: card.kind == "composite",
+    which: Callable[[Node, Card], bool] = is_composite,
     table: Table = OPS,
 ) -> Graph:
     """The graph with certain nodes replaced by their cards' expansions, to any depth.
@@ -22,14 +27,23 @@ def expand(
         which: Chooses the nodes to expand; by default all composite ones.
         table: Cards.
     """
+    return written_out(graph, which, table)[0]
+
+
+def written_out(
+    graph: Graph, which: Callable[[Node, Card], bool] = is_composite, table: Table = OPS
+) -> tuple[Graph, Mapping[Value, Value]]:
+    """What `expand` makes of a graph, and what each of its values has become there."""
 
     def chosen(node: Node) -> bool:
         card = table.get(node.key)
         return card is not None and card.expand is not None and which(node, card)
 
+    became = {v: v for v in graph.values()}
     while any(chosen(node) for node in graph.nodes):
-        graph = _once(graph, chosen, table)
-    return graph
+        graph, env = _once(graph, chosen, table)
+        became = {v: env[now].value for v, now in became.items()}
+    return graph, became
 
 
 def shadowed(graph: Graph, table: Table = OPS) -> tuple[Graph, Mapping[Value, Value]]:
@@ -65,7 +79,9 @@ def shadowed(graph: Graph, table: Table = OPS) -> tuple[Graph, Mapping[Value, Va
     return r.finish(), twins
 
 
-def _once(graph: Graph, chosen: Callable[[Node], bool], table: Table) -> Graph:
+def _once(
+    graph: Graph, chosen: Callable[[Node], bool], table: Table
+) -> tuple[Graph, Mapping[Value, Var]]:
     r = Rewriter(graph, table)
     r.adopt_inputs()
     for node in graph.nodes:
@@ -73,7 +89,7 @@ def _once(graph: Graph, chosen: Callable[[Node], bool], table: Table) -> Graph:
             r.copy(node)
             continue
         r.become(node, _expansion(r, node))
-    return r.finish()
+    return r.finish(), r.env
 
 
 def _expansion(r: Rewriter, node: Node) -> Sequence[Var | None]:

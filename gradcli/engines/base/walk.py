@@ -65,6 +65,7 @@ def walk(
     walker = Walker(problem, focus, methods, worth)
     nodes = walker.graph.nodes
     found: list[NodeAt] = []
+    more: list[NodeAt] = []
     kernels: dict[str, dict[str, float]] = {}
     looked, reason = 0, ""
     try:
@@ -73,10 +74,15 @@ def walk(
         for k, node in enumerate(nodes):
             tell(Part("explaining: results of nodes", k + 1, len(nodes)))
             found.append(walker.result_of(node))
+        tell("explaining: results in the file")
+        more += walker.in_file()
         for looked, k in enumerate(_order(nodes, found)):
             tell(Part("explaining: derivatives of nodes", looked + 1, len(nodes)))
             found[k] = walker.derivative_of(nodes[k], found[k])
         looked = len(nodes)
+        for node in walker.wholes:
+            name = node.origin or node.name
+            more.append(walker.whole_of(node, [part for part in found if part.node == name]))
         for engine in methods:
             tell(f"explaining: the operators that {engine.name} runs")
             for name, misfit in walker.kernels_of(engine):
@@ -85,7 +91,7 @@ def walk(
         pass
     except (GradcliError, MemoryError) as error:
         reason = str(error)
-    whole = (replace(n, kernels=kernels.get(n.node, {})) for n in _joined(problem, found))
+    whole = (replace(n, kernels=kernels.get(n.node, {})) for n in _joined(problem, [*found, *more]))
     left = len(nodes) - looked
     return Walk(focus, tuple(whole), looked, left, walker.enclosed, reason)
 
@@ -104,7 +110,7 @@ def wrong_kernel(problem: Problem, method: Engine) -> str | None:
 
 def _order(nodes: Sequence[Node], found: Sequence[NodeAt]) -> list[int]:
     """First those whose results add most to the error, then the cheap ones."""
-    shares = [abs(n.primal_share or 0.0) + abs(n.output_share or 0.0) for n in found]
+    shares = [abs(n.primal_share or 0.0) for n in found]
     sizable = LARGE * sum(share for share in shares if math.isfinite(share))
 
     def rank(k: int) -> tuple[float, int]:

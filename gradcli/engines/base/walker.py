@@ -19,7 +19,7 @@ from gradcli.interpret import Evaluator, evaluate
 from gradcli.numbers import Array, Ball, real
 from gradcli.ops import Card
 from gradcli.problem import Problem
-from gradcli.transform import Derivative, cast, expand, jvp, simplify, vjp
+from gradcli.transform import Derivative, cast, jvp, simplify, vjp, written_out
 from gradcli.transform.rewrite import active_values, carriers, felt_values
 
 NUDGE = 2.0**-20
@@ -82,7 +82,14 @@ class Walker:
         worth: Callable[[Node], bool],
     ) -> None:
         self.p, self.focus, self.methods, self._worth = problem, focus, methods, worth
-        self.graph = expand(problem.exact, table=problem.table)
+        self.graph, self._became = written_out(problem.exact, table=problem.table)
+        self.wholes = [
+            node.on(self._now(node.inputs), self._now(node.outputs))
+            for node in problem.exact.nodes
+            if (card := problem.table.get(node.key)) is not None and card.kind == "composite"
+        ]
+        self._makers = self.graph.producers()
+        self._written = {_user(node) for node in self.wholes}
         self.rng = np.random.default_rng(problem.seed)
         inputs = [v for v in self.graph.inputs if v.name in set(problem.wrt)]
         self._active = active_values(self.graph, inputs, problem.table)
@@ -95,6 +102,7 @@ class Walker:
         self._file: dict[Value, Array] = {}
         self._own_loose: dict[Value, str] = {}
         self._file_loose: dict[Value, str] = {}
+        self._own_held: dict[Node, _Held] = {}
         self._own_made: Arrays = {}
         self._file_made: Arrays = {}
         self.dots: Arrays = {}
@@ -111,12 +119,10 @@ class Walker:
         self._own_made = self._run_own()
         # A method's error is none of the file's own run.
         asked = self.focus.primal or not self.focus.method or not self._own_made
-        self._file_made = self._run_file() if asked else self._own_made
-        for value in self.graph.inputs:
-            x = np.asarray(self.p.point[value.name])
-            self._own[value] = self._file[value] = _wide(x)
-        for value, array in self.graph.constants.items():
-            self._own[value] = self._file[value] = array
+        self._file_made = self._run_file() if asked else {}
+        for graph, made in ((self.graph, self._own), (self.p.exact, self._file)):
+            made.update((v, _wide(np.asarray(self.p.point[v.name]))) for v in graph.inputs)
+            made.update(graph.constants)
 
     def _run_own(self) -> Arrays:
         """Everything that a node makes, in the model's width; none in float64, which is ours."""
@@ -132,7 +138,7 @@ class Walker:
         model = self.p.model
         if model is None or self.p.straight_through:
             return {}
-        values = (v for node in self.graph.nodes for v in node.makes())
+        values = (v for node in self.p.exact.nodes for v in node.makes())
         made = {v.name for v in values if v.dtype is not DType.STRING}
         quantised = any(node.op == "DequantizeLinear" for node in model.graph.nodes)
         try:
@@ -242,38 +248,65 @@ class Walker:
     # ---- one node --------------------------------------------------------------------------------
 
     def result_of(self, node: Node) -> NodeAt:
-        """How far its result is off; its results are kept for those after it."""
+        """How far its result is off as methods compute it; kept for those after it."""
         check()
-        own, given = (
-            [None if v is None else made[v] for v in node.inputs]
-            for made in (self._own, self._file)
+        operands = [None if v is None else self._own[v] for v in node.inputs]
+        held = self._held(node, operands, self._own_made, self.enclosed and self._worth(node))
+        self._own.update((v, y) for v, y in zip(node.outputs, held.results, strict=False) if v)
+        if self._file_made:
+            self._own_held[node] = held
+        off = self._off(node, operands, held, self._own_made)
+        return NodeAt(
+            _user(node),
+            node.key,
+            ulps=off.ulps,
+            misfit=off.misfit * self._direct(node, self._own_made, self._own_loose),
+            condition=self._condition(node, held.results, off.spreads or ()),
+            primal_share=_weighed(self.slopes, node.outputs, held.off),
+            balls=held.enclosed,
         )
-        enclosed = self.enclosed and self._worth(node)
-        mine = self._held(node, own, self._own_made, enclosed)
-        same = self._file_made is self._own_made or (
-            all(_same(a, b) for a, b in zip(own, given, strict=True))
-            and all(
-                _same(self._own_made.get(v.name), self._file_made.get(v.name)) for v in node.makes()
+
+    def in_file(self) -> Iterator[NodeAt]:
+        """How far the results of the file's own nodes are off, as onnxruntime runs it."""
+        for node in self.p.exact.nodes if self._file_made else ():
+            check()
+            operands = [None if v is None else self._file[v] for v in node.inputs]
+            now = self._now(node.outputs)
+            held = self._as_own(node, operands)
+            off = _Off(0.0, 0.0, None)
+            if held is None:
+                enclosed = self.enclosed and self._worth(node)
+                held = self._held(node, operands, self._file_made, enclosed)
+                off = self._off(node, operands, held, self._file_made)
+            self._file.update((v, y) for v, y in zip(node.outputs, held.results, strict=False) if v)
+            yield NodeAt(
+                _user(node),
+                node.key,
+                ulps=off.ulps,
+                misfit=off.misfit * self._direct(node, self._file_made, self._file_loose),
+                output_share=_weighed(self.bars, now, held.off),
+                balls=held.enclosed,
             )
+
+    def _as_own(self, node: Node, operands: Sequence[Array]) -> _Held | None:
+        """What was found of the node that methods run, if the file's made the same of the same."""
+        now = self._now(node.outputs)
+        own = next((self._makers.get(v) for v in now if v is not None), None)
+        if own is None or own.key != node.key or own not in self._own_held:
+            return None
+        pairs = zip(operands, own.inputs, strict=True)
+        same = all(_same(x, None if v is None else self._own[v]) for x, v in pairs)
+        made = zip(node.outputs, now, strict=True)
+        same &= all(
+            _same(self._file_made.get(old.name), self._own_made.get(new.name))
+            for old, new in made
+            if old is not None and new is not None
         )
-        theirs = mine if same else self._held(node, given, self._file_made, enclosed)
-        for value, x, y in zip(node.outputs, mine.results, theirs.results, strict=False):
-            if value is not None:
-                self._own[value], self._file[value] = x, y
-        found = NodeAt(node.origin or node.name, node.key, balls=mine.enclosed)
-        measured = [self._off(node, own, mine, self._own_made)]
-        misfits = [measured[0].misfit * self._direct(node, self._own_made, self._own_loose)]
-        if not same:
-            measured.append(self._off(node, given, theirs, self._file_made))
-        misfits.append(measured[-1].misfit * self._direct(node, self._file_made, self._file_loose))
-        return replace(
-            found,
-            ulps=max(off.ulps for off in measured),
-            misfit=max(misfits),
-            condition=self._condition(node, mine.results, measured[0].spreads or ()),
-            primal_share=_weighed(self.slopes, node, mine.off),
-            output_share=_weighed(self.bars, node, theirs.off),
-        )
+        return self._own_held[own] if same else None
+
+    def _now(self, values: Sequence[Value | None]) -> list[Value | None]:
+        """What values of the user's graph are in the one with composites written out."""
+        return [None if v is None else self._became[v] for v in values]
 
     def _direct(self, node: Node, made: Arrays, loose: dict[Value, str]) -> float:
         """1 where a node's operands are those that it had, or its own making; else less.
@@ -281,7 +314,7 @@ class Walker:
         What the runtime did not give back, gradcli computed: what comes of it has the roundings of
         every node in between.
         """
-        name = node.origin or node.name
+        name = _user(node)
         loose.update((v, name) for v in node.makes() if v.name not in made)
         return 1.0 if all(loose.get(v, name) == name for v in node.reads()) else INDIRECT
 
@@ -302,7 +335,26 @@ class Walker:
             found = replace(found, condition=self._condition(node, results, spreads))
         if not any(v in self._felt for v in node.makes()):
             return found
-        made = self._derivatives(node, card, own, found.balls, tied, quiet=bool(edge))
+        methods = [m for m in self.methods if m.uses != "impl" or _user(node) not in self._written]
+        made = self._derivatives(node, methods, own, found.balls, tied, quiet=bool(edge))
+        return replace(found, derivatives=made)
+
+    def whole_of(self, node: Node, parts: Sequence[NodeAt]) -> NodeAt:
+        """What methods make of a composite that do not see what it is written out in.
+
+        Args:
+            node: One of `wholes`.
+            parts: What was found of what it is written out in.
+        """
+        check()
+        found = NodeAt(_user(node), node.key, balls=all(part.balls for part in parts))
+        if not any(v in self._felt for v in node.makes()):
+            return found
+        own = [None if v is None else self._own[v] for v in node.inputs]
+        tied, edge = _singular(self.p.table[node.key], node, own)
+        quiet = bool(edge) or any(part.tie or part.edge for part in parts)
+        methods = [m for m in self.methods if m.uses == "impl"]
+        made = self._derivatives(node, methods, own, found.balls, tied, quiet=quiet)
         return replace(found, derivatives=made)
 
     def _held(self, node: Node, operands: Sequence[Array], made: Arrays, enclosed: bool) -> _Held:
@@ -406,14 +458,15 @@ class Walker:
     def _derivatives(
         self,
         node: Node,
-        card: Card,
+        methods: Sequence[Engine],
         operands: Sequence[Array],
         enclosed: bool,
         tied: np.ndarray | None,
         *,
         quiet: bool,
     ) -> dict[str, LocalError]:
-        """Every method's derivative of the node alone, held against one that uses no rule."""
+        """These methods' derivatives of the node alone, held against one that uses no rule."""
+        card = self.p.table[node.key]
         places = [
             k for k, v in enumerate(node.inputs) if v in self._active and v in carriers(node, card)
         ]
@@ -435,7 +488,7 @@ class Walker:
             raise
         except (GradcliError, MemoryError):
             return found
-        for engine in self.methods:
+        for engine in methods:
             if engine.uses in ("jvp", "vjp") and getattr(card, engine.uses) is None:
                 continue
             try:
@@ -453,6 +506,11 @@ class Walker:
                 no_say = quiet or local.tied_all
                 found[engine.name] = replace(made, error=0.0, exact=None) if no_say else made
         return found
+
+
+def _user(node: Node) -> str:
+    """The name of the user's node that a node is of."""
+    return node.origin or node.name
 
 
 def _balls() -> Ball | None:
@@ -475,12 +533,14 @@ def _singular(card: Card, node: Node, operands: Sequence[Array]) -> tuple[np.nda
     return (tied if tied is not None and np.any(tied) else None), edge
 
 
-def _weighed(weights: Arrays, node: Node, gaps: Sequence[np.ndarray | None]) -> float | None:
-    """The node's errors, each as much as something hangs on it; None where nothing is known."""
+def _weighed(
+    weights: Arrays, values: Sequence[Value | None], gaps: Sequence[np.ndarray | None]
+) -> float | None:
+    """A node's errors, each as much as something hangs on it; None where nothing is known."""
     if not weights:
         return None
     total = 0.0
-    for value, gap in zip(node.outputs, gaps, strict=False):
+    for value, gap in zip(values, gaps, strict=False):
         if value is None or gap is None or value.name not in weights:
             continue
         w = weights[value.name]
