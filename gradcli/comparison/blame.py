@@ -23,6 +23,9 @@ RULES = ("forward", "reverse")
 CANCELS = 100.0
 """The condition from which on terms cancel."""
 
+SUSPECT = 8.0
+"""Above so many times what rounding makes, a node is at fault if something is."""
+
 MATTERS = 0.05
 """The share of an error from which on a node is to be blamed for it."""
 
@@ -254,7 +257,7 @@ def _blame(
     active: bool,  # of a private function
     bad: set[str],
 ) -> Blame:
-    what, todo = _what(problem, node, _largest(shares, bad), active)
+    what, todo = _what(problem, node, _largest(shares, bad), active, bad)
     return Blame(
         node.node,
         node.op,
@@ -270,12 +273,16 @@ def _blame(
     )
 
 
-def _what(problem: Problem, node: NodeAt, share: float, active: bool) -> tuple[What, str]:
+def _what(
+    problem: Problem, node: NodeAt, share: float, active: bool, bad: set[str]
+) -> tuple[What, str]:
     """What a node is, and what to do about it."""
     wrong = [m for m, d in node.derivatives.items() if d.exact]
     if wrong:
         return What.RULE, f"look at the rule of {' and '.join(wrong)} for {node.inner or node.op}"
-    if node.misfit > MISFIT:
+    # Outputs that do not match are none of rounding, whoever it is.
+    enough = SUSPECT if OUTPUTS in bad and share >= MATTERS else MISFIT
+    if node.misfit > enough:
         return What.KERNEL, "onnxruntime and gradcli compute different results: check its kernel"
     off = {m: None for m, misfit in node.kernels.items() if misfit > MISFIT}
     if off := off | {m: None for m, d in node.derivatives.items() if d.misfits}:

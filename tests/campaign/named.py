@@ -44,10 +44,26 @@ def named(fault: Fault, evidence: Evidence, found: Comparison, methods: Sequence
 
 def guilty(fault: Fault, problem: Problem) -> set[str]:
     """The user's nodes that stand on the operator."""
-    graph = problem.exact
-    if fault.stage in IN_RULES:
-        graph = expand(graph)
+    if fault.stage == "runtime":
+        return _misread(fault, problem)
+    graph = expand(problem.exact) if fault.stage in IN_RULES else problem.exact
     return {_user(node) for node in graph.nodes if node.key == fault.op}
+
+
+def _misread(fault: Fault, problem: Problem) -> set[str]:
+    """The nodes that a faulty runtime takes for others, or those that they are fused to."""
+    assert problem.model is not None
+    kept = {_user(node) for node in problem.exact.nodes}
+    found: set[str] = set()
+    fused: set[str] = set()
+    for node in problem.model.graph.nodes:
+        if node.key != fault.op and not any(v.name in fused for v in node.reads()):
+            continue
+        if _user(node) in kept:
+            found.add(_user(node))
+        else:
+            fused |= {v.name for v in node.makes()}
+    return found
 
 
 def _user(node: Node) -> str:

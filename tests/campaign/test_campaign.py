@@ -7,8 +7,9 @@ import pytest
 
 from gradcli.comparison import Verdict
 from tests.campaign.faults import GUILTY, KINDS, Fault, chosen
+from tests.campaign.named import RIGHT
 from tests.campaign.pairs import drawn
-from tests.campaign.tally import mistakes, report
+from tests.campaign.tally import mistakes, report, unnamed
 from tests.campaign.trials import FELT, Trial, trial
 
 pytest.importorskip("flint", reason="needs python-flint, which an extra brings")
@@ -65,6 +66,41 @@ def test_a_trial_can_be_had_again():
 def test_a_fault_says_what_it_is():
     fault = Fault("shared", "x 1.01", "Tanh", 0)
     assert str(fault) == "x 1.01 in operand 0 of Tanh, shared"
+
+
+RULES_AND_FILE = ("forward", "reverse", "shared", "symbolic", "runtime")
+
+
+def explained(seed: int, faults: int) -> list[Trial]:
+    made = (trial(seed, k, faulty=True, stages=RULES_AND_FILE, explain=True) for k in range(faults))
+    return [t for t in made if t.named]
+
+
+def test_explain_names_the_nodes_of_a_few_faults():
+    asked = explained(8, 32)
+    assert {t.stage for t in asked} >= {"forward", "symbolic", "runtime"}
+    assert unnamed(asked) == []
+
+
+@pytest.mark.parametrize(
+    ("seed", "index", "stages"),
+    [
+        pytest.param(8, 172, (*RULES_AND_FILE, "symbolic"), id="a composite's own impl"),
+        pytest.param(8, 214, (*RULES_AND_FILE, "symbolic"), id="a tie of a value with itself"),
+        pytest.param(8, 153, (*RULES_AND_FILE, "symbolic"), id="a composite's kernel"),
+        pytest.param(7, 8, RULES_AND_FILE, id="a rule of the reference only"),
+    ],
+)
+def test_explain_names_the_node_of(seed: int, index: int, stages: tuple[str, ...]):
+    t = trial(seed, index, faulty=True, stages=stages, explain=True)
+    assert t.named == RIGHT, t
+
+
+@pytest.mark.slow
+def test_explain_names_the_nodes_of_nearly_all_faults():
+    asked = explained(1, 700)
+    assert len(asked) >= 400
+    assert len(unnamed(asked)) <= 0.01 * len(asked), unnamed(asked)
 
 
 @pytest.mark.slow

@@ -82,8 +82,9 @@ class Alone:
         along: Tangents and cotangents of the whole graph's values, by name.
         rng: Of the random way.
         n: Balls to hold it against; None for float64.
-        tied: Which elements are on a kink, where a convention decides, which nobody can call wrong;
-            None for none. The random way leaves them out.
+        tied: Which elements are on a kink, where a convention decides, which nobody can call wrong:
+            masks of operands' or results' shapes. The random way leaves them out.
+        alike: Whether operands that are one value move as one.
 
     Attributes:
         tied_all: Whether it cannot.
@@ -98,18 +99,20 @@ class Alone:
         along: tuple[Arrays, Arrays],
         rng: np.random.Generator,
         n: Ball | None,
-        tied: np.ndarray | None,
+        tied: Sequence[np.ndarray] = (),
+        *,
+        alike: bool = False,
     ) -> None:
         self.p, self.table, self.eps, self._ball = problem, problem.table, problem.dtype.eps, n
-        self.graph, self.point = node_graph(node, operands, places, self.table)
+        self.graph, self.point = node_graph(node, operands, places, self.table, alike=alike)
         width = problem.dtype.np
         with np.errstate(all="ignore"):
             self._y = Evaluator(self.graph, real, self.table).run(self.point)
         self.v = {k: _drawn(rng, np.shape(x), width) for k, x in self.point.items()}
         self.w = {k: _drawn(rng, np.shape(y), width) for k, y in self._y.items()}
-        self.tied_all = tied is not None and not _leave_out(tied, self.w) | _leave_out(tied, self.v)
+        self.tied_all = not all(_leave_out(t, self.w) | _leave_out(t, self.v) for t in tied)
         dots, bars = along
-        operand = {f"x{k}": node.inputs[k] for k in places}
+        operand = {name: node.inputs[int(name[1:])] for name in self.point}
         result = dict(zip(self._y, (v for v in node.makes() if v.dtype.is_float), strict=True))
         self.dots = {
             k: _rounded(_of(dots, operand[k]), np.shape(x), width) for k, x in self.v.items()
@@ -288,15 +291,31 @@ class Alone:
 
 
 def node_graph(
-    node: Node, operands: Sequence[Array], places: Sequence[int], table: Table
+    node: Node,
+    operands: Sequence[Array],
+    places: Sequence[int],
+    table: Table,
+    *,
+    alike: bool = False,
 ) -> tuple[Graph, dict[str, np.ndarray]]:
-    """A graph of this node only, these operands as inputs, and the point it is at."""
+    """A graph of this node only, these operands as inputs, and the point it is at.
+
+    Args:
+        node: The node.
+        operands: Its operands.
+        places: Of those, the ones that are inputs.
+        table: Cards.
+        alike: Whether operands that are one value are one input.
+    """
     b = Builder(table)
     point: dict[str, np.ndarray] = {}
     given: list[Var | None] = []
     for k, x in enumerate(operands):
+        first = node.inputs.index(node.inputs[k])
         if x is None:
             given.append(None)
+        elif alike and first < k and first in places:
+            given.append(given[first])
         elif k in places:
             point[f"x{k}"] = np.asarray(x)
             given.append(b.input(f"x{k}", DType.FLOAT64, np.shape(x)))

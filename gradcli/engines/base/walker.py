@@ -102,6 +102,8 @@ class Walker:
         self._file: dict[Value, Array] = {}
         self._own_loose: dict[Value, str] = {}
         self._file_loose: dict[Value, str] = {}
+        self._tied: dict[str, list[np.ndarray]] = {}
+        self._alike: set[Node] = set()
         self._own_held: dict[Node, _Held] = {}
         self._own_made: Arrays = {}
         self._file_made: Arrays = {}
@@ -324,7 +326,9 @@ class Walker:
         card = self.p.table[node.key]
         own = [None if v is None else self._own[v] for v in node.inputs]
         moves = any(v in self._active for v in node.reads())
-        tied, edge = _singular(card, node, own)
+        tied, edge = self._singular(card, node, own)
+        if tied is not None:
+            self._tied.setdefault(_user(node), []).append(tied)
         steps = moves and card.steps and any(v.dtype.is_float for v in node.makes())
         found = replace(found, tie=tied is not None, edge=edge, steps=steps)
         if node.subgraphs() or not any(v.dtype.is_float for v in node.makes()):
@@ -336,7 +340,8 @@ class Walker:
         if not any(v in self._felt for v in node.makes()):
             return found
         methods = [m for m in self.methods if m.uses != "impl" or _user(node) not in self._written]
-        made = self._derivatives(node, methods, own, found.balls, tied, quiet=bool(edge))
+        ties = [] if tied is None else [tied]
+        made = self._derivatives(node, methods, own, found.balls, ties, quiet=bool(edge))
         return replace(found, derivatives=made)
 
     def whole_of(self, node: Node, parts: Sequence[NodeAt]) -> NodeAt:
@@ -351,10 +356,10 @@ class Walker:
         if not any(v in self._felt for v in node.makes()):
             return found
         own = [None if v is None else self._own[v] for v in node.inputs]
-        tied, edge = _singular(self.p.table[node.key], node, own)
-        quiet = bool(edge) or any(part.tie or part.edge for part in parts)
+        ties = self._tied.get(_user(node), [])
+        quiet = any(part.edge for part in parts)
         methods = [m for m in self.methods if m.uses == "impl"]
-        made = self._derivatives(node, methods, own, found.balls, tied, quiet=quiet)
+        made = self._derivatives(node, methods, own, found.balls, ties, quiet=quiet)
         return replace(found, derivatives=made)
 
     def _held(self, node: Node, operands: Sequence[Array], made: Arrays, enclosed: bool) -> _Held:
@@ -455,13 +460,42 @@ class Walker:
             below += float(np.sum(weight * np.abs(np.nan_to_num(y))))
         return above / below if below else 0.0
 
+    def _singular(
+        self, card: Card, node: Node, operands: Sequence[Array]
+    ) -> tuple[np.ndarray | None, str]:
+        """Which elements are exactly on a kink, and what lies at the edge that one is on."""
+        tied, edge = None, ""
+        with np.errstate(all="ignore"):
+            if card.kinks is not None:
+                margin, _ = card.kinks(real, *operands, **node.attrs)
+                tied = np.asarray(margin) == 0
+                if np.any(tied) and len(set(node.reads())) < len(node.reads()):
+                    # What is tied with itself stays so, wherever it goes.
+                    margin, _ = card.kinks(real, *self._moved(node, operands), **node.attrs)
+                    if np.any(tied & (np.asarray(margin) == 0)):
+                        self._alike.add(node)
+                    tied &= np.asarray(margin) != 0
+            if card.edges is not None and card.edge_of < len(operands):
+                margin = card.edges(real, *operands, **node.attrs)
+                edge = card.edge if np.any(np.asarray(margin) == 0) else ""
+        return (tied if tied is not None and np.any(tied) else None), edge
+
+    def _moved(self, node: Node, operands: Sequence[Array]) -> list[Array]:
+        """Operands a random way off, those that are one value together."""
+        away = {
+            v: x + self.rng.standard_normal(np.shape(x))
+            for v, x in zip(node.inputs, operands, strict=True)
+            if _is_float(x)
+        }
+        return [away.get(v, x) for v, x in zip(node.inputs, operands, strict=True)]
+
     def _derivatives(
         self,
         node: Node,
         methods: Sequence[Engine],
         operands: Sequence[Array],
         enclosed: bool,
-        tied: np.ndarray | None,
+        ties: Sequence[np.ndarray],
         *,
         quiet: bool,
     ) -> dict[str, LocalError]:
@@ -482,7 +516,8 @@ class Walker:
                 (self.dots, self.bars),
                 self.rng,
                 self._ball if enclosed else None,
-                tied,
+                ties,
+                alike=node in self._alike,
             )
         except OutOfTimeError:
             raise
@@ -518,19 +553,6 @@ def _balls() -> Ball | None:
         return Ball(BITS)
     except MissingExtraError:
         return None
-
-
-def _singular(card: Card, node: Node, operands: Sequence[Array]) -> tuple[np.ndarray | None, str]:
-    """Which elements are exactly on a kink, and what lies at the edge that one is on."""
-    tied, edge = None, ""
-    with np.errstate(all="ignore"):
-        if card.kinks is not None:
-            margin, _ = card.kinks(real, *operands, **node.attrs)
-            tied = np.asarray(margin) == 0
-        if card.edges is not None and card.edge_of < len(operands):
-            margin = card.edges(real, *operands, **node.attrs)
-            edge = card.edge if np.any(np.asarray(margin) == 0) else ""
-    return (tied if tied is not None and np.any(tied) else None), edge
 
 
 def _weighed(
