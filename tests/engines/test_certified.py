@@ -17,7 +17,7 @@ from gradcli.engines.base import Certificate
 from gradcli.engines.base.memory import WORK
 from gradcli.errors import CannotError, MissingExtraError, OutOfTimeError
 from gradcli.graph import Builder, DType, Var
-from gradcli.measure.certify import price
+from gradcli.measure.certify import SHARE, price
 from gradcli.measure.sample import draw
 from gradcli.onnxfile import write
 from gradcli.ops import OPS
@@ -395,11 +395,25 @@ def test_without_flint_a_line_says_what_it_would_add(monkeypatch: pytest.MonkeyP
         api.compare(SAMPLES / "physics.onnx", point, methods=["reverse"], reference="certified")
 
 
-def test_what_would_take_too_long_is_not_tried():
-    point = dict(np.load(SAMPLES / "attention.npz"))
-    found = api.compare(SAMPLES / "attention.onnx", point, methods=["reverse"], budget=0.3)
-    assert found.reference.kind != "certified"
+def test_what_would_take_too_long_is_not_tried(monkeypatch: pytest.MonkeyPatch):
+    def tried(*_: object) -> None:
+        raise AssertionError("it was tried")
+
+    monkeypatch.setattr("gradcli.measure.certify.price", lambda _: 1e6)
+    monkeypatch.setattr("gradcli.engines.certified.certify", tried)
+    point = dict(np.load(SAMPLES / "physics.npz"))
+    found = api.compare(SAMPLES / "physics.onnx", point, methods=["reverse"])
+    assert found.reference.kind == "float64-reverse"
+    assert "it would take some 1000000 s" in found.reference.uncertified
     assert "budget" in found.reference.uncertified
+
+
+def test_what_takes_long_has_a_price_beyond_its_share_of_a_short_budget():
+    small, large = (
+        price(api.ask(SAMPLES / f"{name}.onnx", dict(np.load(SAMPLES / f"{name}.npz"))))
+        for name in ("physics", "attention")
+    )
+    assert small < SHARE["auto"] * 0.3 < large
 
 
 def test_where_float64_is_too_coarse_as_well_no_rule_is_blamed():
