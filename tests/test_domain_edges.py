@@ -9,6 +9,7 @@ import pytest
 
 from gradcli import api
 from gradcli.comparison import Comparison, Verdict
+from gradcli.report.headline import headline
 from tests.test_at_kink import model, node
 
 QUICK: dict[str, Any] = {"runs": 1, "warmup": 0, "methods": ["forward", "reverse", "finite"]}
@@ -49,6 +50,8 @@ def test_an_overflow_of_the_file_s_own_width_is_named():
     (kink,) = [k for k in found.kinks if k.kind == "lost"]
     assert kink.what == "it overflows float32, whose largest number is 3.4e+38"
     assert found.exit_code == 3
+    assert headline(found).text.startswith("numbers are lost at node exp (Exp): it overflows")
+    assert found.primal.reason == "1 element is infinite or no number in onnxruntime only"
     assert all(
         "node 'exp' (Exp), element [1]: it overflows float32" in m.detail for m in found.methods
     )

@@ -338,6 +338,22 @@ def test_the_node_where_digits_are_lost_has_the_share(why: str):
     assert found.explained["reverse"] == pytest.approx(1.0, abs=0.35)
 
 
+def test_what_cancels_the_rounding_of_another_node_is_named_there():
+    model, feeds = built(
+        lambda b, x: b.op("ReduceSum", (x + 1e6 - 1e6) * x, b.ints([0, 1]), keepdims=0),
+        [[0.31234, -0.2712, 0.9123]],
+    )
+    problem = pose(model, feeds)
+    evidence = measure(problem, ["reverse"], runs=1, warmup=0)
+    judged = judge(evidence)
+    walked = explain(problem, focus_of(evidence, judged), ["reverse"], 60)
+    found = explained(evidence, judged, walked).explanation
+    assert found is not None
+    worst = found.nodes[0]
+    assert worst.op == "Add"
+    assert "(Sub) cancels what it rounds" in worst.todo
+
+
 def test_a_sum_of_float32_constants_moves_as_far_as_its_products_do():
     rng = np.random.default_rng(3)
     x, w = rng.standard_normal((1, 4, 32)), rng.standard_normal((8, 4, 3)).astype(np.float32)

@@ -192,7 +192,7 @@ def explanation_of(
         m: [None if x is None or not whole[m] else x / whole[m] for x in parts[m]] for m in errors
     }
     nodes = [
-        _blame(problem, node, {m: shares[m][k] for m in errors}, node.node in active, matter)
+        _blame(problem, walk, node, {m: shares[m][k] for m in errors}, node.node in active, matter)
         for k, node in enumerate(walk.nodes)
     ]
     return Explanation(
@@ -252,12 +252,13 @@ def _total(shares: Sequence[float | None]) -> float | None:
 
 def _blame(
     problem: Problem,
+    walk: Walk,
     node: NodeAt,
     shares: Mapping[str, float | None],
     active: bool,  # of a private function
     bad: set[str],
 ) -> Blame:
-    what, todo = _what(problem, node, _largest(shares, bad), active, bad)
+    what, todo = _what(problem, walk, node, _largest(shares, bad), active, bad)
     return Blame(
         node.node,
         node.op,
@@ -274,7 +275,7 @@ def _blame(
 
 
 def _what(
-    problem: Problem, node: NodeAt, share: float, active: bool, bad: set[str]
+    problem: Problem, walk: Walk, node: NodeAt, share: float, active: bool, bad: set[str]
 ) -> tuple[What, str]:
     """What a node is, and what to do about it."""
     wrong = [m for m, d in node.derivatives.items() if d.exact]
@@ -301,8 +302,26 @@ def _what(
         return What.CANCELLATION, "reformulate it" if wide else "--dtype float64, or reformulate it"
     if wide:
         return What.ROUNDING, ""
-    amplified = "what follows makes much of its rounding: --dtype float64"
-    return What.ROUNDING, amplified if share >= MATTERS else "--dtype float64 for more digits"
+    if share < MATTERS:
+        return What.ROUNDING, "--dtype float64 for more digits"
+    after = _cancelling(problem, walk, node.node)
+    if after is None:
+        return What.ROUNDING, "what follows makes much of its rounding: --dtype float64"
+    cancels = f"{after.node} ({after.op}) cancels what it rounds"
+    return What.ROUNDING, f"{cancels}: --dtype float64, or reformulate that"
+
+
+def _cancelling(problem: Problem, walk: Walk, node: str) -> NodeAt | None:
+    """The node behind another one that cancels most, if one does."""
+    reached: set[str] = set()
+    behind: set[str] = set()
+    for other in problem.exact.nodes:
+        name = other.origin or other.name
+        if name == node or any(v.name in reached for v in other.reads()):
+            reached.update(v.name for v in other.makes())
+            behind.add(name)
+    found = [n for n in walk.nodes if n.node in behind - {node} and n.condition > CANCELS]
+    return max(found, key=lambda n: n.condition, default=None)
 
 
 def _largest(shares: Mapping[str, float | None], methods: set[str]) -> float:

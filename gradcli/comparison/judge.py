@@ -167,6 +167,9 @@ def _sample_notes(evidence: Evidence) -> list[str]:
     if probes is None:
         return []
     taken = [o.method for o in (*evidence.outcomes,) if o.sampled]
+    whole = all(len(v) == np.prod(evidence.problem.shape(k)) for k, v in probes.wrt.items())
+    if whole and not taken and not probes.directions:
+        return []
     parts = [
         f"{len(v)} of {int(np.prod(evidence.problem.shape(k)))} coordinates of {k}"
         for k, v in probes.wrt.items()

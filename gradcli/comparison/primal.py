@@ -87,11 +87,20 @@ def hold_primal(file_primal: Arrays, our_primal: Arrays, noise: Arrays | None = 
                 relative,
                 name,
                 None,
-                "onnxruntime on the file and gradcli give different outputs",
+                _apart(theirs, ours),
             )
         if relative >= worst.max_rel_error:
             worst = Primal(True, largest, relative, name)
     return worst
+
+
+def _apart(theirs: np.ndarray, ours: np.ndarray) -> str:
+    """Why two outputs do not match: one of them is no number, or they are different ones."""
+    for who, x, other in (("onnxruntime", theirs, ours), ("gradcli", ours, theirs)):
+        if count := int(np.sum(~np.isfinite(x) & np.isfinite(other))):
+            are = "element is" if count == 1 else "elements are"
+            return f"{count:,} {are} infinite or no number in {who} only"
+    return "onnxruntime on the file and gradcli give different outputs"
 
 
 def _eps(array: np.ndarray) -> float:

@@ -28,6 +28,9 @@ ELEMENT = 2e-6
 PRODUCT = 12e-9
 """Seconds of a multiplication and an addition in a matrix product of balls."""
 
+LEFT = 0.7
+"""The part that it may take of what is left: the methods are still to be run."""
+
 HALF = 10.0 * 2.0**-26
 """Of the largest output: half of the digits of float64, less one."""
 
@@ -65,7 +68,7 @@ def certificate(
         return None, ""
     if problem.straight_through:
         return None, "the straight-through estimator is a convention, of which nothing is certain"
-    share = min(clock.budget * SHARE[which], clock.left())
+    share = min(clock.budget * SHARE[which], LEFT * clock.left())
     if which == "auto" and (needed := price(problem)) > share:
         hint = "--reference certified, with a larger --budget, takes its time"
         return None, f"it would take some {needed:.0f} s: {hint}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from gradcli.comparison import Cause, Comparison, Judgement, Reference, Verdict, Worst
@@ -31,6 +32,9 @@ def _sentence(c: Comparison) -> str:
     computed = [j for j in c.methods if j.status == "computed"]
     if empty := [j.detail for j in computed if j.verdict is None]:
         return empty[0]
+    lost = next((k for k in c.kinks if k.kind == "lost"), None)
+    if not c.primal.matches and lost is not None and not math.isfinite(c.primal.max_abs_error):
+        return f"numbers are lost at node {lost.node} ({lost.op}): {lost.what}"
     if not c.primal.matches:
         return "gradcli and onnxruntime compute different outputs from this file"
     if not c.methods:

@@ -215,7 +215,7 @@ def _primal(p: Primal) -> Fact:
         )
         return Fact("primal", f"matches onnxruntime {close}{forward}")
     reason = f": {p.reason}" if p.reason else ""
-    if math.isinf(p.max_abs_error):
+    if not math.isfinite(p.max_abs_error):
         return Fact("primal", f"CANNOT BE HELD AGAINST onnxruntime{reason}", "bad")
     errors = f"off by {scientific(p.max_abs_error)} ({scientific(p.max_rel_error)} relative){where}"
     return Fact("primal", f"DOES NOT MATCH onnxruntime, {errors}{reason}", "bad")
