@@ -25,9 +25,10 @@ from gradcli.engines.base import (
     Options,
     Point,
     Primal,
+    at_jumps,
     chunk_width,
+    jump_between,
 )
-from gradcli.graph import Node
 from gradcli.problem import Problem
 
 FIRST, LAST = 2.0**-4, 2.0**-36
@@ -144,9 +145,9 @@ class Differences:
         truncation = _truncation(value, wide, narrow)
         doubt = truncation + here.noise / step + here.drift
         if wide.jumped:
-            jump = _jump(here, line, -step if self._central else 0.0, step)
+            jump = jump_between(here, line, -step if self._central else 0.0, step)
             if np.any(jump):
-                return value, doubt + wide.swing, jump, _at_jumps(wide.jumped)
+                return value, doubt + wide.swing, jump, at_jumps(wide.jumped)
         if wide.crossing > 1:
             value, doubt, steep = self._shortened(here, line, step, narrow, value, doubt)
             return value, doubt, none, steep or note
@@ -241,67 +242,6 @@ class _Rung:
         self.jumped = list(dict.fromkeys(n for w in (over, under) for n in here.kinks.jumped(w)))
 
 
-# ---- jumps --------------------------------------------------------------------------------------
-
-HALVINGS = 16
-"""How often an interval is halved around a jump."""
-
-FINEST = 2.0**-44
-"""The shortest interval, relative to max(1, |x|), whose ends are still apart."""
-
-GROWTH = 32.0
-"""A difference that is steeper by this much over an interval 2^16 times shorter measures a jump."""
-
-TRIFLE = 2.0**-1000
-"""What stands for a jump of the function that an element was not seen to take part in."""
-
-
-def _jump(here: Point, line: Line, start: float, end: float) -> np.ndarray:
-    """Of f(end) - f(start) over their distance, the part that is the height of a jump.
-
-    The interval is halved around its steepest half again and again. Of a function that is
-    continuous the increments shrink with it; of one that jumps they do not, and their slope grows
-    as 1 over the interval. No rule and no card is asked.
-    """
-
-    def f(t: float) -> np.ndarray:
-        return here.seen(line.step(t)[0])[0]
-
-    width = end - start
-    left, right = f(start), f(end)
-    whole = np.abs(right - left) / width
-    floor = 16 * (here.noise + here.drift * width)
-    for _ in range(HALVINGS):
-        if end - start < FINEST:
-            break
-        middle = 0.5 * (start + end)
-        y = f(middle)
-        if _rise(left, y, floor) >= _rise(y, right, floor):
-            end, right = middle, y
-        else:
-            start, left = middle, y
-    rise = np.abs(right - left)
-    found = (rise > floor) & (rise / (end - start) > GROWTH * whole)
-    if not np.any(found):
-        return np.zeros_like(rise)
-    return np.asarray(np.where(found, rise / width, TRIFLE))
-
-
-def _rise(low: np.ndarray, high: np.ndarray, floor: np.ndarray) -> float:
-    """How much of an increment is more than noise."""
-    return float(np.sum(np.nan_to_num(np.maximum(np.abs(high - low) - floor, 0.0))))
-
-
-def _at_jumps(nodes: Sequence[Node]) -> str:
-    named = ", ".join(f"{n.name!r} ({n.op})" for n in nodes[:LISTED])
-    more = f" and {len(nodes) - LISTED} more" if len(nodes) > LISTED else ""
-    return f"the function jumps within a step, at node {named}{more}"
-
-
-LISTED = 3
-"""Nodes that a note names."""
-
-
 def _jumps(f: Primal, jumps: Sequence[np.ndarray], lines: Sequence[Line]) -> Arrays:
     """As they are of the directions that the lines were drawn through; nothing where none is."""
     return f.outputs(_scaled(np.stack(jumps), lines)) if np.any(jumps) else {}
@@ -346,13 +286,19 @@ class _Tableau:
 
     def add(self, slope: np.ndarray, h: float) -> None:
         """One rung, half as long as the one before."""
+        rough = self._noise / h + self._drift
+        if self._last:
+            # Longer steps may agree with each other and know nothing of a narrow place: shorter
+            # ones come nearer to the derivative, or what was taken for it is none.
+            before, now = np.abs(self._last[0] - self.value), np.abs(slope - self.value)
+            self.doubt = np.where(now > before + self.doubt + 4 * rough, np.inf, self.doubt)
         row, gain = [slope], 1.0
-        self._keep(slope, np.abs(slope) + self._noise / h + self._drift, h)
+        self._keep(slope, np.abs(slope) + rough, h)
         for ratio, above in zip(self._ratios, self._last, strict=False):
             entry = (ratio * row[-1] - above) / (ratio - 1)
             gain *= (ratio + 0.5) / (ratio - 1)
             doubt = np.maximum(np.abs(entry - row[-1]), np.abs(entry - above))
-            self._keep(entry, doubt + gain * (self._noise / h + self._drift), h)
+            self._keep(entry, doubt + gain * rough, h)
             row.append(entry)
         self._last = row
 
@@ -477,8 +423,8 @@ def slope_along(here: Point, line: Line) -> Slope:
     (left, _), (right, doubt) = _side(here, line, -1), _side(here, line, 1)
     note = f"{_near(here)}: every step crosses it, so the difference is one-sided"
     last = _Rung(here, line, LAST)
-    leap = _jump(here, line, -LAST, LAST) if last.jumped else none
-    note = _at_jumps(last.jumped) if np.any(leap) else note
+    leap = jump_between(here, line, -LAST, LAST) if last.jumped else none
+    note = at_jumps(last.jumped) if np.any(leap) else note
     return Slope(right, doubt + np.abs(right - left), leap, nowhere, note)
 
 

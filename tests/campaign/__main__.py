@@ -29,10 +29,12 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="index of the first trial")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--explain", action="store_true", help="whether faults' nodes are named")
+    parser.add_argument("--even", action="store_true", help="as many faults of each kind")
     parser.add_argument("--seconds", type=float, default=math.inf, help="for pairs, and for faults")
     given = parser.parse_args()
     stages = tuple(given.stages.split(","))
-    run = partial(trial, given.seed, samples=given.samples, stages=stages, explain=given.explain)
+    how = {"samples": given.samples, "explain": given.explain, "even": given.even}
+    run = partial(trial, given.seed, stages=stages, **how)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         sound, faulty = (
             list(

@@ -81,8 +81,10 @@ class Fault:
         return OPS.replace(replace(card, **rules))
 
 
-def chosen(rng: np.random.Generator, problem: Problem, stages: Sequence[str]) -> Fault | None:
-    """A fault that this network may show; None where there is no place for one."""
+def chosen(
+    rng: np.random.Generator, problem: Problem, stages: Sequence[str], kinds: Sequence[str] = KINDS
+) -> Fault | None:
+    """A fault that this network may show, of these kinds; None where there is no place for one."""
     stage = str(rng.choice(stages))
     graph = problem.exact
     if stage in IN_RULES:
@@ -92,7 +94,7 @@ def chosen(rng: np.random.Generator, problem: Problem, stages: Sequence[str]) ->
         for node in graph.nodes
         for k, x in enumerate(node.inputs)
         if x is not None and x.dtype.is_float and _fits(OPS.get(node.key), stage)
-        for kind in KINDS
+        for kind in kinds
         if _possible(kind, stage, node, k)
     ]
     if not places:
@@ -102,6 +104,22 @@ def chosen(rng: np.random.Generator, problem: Problem, stages: Sequence[str]) ->
     fitting = [(node, k) for other, node, k in places if other == kind]
     node, operand = fitting[int(rng.integers(len(fitting)))]
     return Fault(stage, kind, node.key, operand)
+
+
+def wanted(rng: np.random.Generator, stages: Sequence[str]) -> tuple[str, str]:
+    """A stage and a kind that makes sense there. The kind first, so that each has its share."""
+    kinds = {kind for stage in stages for kind in kinds_at(stage)}
+    kind = str(rng.choice(sorted(kinds)))
+    return str(rng.choice([stage for stage in stages if kind in kinds_at(stage)])), kind
+
+
+def kinds_at(stage: str) -> tuple[str, ...]:
+    """What may be wrong there. Sums and masks are a matter of rules, sums of reverse ones."""
+    if stage == "reverse":
+        return KINDS
+    if stage in IN_RULES:
+        return tuple(kind for kind in KINDS if kind != "broadcast")
+    return tuple(kind for kind in KINDS if kind not in ("missing", "broadcast", "stale"))
 
 
 def _fits(card: Card | None, stage: str) -> bool:
@@ -116,19 +134,16 @@ def _possible(kind: str, stage: str, node: Node, k: int) -> bool:
     x, y = node.inputs[k], node.outputs[0]
     if x is None or y is None or not y.dtype.is_float:
         return False
-    in_rules = stage in IN_RULES
     first, second = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
     wide = bool(x.shape) and int(x.shape[-1]) > 1  # type: ignore[index] # at a point
+    if kind not in kinds_at(stage):
+        return False
     match kind:
-        case "missing":
-            return in_rules
-        case "branch":
-            return True
         case "window":
             pools = ("MaxPool", "AveragePool", "Conv", "Gather", "Slice", "Pad", "CumSum")
             return k == 0 and wide and node.op in (*pools, "ReduceMax", "Softmax", "MatMul")
         case "broadcast":
-            return stage == "reverse" and OPS[node.key].kind == "elementwise" and x.shape != y.shape
+            return OPS[node.key].kind == "elementwise" and x.shape != y.shape
         case "transposed":
             square = second is not None and second.shape is not None and len(second.shape) == 2
             square = square and second.shape[0] == second.shape[1]  # type: ignore[union-attr,index] # a matrix
@@ -143,7 +158,7 @@ def _possible(kind: str, stage: str, node: Node, k: int) -> bool:
                 and (first.shape == second.shape and first.dtype is second.dtype)
             )
         case "stale":
-            return in_rules and k == 0 and wide and OPS[node.key].kinks is not None
+            return k == 0 and wide and OPS[node.key].kinks is not None
     return True
 
 

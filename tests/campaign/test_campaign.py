@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from gradcli.comparison import Verdict
-from tests.campaign.faults import GUILTY, KINDS, Fault, chosen
+from gradcli.problem import Problem
+from tests.campaign.faults import GUILTY, KINDS, Fault, chosen, kinds_at, wanted
 from tests.campaign.named import RIGHT
 from tests.campaign.pairs import drawn
 from tests.campaign.tally import mistakes, report, unnamed
@@ -44,18 +47,32 @@ def test_a_short_campaign_makes_no_mistake():
     assert "guilty, 3 bands and more" in lines
 
 
-def test_every_kind_of_fault_finds_a_place_at_every_stage_that_it_is_of():
-    found = set()
-    for k in range(150):
-        rng = np.random.default_rng([3, k])
-        problem = drawn(rng).posed()
-        for stage in STAGES:
-            if fault := chosen(rng, problem, [stage]):
-                found.add((fault.stage, fault.kind))
-                fault.planted(problem)
-    for stage in STAGES:
-        assert {kind for s, kind in found if s == stage} >= {"x 1.01", "x 1.001", "sign", "branch"}
-    assert {kind for _, kind in found} == set(KINDS)
+PLACES = [(stage, kind) for stage in GUILTY for kind in kinds_at(stage)]
+
+
+@pytest.fixture(scope="module")
+def problems() -> list[Problem]:
+    return [drawn(np.random.default_rng([3, k])).posed() for k in range(40)]
+
+
+@pytest.mark.parametrize(("stage", "kind"), PLACES)
+def test_every_kind_of_fault_finds_a_place_at_every_stage_that_it_is_of(stage, kind, problems):
+    rng = np.random.default_rng(0)
+    problem, fault = next((p, f) for p in problems if (f := chosen(rng, p, [stage], [kind])))
+    assert (fault.stage, fault.kind) == (stage, kind)
+    fault.planted(problem)
+
+
+def test_each_kind_of_fault_may_have_its_share():
+    rng = np.random.default_rng(0)
+    found = Counter(wanted(rng, STAGES) for _ in range(2000))
+    assert set(found) == set(PLACES)
+    kinds = Counter(kind for _, kind in found.elements())
+    assert min(kinds.values()) > 0.7 * 2000 / len(KINDS)
+    t = trial(0, 3, faulty=True, stages=["reverse"], even=True)
+    again = np.random.default_rng([0, 3])
+    drawn(again)
+    assert (t.stage, t.kind) == wanted(again, ["reverse"])
 
 
 def test_a_trial_can_be_had_again():

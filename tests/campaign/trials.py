@@ -22,7 +22,7 @@ from gradcli.engines.base import Evidence, Outcome
 from gradcli.graph import DType
 from gradcli.measure import References, measure
 from gradcli.problem import Problem
-from tests.campaign.faults import GUILTY, IN_RULES, chosen
+from tests.campaign.faults import GUILTY, IN_RULES, KINDS, chosen, wanted
 from tests.campaign.named import named
 from tests.campaign.pairs import Pair, drawn
 
@@ -38,6 +38,9 @@ FELT = 3.0
 
 
 UNDERFLOW = 2.0**-126
+
+TRIES = 200
+"""Pairs that are drawn until one has a place for a fault."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ def trial(
     stages: Sequence[str] = tuple(GUILTY),
     samples: float = 0,
     explain: bool = False,
+    even: bool = False,
 ) -> Trial:
     """Draw and judge one pair.
 
@@ -153,20 +157,41 @@ def trial(
         stages: Where.
         samples: The share of sample models.
         explain: Whether to ask which node it is, where the fault is felt.
+        even: Whether each kind of fault has its share, not what networks happen to have room for.
     """
     start = time.perf_counter()
     rng = np.random.default_rng([seed, index])
     pair = drawn(rng, samples)
+    kinds: Sequence[str] = KINDS
+    if faulty and even:
+        stage, kind = wanted(rng, stages)
+        stages, kinds = (stage,), (kind,)
+        pair = _with_room(rng, pair, stages, kinds, samples)
     reference: References = "certified" if rng.random() < 0.5 else "float64"
     try:
         made = (
-            _faulty(index, rng, pair, reference, stages, explain)
+            _faulty(index, rng, pair, reference, stages, kinds, explain)
             if faulty
             else _sound(index, rng, pair, reference)
         )
     except Exception as error:  # noqa: BLE001 # it is told in the table, and fails the campaign
         made = Trial(index, pair.name, broken=f"{type(error).__name__}: {error}")
     return replace(made, seconds=time.perf_counter() - start)
+
+
+def _with_room(
+    rng: np.random.Generator,
+    pair: Pair,
+    stages: Sequence[str],
+    kinds: Sequence[str],
+    samples: float,
+) -> Pair:
+    """This pair, or the first of some others that has a place for such a fault."""
+    for _ in range(TRIES):
+        if chosen(rng, pair.posed(), stages, kinds):
+            break
+        pair = drawn(rng, samples)
+    return pair
 
 
 def measured(problem: Problem, methods: Sequence[str], reference: References) -> Evidence:
@@ -195,10 +220,11 @@ def _faulty(
     pair: Pair,
     reference: References,
     stages: Sequence[str],
+    kinds: Sequence[str],
     asked: bool,
 ) -> Trial:
     problem = pair.posed()
-    fault = chosen(rng, problem, stages)
+    fault = chosen(rng, problem, stages, kinds)
     if fault is None:
         return Trial(index, pair.name, stage="none")
     # Without rules that can be wrong, only what is certain can say of a witness that it is.

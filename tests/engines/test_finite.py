@@ -3,6 +3,7 @@ import pytest
 
 from gradcli import api, onnxfile
 from gradcli.engines import ENGINES, Options, Program, one_sided
+from gradcli.engines.finite import _Tableau
 from gradcli.errors import CannotError
 from gradcli.graph import Builder, DType
 from gradcli.interpret import Evaluator
@@ -52,6 +53,18 @@ def test_the_ladder_takes_longer_steps_where_there_is_more_noise():
     forward, _, ladder = (abs(answer(m, asked)[0].item() - np.cos(0.7)) for m in FINITE)
     assert ladder < 1e-7
     assert forward > 1e-4
+
+
+def test_what_long_steps_agree_on_is_dropped_where_shorter_ones_leave_it():
+    """Beside a place narrower than the longest steps, these agree on the slope around it."""
+    ladder = _Tableau(np.full(1, 1e-15), np.zeros(1), (2, 4, 6, 8))
+    outside = [1.0 + 1e-5 * 4.0**-k for k in range(3)]
+    inside = [700.0 * (1.0 - 0.3 * 4.0**-k) for k in range(8)]
+    for k, slope in enumerate([*outside, *inside]):
+        ladder.add(np.array([slope]), 2.0 ** -(4 + k))
+        if k == 2:
+            assert ladder.value == pytest.approx(1.0)
+    assert abs(ladder.value.item() - 700.0) <= ladder.doubt.item() < 1e-6
 
 
 @pytest.mark.parametrize(("method", "error"), [("finite-forward", 3e-5), ("finite-central", 1e-7)])

@@ -6,6 +6,7 @@ from gradcli.engines.base.enclosure import NARROW, Enclosure
 from gradcli.engines.base.environment import UNKNOWN, Environment
 from gradcli.engines.base.evidence import Evidence, Nearby, Rounding
 from gradcli.engines.base.exactly import decide, suspects
+from gradcli.engines.base.jumps import at_jumps, jump_between
 from gradcli.engines.base.linearised import AT_THE_EDGE, Linearised
 from gradcli.engines.base.local import WrongRule, coarse_node, wrong_rule
 from gradcli.engines.base.memory import Space
@@ -85,11 +86,13 @@ __all__ = [
     "WrongRule",
     "around",
     "as_saved",
+    "at_jumps",
     "certainly",
     "chunk_width",
     "coarse_node",
     "compile_graph",
     "decide",
+    "jump_between",
     "reaches",
     "rowwise",
     "shake",
