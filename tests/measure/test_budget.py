@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,11 +16,12 @@ from gradcli import api
 from gradcli.comparison import judge
 from gradcli.comparison.facts import Verdict
 from gradcli.engines import ENGINES
-from gradcli.engines.base import Engine
-from gradcli.errors import CannotError, UsageError
+from gradcli.engines.base import Engine, Probes
+from gradcli.errors import CannotError, OutOfTimeError, UsageError
 from gradcli.graph import Builder, DType, Var
 from gradcli.interpret import Evaluator
-from gradcli.measure import ALONG, SAMPLE, measure, timed
+from gradcli.measure import ALONG, SAMPLE, certify, measure, timed
+from gradcli.measure.clock import Clock as BudgetClock
 from gradcli.onnxfile import write
 from gradcli.ops import OPS
 from gradcli.problem import Problem, pose
@@ -125,6 +127,25 @@ def test_every_share_together_keeps_to_the_budget(clock):
     assert clock.now - start < 11.0
     assert [o.sampled for o in found.outcomes] == [True] * 5
     assert found.witness.sampled
+
+
+def test_a_certificate_leaves_time_for_the_methods(monkeypatch: pytest.MonkeyPatch):
+    """However little was left when it began, and however long it would take."""
+    given: list[float] = []
+
+    @contextmanager
+    def recorded(end: float) -> Iterator[None]:
+        given.append(end - time.perf_counter())
+        yield
+        raise OutOfTimeError
+
+    monkeypatch.setattr(certify, "until", recorded)
+    clock = BudgetClock(100.0)
+    clock.end = time.perf_counter() + 50.0
+    found, why = certify.certificate(problem(), Probes(), "certified", clock, lambda _: None, {})
+    assert found is None
+    assert "was over: raise --budget" in why
+    assert given[0] == pytest.approx(0.7 * 50.0, rel=0.1)
 
 
 def test_a_witness_that_does_not_fit_gives_way(clock):
