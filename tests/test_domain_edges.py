@@ -137,3 +137,19 @@ def test_at_an_edge_the_report_says_so_and_not_that_time_was_short():
     assert found.reference.uncertified == (
         "the point lies on the edge of a domain: the logarithm of 0"
     )
+
+
+def test_a_row_that_is_masked_as_a_whole_is_named():
+    """A Softmax of nothing but minus infinity is no number."""
+    found = compared(
+        [node("Add", ["x", "mask"], "a"), node("Softmax", ["a"], "y")],
+        [1.0, 2.0],
+        ("mask", np.full(2, -np.inf, np.float32)),
+    )
+    assert named(found, "lost") == [("Softmax", (0,))]
+    masked = compared(
+        [node("Add", ["x", "mask"], "a"), node("Softmax", ["a"], "y")],
+        [1.0, 2.0],
+        ("mask", np.array([0.0, -np.inf], np.float32)),
+    )
+    assert named(masked, "lost") == []

@@ -35,8 +35,9 @@ def kinks_near(kinks: Sequence[KinkAt], room: Sequence[Room]) -> Iterator[Fact]:
         index = f", element [{', '.join(map(str, r.index))}]" if r.index else ""
         where = f"node {r.node} ({r.op}){index}"
         about = "about " if r.estimated else ""
+        a = "another" if any(k.kind == "kink" and k.touched for k in near) else "a"
         yield Fact(
-            "room", f"{r.wrt} meets a kink after {about}{scientific(r.distance)}, at {where}"
+            "room", f"{r.wrt} meets {a} kink after {about}{scientific(r.distance)}, at {where}"
         )
     if off and not room:
         yield Fact("kink", f"nearest: {kink_sentence(min(off, key=lambda k: k.margin))}")

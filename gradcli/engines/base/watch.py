@@ -201,11 +201,15 @@ class Watch:
             edges = self._table[node.key].edges
             assert edges is not None
             self.distances[node] = np.asarray(edges(real, *operands, **node.attrs))
-        if node in self._moving and all(np.all(np.isfinite(x)) for x in _floats(operands)):
-            self._lose(node, results)
+        if node in self._moving and not any(np.any(np.isnan(x)) for x in _floats(operands)):
+            finite = all(np.all(np.isfinite(x)) for x in _floats(operands))
+            self._lose(node, results, finite=finite)
 
-    def _lose(self, node: Node, results: Sequence[Array]) -> None:
-        """Note where finite operands give a result that is not, or that its width cannot hold."""
+    def _lose(self, node: Node, results: Sequence[Array], *, finite: bool) -> None:
+        """Note where operands give a result that is none, or that its width cannot hold.
+
+        What is infinite may stay so, as a mask does; that it becomes no number is told.
+        """
         at_edge = node in self.distances and np.any(self.distances[node] == 0)
         for value, result in zip(node.outputs, results, strict=False):
             width = self._widths.get(value.name) if value is not None else None
@@ -222,7 +226,7 @@ class Watch:
                 ),
             ):
                 # At an edge that is said already.
-                if np.any(mask) and not at_edge:
+                if np.any(mask) and not at_edge and (finite or todo is OUTSIDE):
                     index = np.unravel_index(int(np.argmax(mask)), y.shape)
                     place = tuple(int(i) for i in index)
                     self.lost.append(
