@@ -164,3 +164,12 @@ def test_on_digits_every_point_has_ties_and_none_matters():
     touched = [k for k in found.kinks if k.touched]
     assert {(k.op, k.active) for k in touched} == {("MaxPool", False)}
     assert (found.verdict, found.exit_code) == (Verdict.AGREE, 0)
+
+
+def test_of_three_that_tie_for_two_places_any_order_is_a_convention():
+    """The second greatest of three equal ones has the slope 0 by each, and rules take 1 of one."""
+    k = ("k", np.array([2], np.int64))
+    top = helper.make_node("TopK", ["x", "k"], ["y", "at"], name="top")
+    found = api.compare(model([top], [4], k, out=[2]), np.array([1, 1, 1, 0], np.float32), **QUICK)
+    assert found.counts["DISAGREE"] == 0
+    assert found.verdict is Verdict.KINK

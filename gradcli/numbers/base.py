@@ -325,6 +325,10 @@ class Numbers(ABC):
         """For each place of `indices`, x's element at that index along the axis."""
         return np.take_along_axis(x, indices, axis=axis)
 
+    def ordered(self, x: Array, places: np.ndarray, axis: int) -> Array:
+        """x's elements at places that an order of its elements along the axis gave."""
+        return self.take_along(x, places, axis)
+
     def slice(self, x: Array, cuts: Sequence[slice]) -> Array:
         """Basic slicing, one slice for each leading axis."""
         return x[tuple(cuts)]

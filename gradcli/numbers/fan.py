@@ -431,6 +431,26 @@ class Fan(Numbers):
     def take_along(self, x: Array, indices: np.ndarray, axis: int) -> Array:
         return self._each(lambda part: real.take_along(part, indices, axis), x)
 
+    def ordered(self, x: Array, places: np.ndarray, axis: int) -> Array:
+        made = self.take_along(x, places, axis)
+        if not isinstance(x, FanArray):
+            return made
+
+        def row(part: np.ndarray) -> np.ndarray:
+            return np.moveaxis(np.broadcast_to(part, x.shape), axis, -1)[..., None, :]
+
+        # Of those that tie an order may put any there.
+        value = np.moveaxis(made.value, axis, -1)[..., None]
+        with np.errstate(invalid="ignore"):
+            near = np.abs(value - row(x.value)) <= self.blur * _largest(x.value)
+        rivals = (value == row(x.value)) | near
+        low = np.min(np.where(rivals, row(x.least), np.inf), axis=-1, initial=np.inf)
+        high = np.max(np.where(rivals, row(x.greatest), -np.inf), axis=-1, initial=-np.inf)
+        several, low, high = (
+            np.moveaxis(part, -1, axis) for part in (np.sum(rivals, axis=-1) > 1, low, high)
+        )
+        return self._between(several, made, low, high)
+
     def slice(self, x: Array, cuts: Sequence[slice]) -> Array:
         return self._each(lambda part: real.slice(part, cuts), x)
 

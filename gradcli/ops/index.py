@@ -196,7 +196,7 @@ def _top_k(
             flipped = np.argsort(np.flip(x, axis), axis=axis, kind="stable")
             rank = x.shape[axis] - 1 - np.flip(flipped, axis)
         at = np.take(rank, np.arange(count), axis)
-    return n.take_along(x, at, axis), at
+    return n.ordered(x, at, axis), at
 
 
 def _order(n: Numbers, x: Array, count: int, axis: int) -> np.ndarray:
