@@ -149,12 +149,15 @@ def _possible(kind: str, stage: str, node: Node, k: int) -> bool:
             square = square and second.shape[0] == second.shape[1]  # type: ignore[union-attr,index] # a matrix
             return k == 0 and square and node.op in ("MatMul", "Gemm")
         case "swapped":
-            two = ("Sub", "Mul", "Div", "Max", "Min", "Pow", "MatMul", "Where")
+            # Where results are the same either way, only a rule may take one for the other.
+            either = ("Mul", "Max", "Min") if stage in IN_RULES else ()
+            two = (*either, "Sub", "Div", "Pow", "MatMul", "Where")
             return (
                 k == 0
                 and node.op in two
                 and second is not None
                 and first is not None
+                and first is not second
                 and (first.shape == second.shape and first.dtype is second.dtype)
             )
         case "stale":
