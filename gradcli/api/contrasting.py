@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +31,7 @@ def diff(
     shapes: Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
     straight_through: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> Contrast:
     """Whether two models have the same derivatives, and the first node where they part.
 
@@ -51,6 +52,7 @@ def diff(
         shapes: Shapes of drawn inputs by name.
         seed: Of every random choice.
         straight_through: Whether rounding is taken for the identity, in both.
+        progress: Called with a few words before each step.
 
     Raises:
         InputError: When the models do not have the same inputs and outputs.
@@ -83,10 +85,12 @@ def diff(
         seed=seed,
         straight_through=straight_through,
     )
+    tell = progress or (lambda _: None)
+    tell("the models' own outputs")
     for asked in (problem, twin):
         hold_primal(asked, Estimate({}), asked.feeds)
     pairs = dict(zip((*problem.wrt, *problem.of), (*twin.wrt, *twin.of), strict=True))
-    return contrasted(problem, twin, pairs, rtol=rtol, atol=atol, notes=match.notes)
+    return contrasted(problem, twin, pairs, rtol=rtol, atol=atol, notes=match.notes, tell=tell)
 
 
 def _label(problem: Problem, name: str, names: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def export(
     straight_through: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
+    progress: Callable[[str], None] | None = None,
 ) -> Exported:
     """A derivative as an ONNX model of its own, proven before it is written.
 
@@ -55,6 +56,7 @@ def export(
         straight_through: See `compare`.
         shapes: Shapes of drawn inputs by name.
         seed: Of every random choice.
+        progress: Called with a few words before each step.
 
     Returns:
         The file's bytes, and what was found out about it.
@@ -72,6 +74,7 @@ def export(
         Form(primal, per_row, static, tuned),
         inputs,
         None if path is None else Path(path).parent,
+        progress,
         wrt=wrt,
         of=of,
         dtype=dtype,
@@ -90,6 +93,7 @@ def derived(
     form: Form,
     inputs: Given,
     folder: Path | None,
+    progress: Callable[[str], None] | None = None,
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     **asked: Any,
@@ -98,19 +102,21 @@ def derived(
     if operator not in OPERATORS:
         raise UsageError(f"there is no operator {operator!r}", f"choose {', '.join(OPERATORS)}")
     problem = ask(model, inputs, operator="jacobian", shapes=shapes, **asked)
+    tell = progress or (lambda _: None)
+    tell("the model's own output")
     hold_primal(problem, Estimate({}), problem.feeds)
 
     def again(feeds: Mapping[str, np.ndarray]) -> Problem:
         return ask(model, dict(feeds), operator="jacobian", **asked)
 
     try:
-        return exported(problem, operator, again, form, folder, __version__)
+        return exported(problem, operator, again, form, folder, __version__, tell)
     except CannotError:
         # On a kink no witness has anything to say.
         beside = measure.nudged(problem) if set(problem.wrt) <= problem.feeds.keys() else problem
         if beside.point is problem.point:
             raise
-        return exported(beside, operator, again, form, folder, __version__)
+        return exported(beside, operator, again, form, folder, __version__, tell)
 
 
 def spare(path: str | os.PathLike[str], source: Source, model: Model) -> None:

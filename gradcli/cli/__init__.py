@@ -16,25 +16,25 @@ main = Shell(
         " in error, 3 nothing could be decided, 70 an error inside gradcli, 130 interrupted."
     ),
     commands_by_name={
-        "check": Command(
-            "gradcli.cli.check", "Check the models that a project's configuration names."
-        ),
         "compare": Command("gradcli.cli.compare", "Differentiate by every method, and judge each."),
-        "completion": Command(
-            "gradcli.cli.completion", "Print what completes gradcli's commands in a shell."
-        ),
+        "grad": Command("gradcli.cli.grad", "Compute the derivative itself."),
         "formula": Command(
             "gradcli.cli.formula", "Write the closed form of the output and its derivative."
         ),
-        "grad": Command("gradcli.cli.grad", "Compute the derivative itself."),
-        "diff": Command("gradcli.cli.diff", "Say whether two models have the same derivatives."),
         "export": Command("gradcli.cli.export", "Write the derivative as an ONNX model."),
+        "diff": Command("gradcli.cli.diff", "Say whether two models have the same derivatives."),
+        "check": Command(
+            "gradcli.cli.check", "Check the models that a project's configuration names."
+        ),
         "inspect": Command(
             "gradcli.cli.inspect", "Say what a model is made of, and where its derivative dies."
         ),
+        "sample": Command("gradcli.cli.sample", "List the bundled models, or write one out."),
         "ops": Command("gradcli.cli.ops", "List the operators that gradcli knows."),
         "schema": Command("gradcli.cli.schema", "Print the JSON Schema of a report."),
-        "sample": Command("gradcli.cli.sample", "List the bundled models, or write one out."),
+        "completion": Command(
+            "gradcli.cli.completion", "Print what completes gradcli's commands in a shell."
+        ),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -96,12 +96,9 @@ def command(
         reports(form, output, exports, dress, checked) as written,
         screen.sink(saved) as kept,
     ):
-        tell, done = screen.progress()
-        run = _Run(str(found.path), entries, before, held or "", saved is not None, tell)
-        try:
+        with screen.progress() as tell:
+            run = _Run(str(found.path), entries, before, held or "", saved is not None, tell)
             run.all(written.keep, exit_first, inconclusive, exit_zero)
-        finally:
-            done()
         written.finish(run.report())
         if saved is not None and not run.interrupted:
             _save(kept, saved, run, names)

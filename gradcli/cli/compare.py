@@ -131,16 +131,14 @@ def command(
     with reports(form, output, exports, dress, shown) as written:
         settings = replace(settings, elements=written.pictured)
         count, problems = asked(model, **question)
-        tell, done = screen.progress()
         interrupted = False
         try:
-            comparison = api.judged_at(
-                count, problems, settings, progress=tell, so_far=written.keep
-            )
+            with screen.progress() as tell:
+                comparison = api.judged_at(
+                    count, problems, settings, progress=tell, so_far=written.keep
+                )
         except api.Interrupted as error:
             comparison, interrupted = replace(error.comparison, exit_code=INTERRUPTED), True
-        finally:
-            done()
         written.finish(comparison)
     if policy.of_whole(comparison) == "undecided":
         say("warning: nothing could be decided", "--inconclusive fail makes it exit code 3")

@@ -7,18 +7,13 @@ from typing import Any
 import click
 
 from gradcli.cli import screen
-from gradcli.cli.options import Number, point, point_options
+from gradcli.cli.options import Number, directions, operator_options, point, point_options
 
 
 @click.command("diff", short_help="Say whether two models have the same derivatives.")
 @point_options
 @click.argument("other", metavar="OTHER", type=click.Path())
-@click.option(
-    "--operator",
-    type=click.Choice(["gradient", "jacobian", "jvp", "vjp"]),
-    help="[default: gradient of one output element, the Jacobian if it is small, else a vjp with a"
-    " random cotangent]",
-)
+@operator_options
 @click.option("--rtol", type=Number(0), help="Allowed beside rounding, of each largest element.")
 @click.option("--atol", type=Number(0), default=0.0, show_default=True, help="Allowed as well.")
 @click.option(
@@ -36,6 +31,8 @@ def command(
     image: str | None,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     other: str,
+    tangent: str | None,
+    cotangent: str | None,
     form: str | None,
     output: str | None,
     **question: Any,
@@ -52,11 +49,23 @@ def command(
     an input; 3 it cannot be said.
     """  # noqa: D205, D301 # click shows it as the help
     from gradcli import api
+    from gradcli.cli.files import Stdin
     from gradcli.report import contrast_json, contrast_text
 
     with screen.sink(output) as sink:
-        loaded, feeds = point(model, inputs, image)
-        found = api.diff(loaded, api.load(other), feeds, shapes=dict(shapes), **question)
+        with screen.progress("reading the models") as tell:
+            stdin = Stdin()
+            loaded, feeds = point(model, inputs, image, stdin)
+            found = api.diff(
+                loaded,
+                api.load(other),
+                feeds,
+                shapes=dict(shapes),
+                tangent=directions(tangent, "--tangent", stdin),
+                cotangent=directions(cotangent, "--cotangent", stdin),
+                progress=tell,
+                **question,
+            )
         if form == "json" or (form is None and screen.is_json(output)):
             text = contrast_json(found)
         else:

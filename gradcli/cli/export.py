@@ -84,18 +84,20 @@ def command(
         raise UsageError("a terminal cannot show a model", "write it to a file with -o FILE")
     in_file = None if output in (None, "-") else output
     with screen.sink(output) as sink:
-        loaded, feeds = point(model, inputs, image)
-        if in_file is not None:
-            api.spare(in_file, model, loaded)
-        made = api.derived(
-            loaded,
-            operator,
-            Form(primal, per_row, static, tuned),
-            feeds,
-            None if in_file is None else Path(in_file).parent,
-            shapes=dict(shapes),
-            **question,
-        )
+        with screen.progress("reading the model") as tell:
+            loaded, feeds = point(model, inputs, image)
+            if in_file is not None:
+                api.spare(in_file, model, loaded)
+            made = api.derived(
+                loaded,
+                operator,
+                Form(primal, per_row, static, tuned),
+                feeds,
+                None if in_file is None else Path(in_file).parent,
+                tell,
+                shapes=dict(shapes),
+                **question,
+            )
         for note in made.notes:
             say(f"warning: {note}")
         sink.write(made.data)

@@ -64,21 +64,23 @@ def command(
     from gradcli.formulas import formula
 
     with screen.sink(output) as sink:
-        problem = ask(
-            model,
-            inputs=inputs,
-            image=image,
-            shapes=shapes,
-            tangent=None,
-            cotangent=None,
-            wrt=wrt,
-            of=of,
-            operator="jacobian",
-            drawn=False,
-        )
-        assert problem.model is not None
-        source = api.source_of(problem.of, problem.wrt, problem.model.path)
-        text = formula(problem, lang or _language(output), form, source)
+        with screen.progress("reading the model") as tell:
+            problem = ask(
+                model,
+                inputs=inputs,
+                image=image,
+                shapes=shapes,
+                tangent=None,
+                cotangent=None,
+                wrt=wrt,
+                of=of,
+                operator="jacobian",
+                drawn=False,
+            )
+            assert problem.model is not None
+            source = api.source_of(problem.of, problem.wrt, problem.model.path)
+            tell("writing the formula")
+            text = formula(problem, lang or _language(output), form, source)
         screen.deliver(text, sink, output)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,8 @@ def command(
     form = _form(form, output)
     api.engine(method)
     with screen.sink(output) as sink:
-        problem, derivative = _derived(form, method, step, *asked(model, **question))
+        with screen.progress("reading the model") as tell:
+            problem, derivative = _derived(form, method, step, *asked(model, **question), tell)
         for note in derivative.notes:
             say(f"warning: {note}")
         in_file = output not in (None, "-")
@@ -86,12 +87,14 @@ def _derived(
     step: float | None,
     count: int,
     problems: Iterator[tuple[str, Problem]],
+    tell: Callable[[str], None],
 ) -> tuple[Problem, Derivative]:
     """The derivative; at several points, each block with a leading axis that counts them."""
     import numpy as np
 
     from gradcli import api
     from gradcli.api import Derivative
+    from gradcli.engines.base import Part
 
     found: list[Derivative] = []
     for label, problem in problems:
@@ -100,6 +103,7 @@ def _derived(
                 f"a .npy file holds one array, and this derivative has {len(problem.keys)}",
                 "choose --format npz or json, or fewer tensors with --wrt and --of",
             )
+        tell(Part(f"{method}, by points", len(found) + 1, count) if count > 1 else method)
         try:
             found.append(api.derive(problem, method, step=step))
         except GradcliError as error:

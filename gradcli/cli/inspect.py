@@ -33,7 +33,10 @@ def command(model: str, form: str | None, output: str | None) -> None:
     from gradcli.report import inspection_json, inspection_text
 
     with screen.sink(output) as sink:
-        found = inspect(load(model, Stdin()))
+        with screen.progress("reading the model") as tell:
+            loaded = load(model, Stdin())
+            tell("looking at its nodes")
+            found = inspect(loaded)
         as_json = form == "json" or (form is None and screen.is_json(output))
         if as_json:
             text = inspection_json(found)

@@ -151,15 +151,7 @@ _SEED = click.option(
     help="Of every random choice.",
 )
 
-_QUESTION = (
-    *_POINT,
-    click.option(
-        "--points",
-        multiple=True,
-        metavar="[NAME=]FILE",
-        help="Several points: the rows of a .csv, the leading axis of the arrays in a .npy, .npz or"
-        " .json. The worst point is reported. What --input gives is the same at all.",
-    ),
+_OPERATOR = (
     click.option(
         "--operator",
         type=click.Choice(["gradient", "jacobian", "jvp", "vjp"]),
@@ -178,6 +170,18 @@ _QUESTION = (
         type=click.Path(),
         help="For a vjp: a .npy, or a .npz by name of of. [default: random]",
     ),
+)
+
+_QUESTION = (
+    *_POINT,
+    click.option(
+        "--points",
+        multiple=True,
+        metavar="[NAME=]FILE",
+        help="Several points: the rows of a .csv, the leading axis of the arrays in a .npy, .npz or"
+        " .json. The worst point is reported. What --input gives is the same at all.",
+    ),
+    *_OPERATOR,
     dtype_option,
     click.option(
         "--step",
@@ -209,6 +213,11 @@ def where_options(command: F) -> F:
     return _decorated(command, _POINT)
 
 
+def operator_options(command: F) -> F:
+    """Add which operator it is, and along what."""
+    return _decorated(command, _OPERATOR)
+
+
 def _decorated(command: F, options: Sequence[Callable[[F], F]]) -> F:
     for decorate in reversed(options):
         command = decorate(command)
@@ -221,13 +230,13 @@ def point_options(command: F) -> F:
 
 
 def point(
-    model: str, inputs: Sequence[str], image: str | None
+    model: str, inputs: Sequence[str], image: str | None, stdin: Stdin | None = None
 ) -> tuple[Model, dict[str, np.ndarray]]:
     """The model and the inputs that a command line gives."""
     from gradcli.cli.files import Stdin
     from gradcli.cli.images import recipe
 
-    stdin = Stdin()
+    stdin = stdin or Stdin()
     loaded = load(model, stdin)
     how = None if image is None else recipe(image)
     return loaded, _feeds(loaded, inputs, stdin, how)
@@ -284,8 +293,8 @@ def asked(
     at = _points(loaded, points, stdin, feeds) if points else [("", {})]
     more = {
         "shapes": dict(shapes),
-        "tangent": _directions(tangent, "--tangent", stdin),
-        "cotangent": _directions(cotangent, "--cotangent", stdin),
+        "tangent": directions(tangent, "--tangent", stdin),
+        "cotangent": directions(cotangent, "--cotangent", stdin),
         **question,
     }
 
@@ -418,7 +427,8 @@ def _named(name: str, stored: Mapping[str, Stored], inputs: Sequence[str]) -> di
     )
 
 
-def _directions(path: str | None, option: str, stdin: Any) -> dict[str, np.ndarray] | None:
+def directions(path: str | None, option: str, stdin: Stdin) -> dict[str, np.ndarray] | None:
+    """What --tangent or --cotangent gives, by name."""
     if path is None:
         return None
     from gradcli.cli.files import open_arrays

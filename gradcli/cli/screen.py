@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 
@@ -83,11 +83,25 @@ def emit(form: str, text: str) -> None:
         _Stdout().write(text.encode())
 
 
-def progress() -> tuple[Callable[[str], None], Callable[[], None]]:
-    """A line on stderr that says what is being done, and what removes it; nothing in a pipe."""
+@contextmanager
+def progress(what: str = "") -> Iterator[Callable[[str], None]]:
+    """A line on stderr that says what is being done, where that takes a while; nothing in a pipe.
+
+    Args:
+        what: What is done first.
+
+    Yields:
+        What is told of each thing that is done.
+    """
     if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        return (lambda _: None), (lambda: None)
+        yield lambda _: None
+        return
     from gradcli.report import Line
 
     line = Line(sys.stderr, width() - 1)
-    return line.tell, line.remove
+    if what:
+        line.tell(what)
+    try:
+        yield line.tell
+    finally:
+        line.remove()

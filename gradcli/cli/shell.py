@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import click
@@ -122,10 +124,12 @@ def _closed_pipes_apart() -> Iterator[None]:
 
 def status(run: Callable[[], Any]) -> int:
     """Run a command and turn however it ends into an exit code, and a screen on stderr."""
+    interrupts: list[int] = []
     try:
-        result = run()
-        code = result if isinstance(result, int) else 0
-        flush()
+        with _counted(interrupts):
+            result = run()
+            code = result if isinstance(result, int) else 0
+            flush()
     except (PipeClosedError, BrokenPipeError):
         _silence()
         return 0
@@ -143,9 +147,35 @@ def status(run: Callable[[], Any]) -> int:
         say("error: this does not fit into memory", "ask for less at once with --wrt and --of")
         return USAGE
     except Exception as error:  # noqa: BLE001 # whatever it is, exit 1 means something else
+        if interrupts:
+            # Compiled modules that are interrupted while they load raise what they like.
+            say("interrupted")
+            return INTERRUPTED
         _bug(error)
         return INTERNAL
     return code
+
+
+@contextmanager
+def _counted(interrupts: list[int]) -> Iterator[None]:
+    """Within it, every Ctrl-C is put on a list before it is raised."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    try:
+        signal.signal(signal.SIGINT, interrupt)
+    except ValueError:  # only the main thread may
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def say(message: str, hint: str = "") -> None:

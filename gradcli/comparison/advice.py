@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradcli.comparison.facts import Advice, Judgement, Verdict
+from gradcli.comparison.facts import Advice, Cause, Judgement, Verdict
+from gradcli.graph import DType
 
 HORIZONS = (1, 1000, 1_000_000)
 """Numbers of evaluations that people have in mind."""
@@ -16,10 +17,14 @@ def advise(methods: Sequence[Judgement]) -> tuple[Advice, ...]:
     """The cheapest trusted method for 1, 1000 and 1,000,000 evaluations, and the most accurate.
 
     A method is trusted when it agrees, or takes a convention on a kink, and computed the whole.
+    What float32 is too coarse for is to be asked in float64.
     """
-    trusted = [m for m in methods if m.verdict in _TRUSTED and m.run is not None and not m.sampled]
+    agreeing = [m for m in methods if m.verdict in _TRUSTED and m.run is not None]
+    trusted = [m for m in agreeing if not m.sampled]
+    coarse = [m for m in methods if m.cause is Cause.ROUNDING and m.dtype != DType.FLOAT64.value]
+    wider = (_wider(coarse),) if coarse else ()
     if not trusted:
-        return ()
+        return wider
     cheapest = {n: min(trusted, key=lambda m: _cost(m, n)) for n in HORIZONS}
     out = []
     grouped: dict[str, list[int]] = {}
@@ -32,8 +37,15 @@ def advise(methods: Sequence[Judgement]) -> tuple[Advice, ...]:
     # reference itself.
     known = [m for m in trusted if m.correct_digits is not None]
     if known:
-        out.append(_accurate(max(known, key=lambda m: (m.correct_digits or 0.0, -_cost(m, 1)))))
-    return tuple(out)
+        best = max(known, key=_accuracy)
+        parts = [m for m in agreeing if m.sampled and _accuracy(m) > _accuracy(best)]
+        out.append(_accurate(best, max(parts, key=_accuracy, default=None)))
+    return (*out, *wider)
+
+
+def _accuracy(m: Judgement) -> tuple[float, float]:
+    """By correct digits; of equals the cheaper."""
+    return m.correct_digits or 0.0, -_cost(m, 1)
 
 
 def _cost(m: Judgement, evaluations: int) -> float:
@@ -62,12 +74,24 @@ def _cheap(m: Judgement, horizons: Sequence[int]) -> Advice:
     )
 
 
-def _accurate(m: Judgement) -> Advice:
+def _accurate(m: Judgement, part: Judgement | None) -> Advice:
     digits = m.correct_digits or 0.0
+    among = "" if part is None else " that computed every element"
+    also = "" if part is None else f"; {part.method} has {part.correct_digits:.1f} on its sample"
     return Advice(
-        f"the most accurate is {m.method}, with {digits:.1f} correct digits",
+        f"the most accurate{among} is {m.method}, with {digits:.1f} correct digits{also}",
         m.method,
         {"correct_digits": digits, "max_abs_error": m.max_abs_error or 0.0},
+    )
+
+
+def _wider(coarse: Sequence[Judgement]) -> Advice:
+    names = ", ".join(m.method for m in coarse)
+    return Advice(
+        f"{coarse[0].dtype} is too coarse for {names} here: --dtype float64 computes the same graph"
+        " in float64, which agrees",
+        coarse[0].method,
+        {"max_abs_error": coarse[0].max_abs_error or 0.0},
     )
 
 

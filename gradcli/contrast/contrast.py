@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from gradcli.contrast.facts import Block, Contrast, Departure
 from gradcli.engines import ENGINES, Program
-from gradcli.engines.base import Arrays, around, shaken, spread
+from gradcli.engines.base import Arrays, Part, around, shaken, spread
 from gradcli.graph import DType, Graph
 from gradcli.interpret import Evaluator
 from gradcli.ops import Table
@@ -37,6 +37,7 @@ def contrasted(
     rtol: float | None = None,
     atol: float = 0.0,
     notes: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Contrast:
     """Hold two models against each other, as the functions that they mean: in float64.
 
@@ -49,13 +50,18 @@ def contrasted(
         rtol: What is allowed besides, relative to the largest element of each tensor.
         atol: What is allowed besides.
         notes: What is already to be said.
+        tell: Called with a few words before each step.
     """
     eps = max(width(first).eps, width(second).eps)
     judge = _Judge(eps, rtol or 0.0, atol)
+    tell("the derivatives of both")
     one, other = _Model(first), _Model(second)
     rng = np.random.default_rng(first.seed)
     table = shaken(first.table, rng, eps, kernels=True)
-    runs = [_Model(replace(first, table=table)) for _ in range(SHAKES)]
+    runs = []
+    for k in range(SHAKES):
+        tell(Part("what rounding does", k + 1, SHAKES))
+        runs.append(_Model(replace(first, table=table)))
     primal = tuple(
         judge.block(name, "", y, other.primal[names[name]], [run.primal[name] for run in runs])
         for name, y in one.primal.items()
@@ -66,6 +72,8 @@ def contrasted(
     )
     common = _common(first.exact, second.exact)
     alike = all(block.same for block in (*primal, *derivative))
+    if not alike:
+        tell("where they part")
     inner = None if alike else _Inner(first, second, names, common, table)
     tied = "" if alike or not _on_kink(first) else ON_KINK
     assert first.model is not None

@@ -67,7 +67,13 @@ class Exported:
 
 
 def exported(
-    problem: Problem, operator: str, again: Asker, form: Form, folder: Path | None, version: str
+    problem: Problem,
+    operator: str,
+    again: Asker,
+    form: Form,
+    folder: Path | None,
+    version: str,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """The derivative of a problem's model as a file that holds.
 
@@ -78,6 +84,7 @@ def exported(
         form: How it is written.
         folder: Where the file will lie: what it refers to lies there, or below.
         version: gradcli's, for the file to say.
+        tell: Called with a few words before each step.
 
     Raises:
         CannotError: When no file holds against the model.
@@ -92,6 +99,7 @@ def exported(
         )
     problem = directed(problem, operator)
     missed = ""
+    tell("the derivative's graph")
     for one in opened(
         problem,
         operator,
@@ -102,11 +110,11 @@ def exported(
     ):
         data, shared = _written(problem, operator, one, form, folder, version)
         file = onnxfile.read(data, problem.table, name="the derivative", folder=folder)
-        proof = _proven(file, problem, operator, one, form)
+        proof = _proven(file, problem, operator, one, form, tell)
         if not proof.holds:
             missed = missed or proof.reason
             continue
-        sized, also = _at_another_size(file, problem, operator, again, one, form)
+        sized, also = _at_another_size(file, problem, operator, again, one, form, tell)
         if not sized:
             missed = missed or also
             continue
@@ -155,6 +163,7 @@ def _proven(
     operator: str,
     one: Opened,
     form: Form,
+    tell: Callable[[str], None],
     directions: int = DIRECTIONS,
 ) -> Proof:
     return prove(
@@ -165,6 +174,7 @@ def _proven(
         one.made.outputs,
         per_row=form.per_row,
         directions=directions,
+        tell=tell,
     )
 
 
@@ -175,8 +185,10 @@ def _at_another_size(
     again: Asker,
     one: Opened,
     form: Form,
+    tell: Callable[[str], None],
 ) -> tuple[bool, str]:
     """Whether the file holds with its open dimensions at other sizes, and what is to be said."""
+    tell("another size")
     feeds = elsewhere_sized(problem, one.way)
     if feeds is None:
         return True, ""
@@ -187,7 +199,7 @@ def _at_another_size(
     except GradcliError as error:
         return True, f"checked at one size only: the model takes no other ({error.message})"
     try:
-        proof = _proven(file, other, operator, one, form, 1)
+        proof = _proven(file, other, operator, one, form, tell, 1)
     except OutOfTimeError:
         raise
     except GradcliError as error:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gradcli import runtime
 from gradcli.engines import ENGINES, Program
-from gradcli.engines.base import Arrays, Estimate, shaken, spread
+from gradcli.engines.base import Arrays, Estimate, Part, shaken, spread
 from gradcli.errors import CannotError, GradcliError
 from gradcli.exporting.derivative import Tensor
 from gradcli.exporting.opening import Way
@@ -74,6 +74,7 @@ def prove(
     *,
     per_row: bool = False,
     directions: int = DIRECTIONS,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Proof:
     """Hold a derivative's file against its model at a point, by a method that uses no rule.
 
@@ -88,6 +89,7 @@ def prove(
         outputs: What its outputs are.
         per_row: Whether its Jacobian has the batch once.
         directions: Along how many random directions it is held against the witness.
+        tell: Called with a few words before each step.
 
     Raises:
         CannotError: When no witness can look at the problem.
@@ -100,7 +102,8 @@ def prove(
     ]
     if operator == "jvp":
         dots = [dict(problem.tangents)]
-    witness, pushed = _witnessed(double, dots)
+    witness, pushed = _witnessed(double, dots, tell)
+    tell("the rules, in float64")
     exact = _exactly(double, operator, dots)
     rules, beyond, unsure = _against(double, exact, dots, pushed, operator)
     tolerance = TOLERANCE.get(problem.dtype, TOLERANCE[DType.FLOAT16])
@@ -110,26 +113,34 @@ def prove(
     if not beyond <= RULES:
         reason = f"its rules, in float64, are off from {witness} by {rules:.1e}"
         return Proof(witness, rules, np.inf, tolerance, reason)
+    tell("the file, in onnxruntime")
     out = runtime.prepare(file, threads=problem.threads).run(_feeds(file, problem, inputs))
     if reason := _primal_off(problem, out, outputs, tolerance):
         return Proof(witness, rules, np.inf, tolerance, reason)
     found = _found(problem, operator, out, outputs, dots, per_row)
     error, excess = _apart(found, exact, None, tolerance)
     if 1.0 < excess < np.inf and problem.dtype is not DType.FLOAT64:
+        tell("what rounding does")
         rounding = _rounding(double, problem.dtype, operator, dots, exact)
         error, excess = _apart(found, exact, rounding, tolerance)
     reason = "" if excess <= 1.0 else f"onnxruntime computes it with an error of {error:.1e}"
     return Proof(witness, rules, error, tolerance, reason)
 
 
-def _witnessed(problem: Problem, dots: Sequence[Arrays]) -> tuple[str, list[tuple[Arrays, Arrays]]]:
+def _witnessed(
+    problem: Problem, dots: Sequence[Arrays], tell: Callable[[str], None]
+) -> tuple[str, list[tuple[Arrays, Arrays]]]:
     """J v for each direction v by the best rule-free method that can, with its uncertainty."""
     refusal: GradcliError | None = None
     for name in WITNESSES:
         pushing = replace(problem, operator="jvp", tangents=dots[0], cotangents={})
         try:
             program = Program(ENGINES[name], pushing)
-            return name, [_of(program.run(tangents=v), problem) for v in dots]
+            pushed = []
+            for k, v in enumerate(dots):
+                tell(Part(f"witness: {name} along directions", k + 1, len(dots)))
+                pushed.append(_of(program.run(tangents=v), problem))
+            return name, pushed
         except GradcliError as error:
             refusal = refusal or error
     raise CannotError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock, Timer
 from typing import TYPE_CHECKING, TextIO
 
 from gradcli.engines.base import Part
@@ -15,6 +16,8 @@ EVERY = 8
 LEAST = 40
 """Columns below which there is no room for a bar."""
 
+PATIENCE = 0.4
+"""Seconds before the line is drawn at all: what is done sooner needs none."""
 
 ROOM = 36
 """Columns for the bar, the count and the time."""
@@ -32,11 +35,15 @@ class Line:
         self._progress = _progress(stream, width)
         self._task = self._progress.add_task("", total=None, count="")
         self._width = width
+        self._lock = Lock()
+        self._gone = False
+        self._timer = Timer(PATIENCE, self._draw)
+        self._timer.daemon = True
 
     def tell(self, what: str) -> None:
         """What is done next; a Part says how far along it is, too."""
-        if not self._progress.live.is_started:
-            self._progress.start()
+        if not (self._timer.ident or self._gone):
+            self._timer.start()
         part = what if isinstance(what, Part) else None
         words = part.what if part else what
         room = self._width - ROOM if self._width >= LEAST else self._width
@@ -51,8 +58,16 @@ class Line:
 
     def remove(self) -> None:
         """Leave the terminal as if nothing had been there."""
-        if self._progress.live.is_started:
-            self._progress.stop()
+        self._timer.cancel()
+        with self._lock:
+            self._gone = True
+            if self._progress.live.is_started:
+                self._progress.stop()
+
+    def _draw(self) -> None:
+        with self._lock:
+            if not self._gone:
+                self._progress.start()
 
 
 def _progress(stream: TextIO, width: int) -> Progress:

@@ -7,13 +7,18 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from gradcli.cli import screen
 from gradcli.engines.base import Part
 from gradcli.report import Line
-from tests.cli.support import SAMPLES
+from gradcli.report.progress import PATIENCE
+from tests.cli.support import SAMPLES, cli
 
 pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
 
@@ -64,6 +69,44 @@ def test_a_pipe_sees_none_of_it(tmp_path):
     out, shown = run(tmp_path, *WHAT, *INPUT, terminal=False)
     assert b"\x1b" not in out + shown
     assert b"explaining: " not in shown
+
+
+def test_what_is_done_at_once_is_not_told():
+    stream = io.StringIO()
+    line = Line(stream, 79)
+    line.tell("reading the model")
+    line.remove()
+    line.tell("too late")
+    time.sleep(2 * PATIENCE)
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("grad", "-o", "x.npz"), "finite"),
+        (("export", "--operator", "vjp", "-o", "x.onnx"), "witness: complex-step"),
+        (("diff", str(SAMPLES / "physics.onnx")), "what rounding does"),
+        (("formula",), "writing the formula"),
+        (("inspect",), "looking at its nodes"),
+    ],
+)
+def test_every_command_says_what_it_does(args, words, tmp_path, monkeypatch):
+    told: list[str] = []
+
+    @contextmanager
+    def progress(what: str = "") -> Iterator[Callable[[str], None]]:
+        told.append(what)
+        yield told.append
+
+    monkeypatch.setattr(screen, "progress", progress)
+    monkeypatch.chdir(tmp_path)
+    model, point = (str(SAMPLES / f"physics.{end}") for end in ("onnx", "npz"))
+    given = [] if args[0] == "inspect" else ["-i", point]
+    method = ["--method", "finite"] if args[0] == "grad" else []
+    result = cli(args[0], model, *args[1:], *given, *method)
+    assert result.exit_code == 0, result.output
+    assert any(what.startswith(words) for what in told), told
 
 
 @pytest.mark.parametrize("width", [20, 39, 40, 79, 120])

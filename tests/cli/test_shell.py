@@ -1,6 +1,7 @@
 """How commands start and end."""
 
 import os
+import signal
 import subprocess
 import sys
 from types import ModuleType
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 
 from gradcli.cli import main, screen
 from gradcli.cli.options import METHODS, Number, Shape, split_input
-from gradcli.cli.shell import Command, Shell
+from gradcli.cli.shell import Command, Shell, status
 from gradcli.engines import ENGINES
 from gradcli.errors import CannotError, InputError, InternalError, UsageError
 from tests.cli.support import PHYSICS, POINT, ROOT, cli, process, refused
@@ -47,6 +48,20 @@ def ending(error):
 )
 def test_every_end_has_its_exit_code_and_one_screen(error, code, words):
     refused(ending(error), *words, code=code)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's here")
+def test_what_a_module_makes_of_an_interruption_is_one_all_the_same(capsys):
+    def run() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+
+    before = signal.getsignal(signal.SIGINT)
+    assert status(run) == 130
+    assert capsys.readouterr().err == "gradcli: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_closed_pipe_is_silent():
