@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from gradcli.comparison.facts import Blame, Comparison, Explanation, Judgement, Verdict, What
-from gradcli.comparison.field import field_of
+from gradcli.comparison.field import Field, field_of, place_of
 from gradcli.comparison.truth import truth_of
 from gradcli.engines.base import MISFIT, Evidence, Focus, NodeAt, Walk
 from gradcli.graph import DType
@@ -42,7 +42,10 @@ def focus_of(evidence: Evidence, comparison: Comparison) -> Focus:
     for m in sorted(judged, key=_badness, reverse=True):
         place = _place_of(evidence, m)
         if place is not None:
-            return _element(evidence, m, place)
+            assert m.worst is not None
+            return _element(evidence, m.method, m.worst.name, m.worst.index, place)
+    if (unjudged := _unjudged(evidence)) is not None:
+        return unjudged
     rng = np.random.default_rng(problem.seed)
     dots = {k: rng.standard_normal(problem.shape(k)) for k in problem.wrt}
     bars = {k: rng.standard_normal(problem.shape(k)) for k in problem.of}
@@ -90,12 +93,37 @@ def _place_of(evidence: Evidence, m: Judgement) -> int | None:
     return None
 
 
-def _element(evidence: Evidence, m: Judgement, place: int) -> Focus:
+def _unconfirmed(evidence: Evidence) -> Field | None:
+    """The float64 graph, where nobody has confirmed it: what rounding does can be told from it."""
+    estimate = evidence.reference.estimate
+    return None if estimate is None else field_of(evidence, estimate)
+
+
+def _unjudged(evidence: Evidence) -> Focus | None:
+    """Where a method by rules lies farthest from the float64 graph, which nobody has confirmed."""
+    wide = _unconfirmed(evidence)
+    if wide is None:
+        return None
+    for outcome in sorted(evidence.outcomes, key=lambda o: o.sampled):
+        if outcome.method not in RULES or outcome.estimate is None:
+            continue
+        own = field_of(evidence, outcome.estimate)
+        both = own.known & wide.known
+        gap = np.where(both, np.abs(own.value - wide.value), -1.0)
+        if not np.any(both):
+            continue
+        place = int(np.nanargmax(gap))
+        name, index = place_of(evidence.problem, place)
+        return _element(evidence, outcome.method, name, index, place)
+    return None
+
+
+def _element(
+    evidence: Evidence, method: str, name: str, places: Sequence[int], place: int
+) -> Focus:
     problem, rest = evidence.problem, place
-    worst = m.worst
-    assert worst is not None
-    index = ", ".join(map(str, worst.index))
-    label = f"{worst.name}[{index}]" if worst.index else worst.name
+    index = ", ".join(map(str, places))
+    label = f"{name}[{index}]" if places else name
     dots = dict(problem.tangents) or {k: np.zeros(problem.shape(k)) for k in problem.wrt}
     bars = dict(problem.cotangents) or {k: np.zeros(problem.shape(k)) for k in problem.of}
     for of, wrt in problem.keys:
@@ -108,10 +136,10 @@ def _element(evidence: Evidence, m: Judgement, place: int) -> Focus:
             bars[of] = _unit(problem.shape(of), row)
         if wrt:
             dots[wrt] = _unit(problem.shape(wrt), column)
-        return Focus(label, dots, bars, place, m.method)
+        return Focus(label, dots, bars, place, method)
     assert evidence.probes is not None
     along = {k: v[rest] for k, v in evidence.probes.along.items()}
-    return Focus(label, along, bars, place, m.method)
+    return Focus(label, along, bars, place, method)
 
 
 def _unit(shape: tuple[int, ...], place: int) -> np.ndarray:
@@ -213,7 +241,7 @@ def _errors(evidence: Evidence, focus: Focus) -> dict[str, float | None]:
         name = next((k for k, w in focus.cotangents.items() if np.any(w)), "")
         gap = _output_gap(evidence, name)
         return {OUTPUTS: None if gap is None else float(np.sum(focus.cotangents[name] * gap))}
-    truth, _ = truth_of(evidence)
+    truth = truth_of(evidence)[0] or _unconfirmed(evidence)
     found: dict[str, float | None] = {}
     for outcome in evidence.outcomes:
         local = outcome.method in RULES or outcome.method.startswith("symbolic")

@@ -141,10 +141,11 @@ def measure(
         exact_noise=in_double_noise,
     )
     keep(evidence)
-    for k, name in enumerate(names):
+    order = sorted(names, key=lambda name: not _at_once(problem, name))
+    for k, name in enumerate(order):
         tell(name)
         engine = ENGINES[name]
-        share = clock.left() / (len(names) - k)
+        share = clock.left() / (len(order) - k)
         again = next((o for o in tried if o.method == name), None)
         if again is not None and options.step is None and is_dear(again):
             # It has been tried on a larger share; once is enough at this price.
@@ -158,10 +159,10 @@ def measure(
                 twins[name] = in_own_graph
         evidence = replace(
             evidence,
-            outcomes=(*evidence.outcomes, made),
+            outcomes=tuple(sorted((*evidence.outcomes, made), key=lambda o: names.index(o.method))),
             twins={**evidence.twins, **twins},
             probes=sample if made.sampled else evidence.probes,
-            unfinished=tuple(names[k + 1 :]),
+            unfinished=tuple(order[k + 1 :]),
         )
         if not engine.exact and name != referred.method:
             own = own_rounding(engine, in_double, sample, made, evidence, clock)
@@ -169,6 +170,12 @@ def measure(
             evidence = replace(evidence, roundings={**evidence.roundings, **roundings})
         keep(evidence)
     return evidence
+
+
+def _at_once(problem: Problem, name: str) -> bool:
+    """Whether a method has the answer in one direction: then others' prices are none of it."""
+    mode = "push" if problem.operator == "jvp" else "pull"
+    return problem.operator != "jacobian" and ENGINES[name].mode == mode
 
 
 def _refuse_huge(problem: Problem) -> None:

@@ -21,7 +21,7 @@ WITNESS_SHARE = 0.25
 """The part of the budget that a witness may take."""
 
 PATIENCE = 0.15
-"""The part that it may take beyond, until it has seen one direction: without any, all is lost."""
+"""The part that either may take beyond, for one direction: without any, all is lost."""
 
 WHOLE = 4096
 """Directions above which a witness samples, however cheap each is."""
@@ -43,7 +43,10 @@ def refer(
 
     def make() -> Outcome:
         share = min(clock.budget * REFERENCE_SHARE, clock.left())
-        made, program, probes = computed(engine, in_double, Options(), sample, share, clock, WHOLE)
+        patience = min(clock.budget * PATIENCE, 0.5 * clock.left())
+        made, program, probes = computed(
+            engine, in_double, Options(), sample, share, clock, WHOLE, patience
+        )
         plain = made.estimate
         assert plain is not None
         end = time.perf_counter() + min(clock.budget * REFERENCE_SHARE, 0.5 * clock.left())

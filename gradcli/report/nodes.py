@@ -22,6 +22,9 @@ NODES = 10
 TOLD = 3
 """Of so many nodes it is said what to do."""
 
+LONG = 24
+"""Letters of a name from which on its end will do; the JSON has all of it."""
+
 SMALL = 0.02
 """The share of an error below which it is not said of a node what to do."""
 
@@ -31,6 +34,19 @@ def listed(e: Explanation | None) -> tuple[Blame, ...]:
     if e is None:
         return ()
     return tuple(b for b in e.nodes[:NODES] if b.what is not What.EXACT)
+
+
+def short(e: Explanation | None, name: str) -> str:
+    """A node's name, or of a long one the end of its path, if no other node's ends like that."""
+    if len(name) <= LONG or e is None:
+        return name
+    others = [b.node for b in e.nodes if b.node != name]
+    parts = name.rpartition(";")[2].split("/")
+    ends = ("/".join(parts[k:]) for k in range(len(parts) - 1, -1, -1))
+    for end in (end for end in ends if len(end) + 2 < len(name)):
+        if not any(other == end or other.endswith((f"/{end}", f";{end}")) for other in others):
+            return f"…/{end}"
+    return name
 
 
 def blame_row(e: Explanation | None, b: Blame) -> Row:
@@ -44,7 +60,7 @@ def blame_row(e: Explanation | None, b: Blame) -> Row:
         "error": scientific(max(b.errors.values(), default=None) if own is None else own),
         "condition": scientific(b.condition) if b.condition >= 1000 else f"{b.condition:.1f}",
         "what": str(b.what),
-        "node": f"{b.node} ({op})",
+        "node": f"{short(e, b.node)} ({op})",
     }
     return Row(cells, _blame_tone(b))
 
@@ -66,7 +82,7 @@ def explained(c: Comparison) -> Iterator[Fact]:
         yield Fact("explained", f"{more:,} more node{'s' * (more > 1)} in --format json")
     helps: dict[tuple[str, Tone], list[str]] = {}
     for b in [b for b in listed(e) if b.todo and _stands_out(c, e, b)][:TOLD]:
-        helps.setdefault((b.todo, _blame_tone(b)), []).append(b.node)
+        helps.setdefault((b.todo, _blame_tone(b)), []).append(short(e, b.node))
     for (todo, tone), names in helps.items():
         yield Fact("to do", f"{', '.join(names)}: {todo}", tone)
     for note in e.notes:

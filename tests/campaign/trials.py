@@ -241,6 +241,7 @@ def _faulty(
     evidence = measured(wrong, methods, reference)
     found = judge(evidence)
     moved = _moved_file(wrong, sound, pair) if fault.stage == "runtime" else 0.0
+    withdrawn = found.reference.kind == found.reference.witness
     made = Trial(
         index,
         pair.name,
@@ -253,7 +254,7 @@ def _faulty(
         moved,
         _said(found, evidence, sound),
         GUILTY[fault.stage],
-        own=_off_reference(evidence, sound) if fault.stage in IN_RULES else 0.0,
+        own=_off_reference(evidence, sound) if withdrawn and fault.stage in IN_RULES else 0.0,
         skipped=_skipped(found),
     )
     if not asked or not made.blames:

@@ -297,7 +297,15 @@ def test_progress_is_told_step_by_step():
     told: list[str] = []
     measure(problem(), QUICK, runs=1, progress=told.append)
     certifying = [step for step in told if step.startswith("certified")]
-    assert told == ["primal", "reference", "witness", *certifying, *QUICK]
+    at_once = ["reverse", *(name for name in QUICK if name != "reverse")]
+    assert told == ["primal", "reference", "witness", *certifying, *at_once]
+
+
+def test_what_has_the_answer_in_one_direction_is_run_first_and_reported_where_it_was_asked():
+    told: list[str] = []
+    made = measure(problem(), ("forward", "reverse"), runs=1, progress=told.append)
+    assert [step for step in told if step in ("forward", "reverse")] == ["reverse", "forward"]
+    assert [o.method for o in made.outcomes] == ["forward", "reverse"]
 
 
 # ---- what cannot be hurried ---------------------------------------------------------------------
