@@ -109,6 +109,10 @@ def _unjudged(evidence: Evidence) -> Focus | None:
             continue
         own = field_of(evidence, outcome.estimate)
         both = own.known & wide.known
+        # Of elements and sums of all of them, an element says more.
+        elements = sum(int(np.prod(evidence.problem.block_shape(k))) for k in evidence.problem.keys)
+        if np.any(both[:elements]):
+            both[elements:] = False
         gap = np.where(both, np.abs(own.value - wide.value), -1.0)
         if not np.any(both):
             continue

@@ -84,6 +84,8 @@ def explained(c: Comparison) -> Iterator[Fact]:
     for b in [b for b in listed(e) if b.todo and _stands_out(c, e, b)][:TOLD]:
         helps.setdefault((b.todo, _blame_tone(b)), []).append(short(e, b.node))
     for (todo, tone), names in helps.items():
+        for long in (b.node for b in e.nodes if len(b.node) > LONG and b.node in todo):
+            todo = todo.replace(long, short(e, long))  # noqa: PLW2901 # the same, shorter
         yield Fact("to do", f"{', '.join(names)}: {todo}", tone)
     for note in e.notes:
         yield Fact("note", note, "odd")
