@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -36,13 +37,24 @@ def colored() -> bool:
     return is_terminal() and os.environ.get("TERM") != "dumb"
 
 
+def inert(text: str) -> str:
+    """The text, of which GitHub's runner takes nothing for a command where it reads along.
+
+    It looks for `::` behind any spaces and for `##[` anywhere, and what a tensor or a node is
+    called is anybody's choice. The escapes are those of JSON, which stays what it was.
+    """
+    if not os.environ.get("GITHUB_ACTIONS"):
+        return text
+    return re.sub(r"^(\s*)::", r"\1\\u003a:", text, flags=re.MULTILINE).replace("##[", r"\u0023#[")
+
+
 def show(text: str) -> None:
     """Write text to stdout, in whatever characters it has."""
     from gradcli.report import encodable
 
     if sys.stdout is None:
         return
-    sys.stdout.write(encodable(text, getattr(sys.stdout, "encoding", None)))
+    sys.stdout.write(encodable(inert(text), getattr(sys.stdout, "encoding", None)))
     sys.stdout.flush()
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from gradcli.cli.screen import inert
 from gradcli.errors import GradcliError
 
 SCREEN = 1800
@@ -186,7 +187,7 @@ def say(message: str, hint: str = "") -> None:
     if len(lines) > SCREEN:
         lines = f"{lines[: SCREEN // 2]} [...] {lines[-SCREEN // 2 :]}"
     safe = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in lines)
-    click.echo(safe, err=True)
+    click.echo(inert(safe), err=True)
 
 
 def command_line() -> str:

@@ -111,12 +111,12 @@ def axis(low: str, high: str) -> str:
 
 
 def percent(x: float | None) -> str:
-    """Per cent, with a decimal while they are few."""
+    """Per cent, with a decimal while they are few; no sign of a zero."""
     if x is None:
         return ABSENT
     if abs(x) >= 100:
         return f"{scientific(100 * x)} %"
-    return f"{100 * x:.1f} %" if abs(x) < 0.0995 else f"{100 * x:.0f} %"
+    return f"{round(100 * x, 1) + 0.0:.1f} %" if abs(x) < 0.0995 else f"{100 * x:.0f} %"
 
 
 def value(x: float) -> str:

@@ -1,5 +1,6 @@
 """How commands start and end."""
 
+import json
 import os
 import signal
 import subprocess
@@ -190,6 +191,16 @@ def test_colour(monkeypatch, env, terminal, expected):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(screen, "is_terminal", lambda: terminal)
     assert screen.colored() is expected
+
+
+def test_no_name_is_a_command_in_a_log_of_github(monkeypatch):
+    text = "input\n  ::error::owned\n::x\na::b ##[error] c\n"
+    assert screen.inert(text) == text
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert screen.inert(text) == (
+        "input\n  \\u003a:error::owned\n\\u003a:x\na::b \\u0023#[error] c\n"
+    )
+    assert json.loads(screen.inert(json.dumps(["##[x"]))) == ["##[x"]
 
 
 def test_columns_decide_the_width(monkeypatch):

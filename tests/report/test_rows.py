@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradcli.comparison import Cause, KinkAt, Reference, Verdict, Worst
-from gradcli.report.cells import apart, bar, ratio, scientific, seconds, tally, tensor
+from gradcli.report.cells import (
+    ABSENT,
+    apart,
+    bar,
+    percent,
+    ratio,
+    scientific,
+    seconds,
+    tally,
+    tensor,
+)
 from gradcli.report.headline import headline
 from gradcli.report.kinks import kinks_near
 from gradcli.report.rows import question, screen, why
@@ -282,3 +292,11 @@ def test_the_headline_of_what_is_not_decided_names_the_methods():
     assert first(undecided).startswith(
         "INCONCLUSIVE nothing could be decided by finite-forward; 1 disagree"
     )
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [(-0.0004, "0.0 %"), (0.0, "0.0 %"), (-0.02, "-2.0 %"), (0.5, "50 %"), (None, ABSENT)],
+)
+def test_a_share_has_no_sign_of_a_zero(x, text):
+    assert percent(x) == text

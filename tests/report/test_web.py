@@ -328,6 +328,22 @@ def test_of_many_channels_the_first_are_drawn_and_it_is_said():
     assert said == ("3 outputs of 20 channels, the first 8 drawn",)
 
 
+@needs_html
+@pytest.mark.parametrize("size", [100, 5000])
+def test_over_a_sequence_numbers_are_numbers_and_a_sample_is_seen(size):
+    b = block("x", (), (size,))
+    few = np.full(size, np.nan)
+    few[[3, size // 2]] = b.truth[[3, size // 2]] + [1e-9, 1e-6]
+    made = pictured(replace(b, values={"finite": few, "reverse": b.truth * (1 + 1e-7)}), 10_000)
+    sample, whole = made.errors
+    assert "$" not in sample.svg + whole.svg
+    assert re.search(">1e-[0-9]+<", whole.svg)
+    # Each of the two elements is a dot, where a line would have nothing to join.
+    assert sample.svg.count("<use") == whole.svg.count("<use") + 2
+    assert ("each point stands for" in whole.text) == (size > 600)
+    assert "each point stands for" not in sample.text
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 400), st.integers(0, 9))
 def test_of_pooled_cells_the_largest_is_kept(rows, columns, most, seed):

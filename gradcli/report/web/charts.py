@@ -158,12 +158,13 @@ def _decades(axis: Any, low: int, high: int, most: int, *, zero: bool = False) -
     """Ticks at powers of ten, written as reports write numbers; the lowest may stand for 0."""
     step = max(1, math.ceil((high - low) / most))
     powers = range(low, high + 1, step)
-    texts = [_power(p) for p in powers]
+    texts = [power(p) for p in powers]
     axis.set_ticks([10.0**p for p in powers], ["0", *texts[1:]] if zero else texts)
     axis.set_ticks([], minor=True)
 
 
-def _power(p: int) -> str:
+def power(p: int) -> str:
+    """A power of ten beside an axis."""
     return "1" if p == 0 else f"1e{p}"
 
 

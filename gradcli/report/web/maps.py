@@ -12,7 +12,7 @@ import numpy as np
 
 from gradcli.comparison import Block
 from gradcli.report.cells import scientific, value
-from gradcli.report.web.charts import NARROW, distance
+from gradcli.report.web.charts import NARROW, distance, power
 from gradcli.report.web.svg import ROLES, drawn
 
 if TYPE_CHECKING:
@@ -211,7 +211,9 @@ def _truth(block: Block, flat: np.ndarray, sheet: Sheet, scale: float, most: int
     text = _extremes(block, flat, sheet)
     if 1 in sheet.where.shape:
         svg = drawn(NARROW, 190, lambda f: _curve(f, flat[sheet.where.ravel()]), text)
-        return Map(sheet.title or "derivative", svg, f"{text}{_enveloped(sheet.where.size)}")
+        return Map(
+            sheet.title or "derivative", svg, f"{text}{_enveloped(flat[sheet.where.ravel()])}"
+        )
     where, cell = pooled(sheet.where, np.abs(flat), most)
     shown = np.where(where < 0, np.nan, flat[where])
     text += _cells(cell, "of the largest magnitude")
@@ -246,7 +248,7 @@ def _error(block: Block, off: np.ndarray, method: str, sheet: Sheet, most: int) 
     if 1 in sheet.where.shape:
         curve = off[sheet.where.ravel()]
         svg = drawn(NARROW, 170, lambda f: _curve(f, curve, log=True), text)
-        return Map(method, svg, f"{text}{_enveloped(sheet.where.size)}")
+        return Map(method, svg, f"{text}{_enveloped(curve)}")
     where, cell = pooled(sheet.where, off, most)
     shown = np.where(where < 0, np.nan, off[where])
     text += _cells(cell, "that is furthest off")
@@ -337,12 +339,19 @@ def _curve(figure: Figure, y: np.ndarray, *, log: bool = False) -> None:
     y = np.clip(np.where(np.isfinite(y), y, np.nan), -1e300, 1e300)
     if log:
         axes.set_yscale("log")
+        # What matplotlib writes there itself is a formula, which an SVG with text shows as source.
+        axes.yaxis.set_major_formatter(lambda y, _: power(round(math.log10(y))))
+        axes.yaxis.set_minor_formatter(lambda *_: "")
         y = np.where(y > 0, y, np.nan)
         if np.isfinite(y).any() and np.nanmax(y) < 1e3 * np.nanmin(y):
             axes.set_ylim(np.nanmin(y) / 10, np.nanmax(y) * 10)
     else:
         axes.axhline(0, color=ROLES["muted"], linewidth=0.8)
-    if y.size > STRIP:
+    if _is_sparse(y):
+        # A line through a sample would miss what stands alone.
+        axes.plot(x, y, "o", color=ROLES["first"], markersize=3)
+        axes.set_xlim(-0.02 * y.size - 0.6, 1.02 * y.size - 0.4)
+    elif y.size > STRIP:
         each = -(-y.size // STRIP)
         rows = np.pad(y, (0, -y.size % each), constant_values=np.nan).reshape(-1, each)
         keep = np.isfinite(rows).any(axis=1)
@@ -356,16 +365,21 @@ def _curve(figure: Figure, y: np.ndarray, *, log: bool = False) -> None:
         if not log:
             axes.vlines(x, 0, y, color=ROLES["first"], linewidth=2)
         axes.set_xlim(-0.6, y.size - 0.4)
-    axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+    axes.xaxis.get_major_locator().set_params(integer=True, nbins=4)
     axes.set_xlabel("element")
     axes.set_ylabel("error" if log else "derivative")
     axes.grid(axis="y")
 
 
-def _enveloped(count: int) -> str:
-    if count <= STRIP:
+def _is_sparse(y: np.ndarray) -> bool:
+    """Whether so few elements of a sequence are known that each is a dot of its own."""
+    return int(np.sum(np.isfinite(y))) <= min(STRIP, y.size // 2)
+
+
+def _enveloped(y: np.ndarray) -> str:
+    if y.size <= STRIP or _is_sparse(y):
         return ""
-    return f"; each point stands for the range of {-(-count // STRIP):,} elements"
+    return f"; each point stands for the range of {-(-y.size // STRIP):,} elements"
 
 
 def _cells(cell: tuple[int, int], which: str) -> str:
