@@ -47,6 +47,18 @@ def test_the_python_of_a_page_runs_from_its_first_line_to_its_last(page, checkou
     assert result.returncode == 0, result.stderr
 
 
+def test_the_files_of_inputs_md_are_taken(checkout):
+    pytest.importorskip("PIL", reason="images need the extra image")
+    text = TEXT["howto/inputs.md"]
+    assert run("-c", "\n".join(blocks("python", text)), cwd=checkout).returncode == 0
+    lines = [line for block in blocks("bash", text) for line in block.splitlines()]
+    assert len(lines) == 4
+    for line in lines:
+        result = run("-m", "gradcli", *shlex.split(line)[1:], cwd=checkout, COLUMNS="80")
+        assert result.returncode == 0, result.stderr
+        assert result.stdout or (checkout / line.split()[-1]).stat().st_size
+
+
 def test_pages_have_commands_and_python():
     assert len({page for page, _ in COMMANDS}) >= 5
     assert "```python" in TEXT["tutorial.md"]
