@@ -57,9 +57,6 @@ NOTHING = "there is nothing to compare: the derivative has no elements"
 BLUR = 8.0
 """A kink within this many roundings of an operand may be on either side of the point."""
 
-UNDERFLOW = 2.0**-126
-"""What float32 may lose of a number because it has no smaller normal ones."""
-
 
 def not_against_itself(judgement: Judgement, reference: Reference) -> Judgement:
     """Without the digits that a method would have against itself: all of them."""
@@ -116,6 +113,8 @@ def judgement_of(
     if truth is None:
         return _with(base, verdict=Verdict.INCONCLUSIVE, detail="there is no reference")
     own = field_of(evidence, outcome.estimate)
+    # Of what its arithmetic has no normal numbers for, a method knows nothing.
+    own = replace(own, u=own.u + outcome.dtype.tiny)
     tolerance = rtol if rtol is not None else tolerance_of(outcome)
     least = least_of(evidence, outcome, truth)
     verdicts = _elements(evidence, own, truth, tolerance, atol, least)
@@ -397,7 +396,11 @@ def _cause(f: _Facing) -> tuple[Cause | None, str]:
     # On which side of a kink the arithmetic ends up is no kernel's fault.
     beside = _beside(f)
     rounding = evidence.rounding_of(outcome.method).narrow
-    if rounding is None or beside or _by_rounding(f, f.gap(), f.band, bad, rounding, UNDERFLOW):
+    if (
+        rounding is None
+        or beside
+        or _by_rounding(f, f.gap(), f.band, bad, rounding, outcome.dtype.tiny)
+    ):
         return Cause.ROUNDING, f"{coarse}{beside}"
     return (
         Cause.RUNTIME,

@@ -73,6 +73,21 @@ class DType(enum.Enum):
         return self.value.startswith(("int", "uint"))
 
     @cached_property
+    def tiny(self) -> float:
+        """What may be lost of a number because there are no smaller ones; 0 for types of integers.
+
+        The smallest normal number, below which digits are lost and in the end the number itself. In
+        float16 that is a size of everyday, and its smallest number of all is meant.
+
+        Raises:
+            KeyError: As `eps`.
+        """
+        if not self.is_float:
+            return 0.0
+        exponents = {"float64": -1022, "float32": -126, "float16": -24, "bfloat16": -126}
+        return 2.0 ** exponents[self.value]
+
+    @cached_property
     def eps(self) -> float:
         """The spacing of floats at 1, for rounding models; 0 for types that do not round.
 

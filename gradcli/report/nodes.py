@@ -37,16 +37,19 @@ def listed(e: Explanation | None) -> tuple[Blame, ...]:
 
 
 def short(e: Explanation | None, name: str) -> str:
-    """A node's name, or of a long one the end of its path, if no other node's ends like that."""
+    """A node's name, or of a long one as much of its path's end as is short and no other's."""
     if len(name) <= LONG or e is None:
         return name
     others = [b.node for b in e.nodes if b.node != name]
     parts = name.rpartition(";")[2].split("/")
-    ends = ("/".join(parts[k:]) for k in range(len(parts) - 1, -1, -1))
-    for end in (end for end in ends if len(end) + 2 < len(name)):
-        if not any(other == end or other.endswith((f"/{end}", f";{end}")) for other in others):
-            return f"…/{end}"
-    return name
+    ends = ["/".join(parts[k:]) for k in range(len(parts))]
+    own = [
+        f"…/{end}"
+        for end in ends
+        if len(end) + 2 < len(name)
+        and not any(other == end or other.endswith((f"/{end}", f";{end}")) for other in others)
+    ]
+    return next((end for end in own if len(end) <= LONG), own[-1] if own else name)
 
 
 def blame_row(e: Explanation | None, b: Blame) -> Row:

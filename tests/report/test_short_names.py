@@ -21,7 +21,7 @@ def explanation(*names: str) -> Explanation:
     ("name", "others", "said"),
     [
         ("conv", (), "conv"),
-        (f"{PREFIX}conv1d_8;{PREFIX}conv1d_8", (f"{PREFIX}conv1d_9",), "…/conv1d_8"),
+        (f"{PREFIX}conv1d_8;{PREFIX}conv1d_8", (f"{PREFIX}conv1d_9",), "…/cq_t2010v2_1/conv1d_8"),
         ("encoder/layer_1/attention/MatMul", ("encoder/layer_2/attention/MatMul",), "…/layer_1"),
         ("a_name_without_any_path_at_all", (), "a_name_without_any_path_at_all"),
     ],

@@ -35,7 +35,8 @@ def test_no_line_is_wider_than_the_screen_and_no_cell_is_cut(name):
         text = table(comparison, width=width)
         assert max(map(cell_len, text.splitlines())) <= width
         assert [cell for cell in cells if cell not in text] == [], f"at width {width}"
-        assert "…" not in text
+        # Of a long name of a node the end is told, which no other has.
+        assert "…" not in text.replace("…/", "")
 
 
 def test_colour_changes_nothing_but_colour():
