@@ -112,7 +112,7 @@ def facts(said: Sequence[Fact], *, bold: bool = False) -> Table:
 
     Args:
         said: The sentences.
-        bold: Whether they are, and their labels toned as they are.
+        bold: Whether they are bold, as their labels are, in the colour of their tone.
     """
     from rich.table import Table
     from rich.text import Text
@@ -124,12 +124,9 @@ def facts(said: Sequence[Fact], *, bold: bool = False) -> Table:
     for fact in said:
         label = "" if fact.label == before else fact.label
         before = fact.label
-        style = STYLES[fact.tone]
-        heavy = f"bold {style}".replace("bold bold", "bold").strip()
-        grid.add_row(
-            Text(label, style=heavy if bold else "bold"),
-            Text(fact.text, style=heavy if bold else style),
-        )
+        # Sentences keep the terminal's own colour: no other can be read on every background.
+        heavy = f"bold {STYLES[fact.tone]}".replace("bold bold", "bold").strip()
+        grid.add_row(Text(label, style=heavy), Text(fact.text, style="bold" if bold else ""))
     return grid
 
 
