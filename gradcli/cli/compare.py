@@ -130,10 +130,10 @@ def command(
     )
     with reports(form, output, exports, dress, shown) as written:
         settings = replace(settings, elements=written.pictured)
-        count, problems = asked(model, **question)
         interrupted = False
         try:
-            with screen.progress() as tell:
+            with screen.progress("reading the model") as tell:
+                count, problems = asked(model, **question)
                 comparison = api.judged_at(
                     count, problems, settings, progress=tell, so_far=written.keep
                 )

@@ -337,7 +337,7 @@ def _where(w: Worst) -> str:
     left, right = map(value, w.sides)
     lies = "between" if min(w.sides) <= w.value <= max(w.sides) else "beside"
     two = f"{left} and {right}" if left != right else f"{left} on both sides"
-    return f"takes {value(w.value)} at {at}{node}, {lies} one-sided {two}"
+    return f"{value(w.value)} at {at}{node}, {lies} one-sided {two}"
 
 
 def unsteady_sentence(u: Unsteady) -> str:

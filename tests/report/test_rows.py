@@ -276,8 +276,8 @@ def test_the_headline_where_only_conventions_differ_speaks_of_no_sides():
 @pytest.mark.parametrize(
     ("at", "sides", "text"),
     [
-        (0.0, (1.0, -0.0), "takes 0 at x[0], between one-sided 1 and 0"),
-        (2.0, (1.0, 1.0), "takes 2 at x[0], beside one-sided 1 on both sides"),
+        (0.0, (1.0, -0.0), "0 at x[0], between one-sided 1 and 0"),
+        (2.0, (1.0, 1.0), "2 at x[0], beside one-sided 1 on both sides"),
     ],
 )
 def test_what_a_convention_takes_lies_between_the_sides_or_beside_them(at, sides, text):
