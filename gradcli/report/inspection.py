@@ -30,8 +30,10 @@ def inspection_text(found: Inspection, *, width: int = 80, color: bool = False) 
         width: Columns of the screen.
         color: Whether to colour it with ANSI codes.
     """
+    digits = max((len(f"{used.count:,}") for used in found.operators), default=0)
     operators = [
-        Fact("operators", _used(used), TONES.get(used.nature, "plain")) for used in found.operators
+        Fact("operators", _used(used, digits), TONES.get(used.nature, "plain"))
+        for used in found.operators
     ]
     flows = [fact for flow in found.flows for fact in _flow(flow)]
     return laid_out(
@@ -77,9 +79,9 @@ def _shape(shape: Shape | None) -> str:
     return "of unknown rank" if shape is None else f"[{', '.join(map(str, shape))}]"
 
 
-def _used(used: Used) -> str:
+def _used(used: Used, digits: int) -> str:
     why = f": {used.why}" if used.why else ""
-    return f"{used.count:>6,} {used.op}  {used.nature}{why}"
+    return f"{used.count:>{digits},} {used.op}  {used.nature}{why}"
 
 
 def _flow(flow: Flow) -> Iterator[Fact]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from gradcli.comparison import Comparison, Sweep
@@ -120,13 +121,14 @@ def facts(said: Sequence[Fact], *, bold: bool = False) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    before = ""
-    for fact in said:
-        label = "" if fact.label == before else fact.label
-        before = fact.label
+    for label, group in groupby(said, key=lambda fact: fact.label):
+        run = list(group)
         # Sentences keep the terminal's own colour: no other can be read on every background.
-        heavy = f"bold {STYLES[fact.tone]}".replace("bold bold", "bold").strip()
-        grid.add_row(Text(label, style=heavy), Text(fact.text, style="bold" if bold else ""))
+        tone = STYLES[run[0].tone] if len({fact.tone for fact in run}) == 1 else ""
+        heavy = f"bold {tone}".replace("bold bold", "bold").strip()
+        for fact in run:
+            shown = label if fact is run[0] else ""
+            grid.add_row(Text(shown, style=heavy), Text(fact.text, style="bold" if bold else ""))
     return grid
 
 

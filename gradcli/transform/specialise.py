@@ -217,7 +217,8 @@ class Specialiser(Rewriter):
         shapes = ", ".join("absent" if x is None else str(x.shape) for x in operands)
         return ModelError(
             f"node {node.name!r} ({node.key}) cannot take operands of shape {shapes}: {error}",
-            "check that the inputs have the shapes that the model was made for",
+            "give the inputs the shapes that the model was made for, with --input or --shape: of"
+            " inputs that are drawn, unknown dimensions are 1 without",
         )
 
     # ---- control flow -------------------------------------------------------------------------

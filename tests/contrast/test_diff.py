@@ -194,6 +194,15 @@ def test_the_report_reads_at_80_columns_and_exits_by_the_verdict(tmp_path):
     assert {block["wrt"] for block in made["derivative"]} == {"x", "t"}
 
 
+def test_directions_may_be_given(tmp_path):
+    along = tmp_path / "v.npz"
+    np.savez(along, x=[[2.0]], t=[[0.0]])
+    asked = ("diff", PHYSICS, PHYSICS, "-i", POINT, "--tangent", str(along), "--format", "json")
+    made = json.loads(cli(*asked, "--operator", "jvp").stdout)
+    assert made["derivative"][0]["first"] == pytest.approx(2 * 1.3568340103734802, rel=1e-12)
+    refused(cli(*asked, "--operator", "gradient"), "--tangent makes no sense")
+
+
 def test_what_is_no_model_is_refused(tmp_path):
     refused(cli("diff", PHYSICS, str(tmp_path / "none.onnx")), "no such file")
     refused(cli("diff", PHYSICS, model_of("digits")), "same inputs")
