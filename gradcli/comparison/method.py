@@ -114,7 +114,8 @@ def judgement_of(
         return _with(base, verdict=Verdict.INCONCLUSIVE, detail="there is no reference")
     own = field_of(evidence, outcome.estimate)
     # Of what its arithmetic has no normal numbers for, a method knows nothing.
-    own = replace(own, u=own.u + outcome.dtype.tiny)
+    tiny, size = outcome.dtype.tiny, np.abs(truth.value)
+    own = replace(own, u=own.u + np.where((size > 0) & (size < tiny / EPS), tiny, 0.0))
     tolerance = rtol if rtol is not None else tolerance_of(outcome)
     least = least_of(evidence, outcome, truth)
     verdicts = _elements(evidence, own, truth, tolerance, atol, least)
