@@ -221,12 +221,17 @@ def _primal(p: Primal) -> Fact:
     return Fact("primal", f"DOES NOT MATCH onnxruntime, {errors}{reason}", "bad")
 
 
+LONGER = "raise --budget, or ask for less with --wrt, --of or --operator vjp"
+"""What helps where no witness had the time."""
+
+
 def _reference(r: Reference) -> Fact:
     reason = f": {r.reason}" if r.reason else ""
     if not r.elements:
         return Fact("reference", "none is needed: the derivative has no elements")
     if r.kind == "none":
-        return Fact("reference", f"none{reason}", "odd")
+        helps = f"; {LONGER}" if r.reason.startswith("out of time") else ""
+        return Fact("reference", f"none{reason}{helps}", "odd")
     if r.kind == "certified":
         return Fact("reference", f"certified: {_certified(r)}{reason.replace(':', ';', 1)}")
     # A witness that stands in for a reference is confirmed by nobody.

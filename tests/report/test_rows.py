@@ -300,3 +300,12 @@ def test_the_headline_of_what_is_not_decided_names_the_methods():
 )
 def test_a_share_has_no_sign_of_a_zero(x, text):
     assert percent(x) == text
+
+
+@pytest.mark.parametrize(("reason", "told"), [("out of time: too slow", True), ("no rule", False)])
+def test_without_a_reference_for_want_of_time_it_says_what_helps(reason, told):
+    nothing = Reference("none", "", 0, 3, reason)
+    shown = screen(replace(examples.smooth(), reference=nothing), "normal")
+    (said,) = [fact.text for fact in shown.above if fact.label == "reference"]
+    assert said.startswith(f"none: {reason}")
+    assert ("raise --budget" in said) is told
