@@ -47,7 +47,8 @@ class Near:
             `open`, a tie that no precision excluded; empty where only float64 was asked.
         within: Where that is `off`, how far it really is; where `open`, a bound of that.
         taken: The conventions of the operator, gradcli's and others'.
-        widest: Of a kink: the widest margin of the node, for the size of its operand.
+        widest: Of a kink: the size of what it compares: the node's widest margin, or its largest
+            operand, as all of them may lie near a threshold.
         operand: Of an edge: the name of what comes to it. Of what is lost: of what it is made.
         todo: Of either: what helps.
     """
@@ -174,6 +175,7 @@ class Watch:
         self.branches: dict[Node, np.ndarray] = {}
         self.distances: dict[Node, np.ndarray] = {}
         self.results: dict[Node, tuple[np.ndarray, ...]] = {}
+        self.sizes: dict[Node, float] = {}
 
     def __bool__(self) -> bool:
         """Whether there is anything to watch."""
@@ -186,6 +188,7 @@ class Watch:
         other._stepped = self._stepped
         other._widths, other._moving, other.lost = {}, set(), []
         other.margins, other.branches, other.distances, other.results = {}, {}, {}, {}
+        other.sizes = {}
         return other
 
     def __call__(self, node: Node, operands: Sequence[Array], results: Sequence[Array]) -> None:
@@ -197,6 +200,7 @@ class Watch:
             assert kinks is not None
             margin, branch = kinks(real, *operands, **node.attrs)
             self.margins[node], self.branches[node] = np.asarray(margin), np.asarray(branch)
+            self.sizes[node] = max((_widest(np.abs(x)) for x in _floats(operands)), default=0.0)
         if node in self._edged:
             edges = self._table[node.key].edges
             assert edges is not None
@@ -324,7 +328,7 @@ class Watch:
             decided=decision.decided if decision else "",
             within=decision.within if decision else 0.0,
             taken=taken(node.key, node.attrs),
-            widest=_widest(self.margins[node]),
+            widest=max(_widest(self.margins[node]), self.sizes.get(node, 0.0)),
         )
 
     def ties(self) -> list[Near]:
