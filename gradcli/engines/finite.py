@@ -43,6 +43,9 @@ STEEP = 1000.0
 CRAMPED = 2.0**-16
 """Where all steps that cross no kink are shorter, noise is large: then one side is tried too."""
 
+BEYOND = 2.0**-8, 2.0**-16
+"""How much shorter steps are by which the ladder's end is tried."""
+
 COLUMNS = 5
 """How many powers of h extrapolation removes at most, plus one."""
 
@@ -309,6 +312,17 @@ class _Tableau:
         self.doubt = np.where(better, doubt, self.doubt)
         self.step = np.where(better, h, self.step)
 
+    def contradicted(self, slope: np.ndarray, crossing: float, h: float) -> bool:
+        """Whether a far shorter step shows that what was kept is no limit; then it is not kept.
+
+        Not if it crosses a kink.
+        """
+        if crossing <= 1:
+            return False
+        off = np.abs(slope - self.value) > self.doubt + 4 * (self._noise / h + self._drift)
+        self.doubt = np.where(off, np.inf, self.doubt)
+        return bool(np.any(off))
+
     def done(self, h: float) -> bool:
         """Whether noise alone makes every rung from h on worse than what there is."""
         return bool(self) and bool(np.all(self._noise / h + self._drift >= self.doubt))
@@ -321,13 +335,26 @@ def _rungs() -> Iterator[float]:
         t /= 2
 
 
-def _climb(ladder: _Tableau, rung: Callable[[float], tuple[np.ndarray, float]]) -> int:
-    """Go down the ladder as long as it pays; the number of rungs that a kink cost."""
+Rung = Callable[[float], tuple[np.ndarray, float]]
+"""From a step: the slopes over it, and which part of it ends at the first kink."""
+
+
+def _climb(ladder: _Tableau, rung: Rung, look: Rung) -> int:
+    """Go down the ladder as long as it pays; the number of rungs that a kink cost.
+
+    Args:
+        ladder: Where rungs are kept.
+        rung: Makes one.
+        look: Likewise, of one that is not kept.
+    """
     dropped, below = 0, np.inf
     for t in _rungs():
         if t > below:
             continue
-        if ladder.done(t):
+        # Long steps may all agree beside a place that is narrower than the last of them.
+        if ladder.done(t) and not any(
+            ladder.contradicted(*look(t * part), t * part) for part in BEYOND
+        ):
             break
         slope, crossing = rung(t)
         if crossing <= 1:
@@ -406,7 +433,12 @@ def slope_along(here: Point, line: Line) -> Slope:
         return at.slope, at.crossing
 
     kept: list[float] = []
-    dropped = _climb(ladder, rung)
+
+    def look(t: float) -> tuple[np.ndarray, float]:
+        at = _Rung(here, line, t)
+        return at.slope, at.crossing
+
+    dropped = _climb(ladder, rung, look)
     if ladder:
         note = f"{_near(here)}: longer steps were dropped" if dropped else ""
         # Margins miss a tie of several that is left for another; the slopes on both sides do not.
@@ -449,7 +481,7 @@ def _side(here: Point, line: Line, sign: int) -> tuple[np.ndarray, np.ndarray]:
         y, watch = here.seen(moved)
         return (y - here.y) / h, piece.crossing(watch)
 
-    _climb(ladder, rung)
+    _climb(ladder, rung, rung)
     if ladder:
         return ladder.value, ladder.doubt
     moved, h = line.step(sign * np.sqrt(EPS))

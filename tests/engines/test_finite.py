@@ -67,6 +67,18 @@ def test_what_long_steps_agree_on_is_dropped_where_shorter_ones_leave_it():
     assert abs(ladder.value.item() - 700.0) <= ladder.doubt.item() < 1e-6
 
 
+@pytest.mark.parametrize("width", [1e-3, 1e-4, 1e-5])
+def test_the_ladder_s_end_is_tried_by_a_far_shorter_step(width):
+    """All steps longer than a bump is wide see the line around it, and little noise."""
+
+    def f(b, v):
+        inside = v * (1.0 / width)
+        return v * -0.9 + v * b.op("Exp", -(inside * inside)) * -657.0 + 8.0
+
+    value, doubt = answer("finite", problem(f, [0.0]))
+    assert abs(value.item() + 657.9) <= doubt.item() < 1e-6
+
+
 @pytest.mark.parametrize(("method", "error"), [("finite-forward", 3e-5), ("finite-central", 1e-7)])
 def test_a_textbook_step_that_is_too_long_for_a_function_is_shortened(method, error):
     """sin(3000 x) varies over a 3000th; 6e-6 is 2 percent of that."""
