@@ -135,6 +135,7 @@ OPERATIONS = {
         n.take(WHOLE, INDEX, 1),
     ),
     "take_along": lambda n: n.take_along(n.lift(X[0]), INDEX[:, :1], 0),
+    "ordered": lambda n: n.ordered(n.lift(X[0]), INDEX[:, :1], 0),
     "slice": lambda n: n.slice(n.lift(X), [slice(None), slice(2, None, -1)]),
     "pad": lambda n: (
         n.pad(n.lift(X), [(0, 0), (1, 0), (0, 2)], 0.5),

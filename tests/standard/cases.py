@@ -444,7 +444,9 @@ class Subject:
                 why = error
                 continue
             finite = all(np.isfinite(y).all() for y in primal.values() if y.dtype.kind == "f")
-            near = [n for n in around.nearest if n.margin < 1e-6]
+            # What becomes no number on the way, as a row that is masked as a whole, is dropped
+            # again where what comes out is finite.
+            near = [n for n in around.nearest if n.margin < 1e-6 and n.kind != "lost"]
             if finite and not near:
                 return problem
             why = Fault(f"no generic point: finite {finite}, near {near[:2]}")  # type: ignore[assignment]
