@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from gradcli import runtime
 from gradcli.engines import ENGINES
@@ -58,7 +59,7 @@ def ratios(
         try:
             program = Program(ENGINES[name], problem, Options(step=step))
             program.judging(False)
-            turns = by_turns(forward, lambda p=program: p.run(point={}), seconds)  # type: ignore[misc]
+            turns = by_turns(forward, partial(program.run, point={}), seconds)
         except GradcliError:
             continue  # a row of the comparison says why
         if len(turns) >= FEWEST:
