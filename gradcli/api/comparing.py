@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from gradcli import comparison, measure
 from gradcli.api.asking import Given, Source, ask, names_of
@@ -137,7 +138,7 @@ def judged(
     settings: Settings | None = None,
     *,
     progress: Callable[[str], None] | None = None,
-    so_far: Callable[[Comparison], None] | None = None,
+    so_far: Callable[[Callable[[], Comparison]], None] | None = None,
 ) -> Comparison:
     """Answer a question by several methods.
 
@@ -145,7 +146,8 @@ def judged(
         problem: The question.
         settings: How; by default as `compare` does.
         progress: Called with a few words before each step.
-        so_far: Called with what is known whenever a method is done.
+        so_far: Called whenever a method is done, with what makes a comparison of all that is known.
+            Its time is not taken from the methods'.
 
     Raises:
         Interrupted: When a KeyboardInterrupt comes after the reference is known.
@@ -165,9 +167,8 @@ def judged(
 
     def keep(evidence: Evidence) -> None:
         known[:] = [evidence]
-        # The answer follows the last method at once, unless nodes are looked at first.
-        if so_far is not None and (evidence.unfinished or how.explain):
-            so_far(judge(evidence))
+        if so_far is not None:
+            so_far(partial(judge, evidence))
 
     try:
         measure.measure(

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from gradcli.api.comparing import Interrupted, judged
 from gradcli.api.settings import Settings
-from gradcli.comparison import At, Comparison, worst_of
+from gradcli.comparison import At, Comparison, how_bad, worst_of
 from gradcli.problem import Problem
 
 LEAST = 0.05
@@ -21,7 +21,7 @@ def judged_at(
     settings: Settings,
     *,
     progress: Callable[[str], None] | None = None,
-    so_far: Callable[[Comparison], None] | None = None,
+    so_far: Callable[[Callable[[], Comparison]], None] | None = None,
 ) -> Comparison:
     """Answer a question at several points by several methods.
 
@@ -31,7 +31,7 @@ def judged_at(
             of the budget.
         settings: See `judged`.
         progress: Called with a few words before each step.
-        so_far: Called with what is known whenever a method is done.
+        so_far: Called whenever a method is done, with what makes a comparison of all that is known.
 
     Returns:
         The comparison at the worst point; of several, with those at all of them.
@@ -41,23 +41,24 @@ def judged_at(
     """
     end = time.perf_counter() + settings.budget
     found: list[At] = []
+    worst = 0
 
     def tell(label: str) -> Callable[[str], None] | None:
         if progress is None or not label:
             return progress
         return lambda what: progress(f"{label} of {count}: {what}")
 
-    def partly(label: str) -> Callable[[Comparison], None] | None:
+    def partly(label: str) -> Callable[[Callable[[], Comparison]], None] | None:
         if so_far is None:
             return None
-        return lambda part: so_far(worst_of([*found, At(label, part)]))
+        return lambda part: so_far(lambda: worst_of([*found, At(label, part())]))
 
     try:
         for label, problem in problems:
             left = (end - time.perf_counter()) / (count - len(found))
             own = replace(settings, budget=max(left, LEAST)) if count > 1 else settings
             done = judged(problem, own, progress=tell(label), so_far=partly(label))
-            found.append(At(label, done))
+            worst = _with(found, At(label, done), worst)
     except Interrupted as error:
         raise Interrupted(worst_of([*found, At(label, error.comparison)])) from error
     except KeyboardInterrupt as error:
@@ -65,3 +66,18 @@ def judged_at(
             raise
         raise Interrupted(worst_of(found)) from error
     return worst_of(found)
+
+
+def _with(found: list[At], at: At, worst: int) -> int:
+    """Add a point, and say which is the worst now; no other keeps its elements, which are many."""
+    found.append(at)
+    new = len(found) - 1
+    if new == 0:
+        return 0
+    before, now = found[worst], found[new]
+    worse = how_bad(now.comparison) > how_bad(before.comparison)
+    lesser = worst if worse else new
+    found[lesser] = replace(
+        found[lesser], comparison=replace(found[lesser].comparison, elements=())
+    )
+    return new if worse else worst

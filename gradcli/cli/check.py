@@ -99,7 +99,7 @@ def command(
         with screen.progress() as tell:
             run = _Run(str(found.path), entries, before, held or "", saved is not None, tell)
             run.all(written.keep, exit_first, inconclusive, exit_zero)
-        written.finish(run.report())
+        written.finish(run.report(), in_haste=run.interrupted)
         if saved is not None and not run.interrupted:
             _save(kept, saved, run, names)
     if run.interrupted:
@@ -147,16 +147,16 @@ class _Run:
 
     def all(
         self,
-        keep: Callable[[Report], None],
+        keep: Callable[[Callable[[], Report]], None],
         exit_first: bool,
         inconclusive: Inconclusive | None,
         exit_zero: bool,
     ) -> None:
-        """Check them; `keep` is called with what is known whenever one is done."""
+        """Check them; `keep` is called with what makes a report whenever one is done."""
         try:
             for entry in self.entries:
                 self._one(entry, inconclusive, exit_zero)
-                keep(self.report())
+                keep(self.report)
                 if exit_first and self._done[-1].exit_code:
                     return
         except KeyboardInterrupt:

@@ -139,7 +139,7 @@ def command(
                 )
         except api.Interrupted as error:
             comparison, interrupted = replace(error.comparison, exit_code=INTERRUPTED), True
-        written.finish(comparison)
+        written.finish(comparison, in_haste=interrupted)
     if policy.of_whole(comparison) == "undecided":
         say("warning: nothing could be decided", "--inconclusive fail makes it exit code 3")
     if interrupted:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -40,6 +42,13 @@ SUMMARY = "GITHUB_STEP_SUMMARY"
 
 SUMMARY_BYTES = 1024 * 1024
 """Of such a file; GitHub shows nothing of a larger one."""
+
+
+SHARE = 0.05
+"""Of the time that has passed: what may be spent on exports that are written anew soon."""
+
+FREE = 0.5
+"""Seconds that may be spent on them at any rate."""
 
 
 class Export(NamedTuple):
@@ -152,36 +161,62 @@ class Reports(Generic[T]):
         self._dress = dress
         self._show = show
         self._warned = False
+        self._start = time.perf_counter()
+        self._spent = 0.0
 
-    def keep(self, found: T) -> None:
-        """Write every export that can be written again, for the case that nothing follows."""
-        for form, place in self._exports:
-            if not place.is_replaced:
-                continue
+    def keep(self, made: Callable[[], T]) -> None:
+        """Write every export that can be written again, for the case that nothing follows.
+
+        Args:
+            made: Makes what is known so far. Where that and writing it have taken more than their
+                share of the time already, this one is left out: the next has all of it.
+        """
+        start = time.perf_counter()
+        again = [(form, place) for form, place in self._exports if place.is_replaced]
+        if again and self._spent <= max(FREE, SHARE * (start - self._start)):
+            self._drafts(made(), again)
+            self._spent += time.perf_counter() - start
+
+    def _drafts(self, found: T, places: Sequence[tuple[str, Output]]) -> None:
+        texts = self._texts(found, draft=True)
+        for form, place in places:
             try:
-                place.write(self._text(form, found, draft=True).encode())
+                place.write(texts(form))
             except GradcliError as error:
                 # The rest of the comparison may still reach the screen; `finish` tries again.
                 if not self._warned:
                     say(f"warning: {error.message}", error.hint)
                 self._warned = True
 
-    def finish(self, found: T) -> None:
+    def finish(self, found: T, *, in_haste: bool = False) -> None:
         """Write everything.
+
+        Args:
+            found: The answer.
+            in_haste: Whether somebody waits for the end of it, so that nothing is drawn.
 
         Raises:
             OutputError: When a file cannot be written, after all others were.
         """
+        from gradcli.report import PICTURED
+
         failure: GradcliError | None = None
         if self._output is None:
-            screen.emit(self._form, self._text(self._form, found, to_screen=True))
+            text = self._text(self._form, found, to_screen=True, draft=in_haste)
+            screen.emit(self._form, text)
         else:
             self._exports = [(self._form, self._output), *self._exports]
-        for form, place in self._exports:
-            try:
-                place.write(self._text(form, found).encode())
-            except GradcliError as error:
-                failure = error
+        pictured = [e for e in self._exports if e[0] in PICTURED]
+        if not in_haste:
+            # Pictures take seconds, in which much can happen: what was measured is safe by then.
+            self._drafts(found, [e for e in pictured if e[1].is_replaced])
+        texts = self._texts(found, draft=in_haste)
+        with screen.progress("drawing" if pictured else ""):
+            for form, place in sorted(self._exports, key=lambda e: e[0] in PICTURED):
+                try:
+                    place.write(texts(form))
+                except GradcliError as error:
+                    failure = error
         if "github" in (self._form, *(form for form, _ in self._exports)):
             self._summarise(found)
         if failure is not None:
@@ -193,6 +228,10 @@ class Reports(Generic[T]):
         from gradcli.report import PICTURED
 
         return any(form in PICTURED for form in (self._form, *(form for form, _ in self._exports)))
+
+    def _texts(self, found: T, *, draft: bool) -> Callable[[str], bytes]:
+        """What makes the text of a format, each once, for however many files."""
+        return cache(lambda form: self._text(form, found, draft=draft).encode())
 
     def _text(self, form: str, found: T, *, to_screen: bool = False, draft: bool = False) -> str:
         color = self._dress.color and to_screen

@@ -40,7 +40,7 @@ from gradcli.comparison.facts import (
 from gradcli.comparison.field import FLOOR, MARGIN, RTOL
 from gradcli.comparison.judge import AtKink, judge, name_nodes
 from gradcli.comparison.method import described
-from gradcli.comparison.points import worst_of
+from gradcli.comparison.points import how_bad, worst_of
 from gradcli.comparison.policy import UNDECIDED, Inconclusive, Policy, Standing, undecided
 from gradcli.comparison.primal import hold_primal
 
@@ -89,6 +89,7 @@ __all__ = [
     "explanation_of",
     "focus_of",
     "hold_primal",
+    "how_bad",
     "judge",
     "machine",
     "name_nodes",

@@ -20,10 +20,11 @@ def worst_of(found: Sequence[At]) -> Comparison:
     """
     if len(found) == 1:
         return found[0].comparison
-    at = max(range(len(found)), key=lambda k: _badness(found[k].comparison))
+    at = max(range(len(found)), key=lambda k: how_bad(found[k].comparison))
     return replace(found[at].comparison, points=tuple(found), worst_point=at)
 
 
-def _badness(c: Comparison) -> tuple[int, bool, float]:
+def how_bad(c: Comparison) -> tuple[int, bool, float]:
+    """By what points are ordered, the worst last; see `worst_of`."""
     needed = [j.needed_rtol / j.rtol for j in c.methods if j.needed_rtol is not None and j.rtol]
     return _GRAVITY.get(c.exit_code, 2), undecided(c), max(needed, default=0.0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from gradcli.engines import Engine
 from gradcli.engines.base import Times
@@ -42,6 +43,15 @@ class Clock:
     def left(self) -> float:
         """Seconds until measuring has to end; never negative."""
         return max(0.0, self.end - time.perf_counter())
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Within it, no time passes: what is done there is nobody's price."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.end += time.perf_counter() - start
 
     def direction(self, engine: Engine, problem: Problem) -> float:
         """Seconds that a direction costs at the least, by the primals that it takes."""

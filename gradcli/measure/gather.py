@@ -63,7 +63,8 @@ def measure(
         sweep: Whether finite differences are taken over many steps as well.
         narrow: Whether those are taken in the problem's own width too, where that is not float64.
         progress: Called with a few words before each step.
-        so_far: Called with what is known when a method is done, and once before the first.
+        so_far: Called with what is known when a method is done, and once before the first. Its time
+            is not taken from the methods'.
 
     Raises:
         MissingExtraError: When a certified reference is asked for, without python-flint.
@@ -73,8 +74,13 @@ def measure(
     """
     _refuse_huge(problem)
     tell = progress or (lambda _: None)
-    keep = so_far or (lambda _: None)
     clock = Clock(budget)
+
+    def keep(evidence: Evidence) -> None:
+        if so_far is not None:
+            with clock.stopped():
+                so_far(evidence)
+
     options = options or Options()
     names = list(methods or METHODS)
 

@@ -14,10 +14,22 @@ from xml.etree import ElementTree as ET
 import click
 import pytest
 
-from gradcli.cli.reports import SUFFIXES, SUMMARY_BYTES, Export, ExportType, by_suffix
+from gradcli.cli.files import Output
+from gradcli.cli.reports import (
+    FREE,
+    SHARE,
+    SUFFIXES,
+    SUMMARY_BYTES,
+    Export,
+    ExportType,
+    Reports,
+    by_suffix,
+)
+from gradcli.measure.clock import Clock
 from gradcli.measure.method import outcome
+from gradcli.report import Dress
 from tests.cli.support import PHYSICS, POINT, QUICK, ROOT, SAMPLES, cli, process, refused
-from tests.installed import DRAWS, formats
+from tests.installed import DRAWS, formats, needs_html
 
 FILES = {
     "table": "r.txt",
@@ -131,6 +143,88 @@ def test_interrupted_every_report_says_what_was_done(tmp_path, monkeypatch):
     assert (report["unfinished"], report["exit_code"]) == (["forward"], 130)
     cases = ET.fromstring((tmp_path / "r.xml").read_text())[0].findall("testcase")
     assert [[child.tag for child in case] for case in cases] == [[], ["error"]]
+
+
+@needs_html
+def test_interrupted_nothing_is_drawn_and_the_page_is_whole(tmp_path, monkeypatch):
+    def until_the_second(engine, *args):
+        if engine.name == "forward":
+            raise KeyboardInterrupt
+        return outcome(engine, *args)
+
+    monkeypatch.setattr("gradcli.measure.gather.outcome", until_the_second)
+    monkeypatch.setattr("gradcli.report.web.svg.canvas", None)
+    asked = ("--method", "reverse", "--method", "forward", "--runs", "1")
+    paths = [tmp_path / "export.html", tmp_path / "o.html"]
+    where = ("--export", str(paths[0]), "-o", str(paths[1]))
+    assert cli("compare", PHYSICS, "-i", POINT, *asked, *where).exit_code == 130
+    for path in paths:
+        page = path.read_text(encoding="utf-8")
+        assert page.endswith("</html>\n")
+        assert "interrupted before forward" in page
+        assert "this page is from before" in page
+
+
+@needs_html
+def test_what_breaks_while_pictures_are_drawn_takes_no_number_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradcli.report.web.svg.canvas", None)
+    paths = [tmp_path / "r.html", tmp_path / "r.json"]
+    result = cli("compare", *ASKED, *(w for path in paths for w in ("--export", str(path))))
+    assert result.exit_code == 70
+    page = paths[0].read_text(encoding="utf-8")
+    assert page.endswith("</html>\n")
+    assert ">reverse<" in page
+    assert json.loads(paths[1].read_text())["unfinished"] == []
+
+
+@needs_html
+def test_a_page_is_drawn_once_however_many_files_and_methods_there_are(tmp_path, monkeypatch):
+    from gradcli.report import web
+
+    drawn = []
+
+    def counted(*args, draft, **how):
+        drawn.append(draft)
+        return web.html(*args, draft=True, **how)
+
+    monkeypatch.setattr("gradcli.report.formats.html", counted)
+    files = [w for k in range(3) for w in ("--export", str(tmp_path / f"{k}.html"))]
+    asked = ("--method", "reverse", "--method", "forward", "--runs", "1")
+    assert cli("compare", PHYSICS, "-i", POINT, *asked, *files).exit_code == 0
+    assert drawn == [True] * 4 + [False]
+
+
+def test_what_is_rewritten_takes_no_more_than_its_share_of_the_time(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("gradcli.cli.reports.time.perf_counter", lambda: now[0])
+    asked = []
+
+    def write(*_):
+        asked.append(now[0])
+        now[0] += 0.2
+
+    monkeypatch.setattr("gradcli.cli.files.Output.write", write)
+    place = Output(tmp_path / "r.json", tmp_path / "r.tmp")
+    kept: Reports[str] = Reports("table", None, [("json", place)], Dress(), lambda *_: "")
+    for second in range(100):
+        now[0] = max(now[0], float(second))
+        kept.keep(lambda: "found")
+    # Three for nothing, and then a fifth of a second in every four.
+    assert asked[:3] == [0.0, 1.0, 2.0]
+    assert SHARE * 100 - 0.2 <= len(asked) * 0.2 <= FREE + 0.2 + SHARE * 100
+    wanted: Reports[str] = Reports("table", None, [], Dress(), lambda *_: "")
+    wanted.keep(lambda: pytest.fail("nobody wants it"))
+
+
+def test_the_time_of_exports_is_not_the_methods_time(monkeypatch):
+    clock = Clock(10.0)
+    before = clock.left()
+    now = time.perf_counter
+    skip = [0.0]
+    monkeypatch.setattr("gradcli.measure.clock.time.perf_counter", lambda: now() + skip[0])
+    with clock.stopped():
+        skip[0] = 5.0
+    assert before - 1.0 < clock.left() <= before
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")

@@ -81,14 +81,17 @@ def test_an_interruption_before_anything_is_known_is_just_that():
 
 def test_every_method_that_is_done_is_told_at_once():
     told: list[Comparison] = []
-    last = api.judged(problem(), api.Settings(QUICK, runs=1), so_far=told.append)
+    last = api.judged(
+        problem(), api.Settings(QUICK, runs=1), so_far=lambda made: told.append(made())
+    )
     done = [[m.method for m in said.methods] for said in told]
-    # The last one is the answer, not told twice. Reverse needs one direction, and is first.
-    assert done == [[], ["reverse"], ["forward", "reverse"]]
+    # Reverse needs one direction, and is first.
+    assert done == [[], ["reverse"], ["forward", "reverse"], list(QUICK)]
     assert [said.unfinished for said in told] == [
         QUICK,
         ("forward", "complex-step"),
         ("complex-step",),
+        (),
     ]
     assert [m.method for m in last.methods] == list(QUICK)
     assert last.unfinished == ()

@@ -22,7 +22,7 @@ from gradcli.comparison import Comparison
 from gradcli.errors import MissingExtraError
 from gradcli.report import html
 from gradcli.report.web import LARGEST, svg
-from gradcli.report.web.maps import PANELS, diverging, pictured, pooled, sheets_of
+from gradcli.report.web.maps import PANELS, chosen, diverging, layout_of, pictured, pooled
 from tests.installed import needs_html
 from tests.report import examples
 from tests.report.pictured import block, drawn
@@ -225,9 +225,20 @@ def test_without_elements_the_page_says_so():
 
 
 @needs_html
-def test_a_draft_draws_no_elements_and_a_page_of_the_same_facts_is_the_same():
-    assert len(html(drawn(), draft=True)) < len(html(drawn())) / 2
-    assert html(drawn()) == html(drawn())
+def test_a_draft_says_all_and_draws_nothing(monkeypatch: pytest.MonkeyPatch, page: str):
+    monkeypatch.setattr(svg, "canvas", None)
+    made, whole = Page(html(drawn(), draft=True)), Page(page)
+    assert made.of("svg") == []
+    assert "Pictures are drawn at the end, and this page is from before" in made.text
+    sections = {a["id"] for a in made.of("section")}
+    assert {"methods", "sweep", "kinks", "nodes", "again"} <= sections
+    assert len(made.of("td")) > 100
+    assert "this page is from before" not in whole.text
+
+
+@needs_html
+def test_of_the_same_facts_a_page_is_the_same(page: str):
+    assert html(drawn(), command="gradcli compare m.onnx --sweep") == page
 
 
 @needs_html
@@ -312,20 +323,78 @@ def test_lightness_falls_evenly_from_the_middle_to_both_ends():
 )
 def test_shapes_are_laid_out_as_images(of, wrt, titles, shapes):
     b = block("x", of, wrt)
-    sheets, said = sheets_of(b)
+    layout = layout_of(b)
+    sheets = layout.sheets(np.zeros(b.truth.size))
     assert [s.title for s in sheets] == titles
     assert [s.where.shape for s in sheets] == shapes
-    assert said == ()
+    assert (layout.left_out, layout.count) == (0, len(sheets))
     images = sheets[1:] if titles[0] == "Jacobian" else sheets
     if images:
         every = np.concatenate([s.where.ravel() for s in images])
         assert sorted(every) == list(range(b.truth.size))
 
 
-def test_of_many_channels_the_first_are_drawn_and_it_is_said():
-    sheets, said = sheets_of(block("x", (3,), (20, 4, 5)))
-    assert len(sheets) == 1 + PANELS
-    assert said == ("3 outputs of 20 channels, the first 8 drawn",)
+@needs_html
+def test_of_many_channels_those_that_are_furthest_off_are_drawn_and_it_is_said():
+    b = block("x", (3,), (20, 4, 5))
+    wrong = b.truth.copy()
+    wrong[2, 13, 1, 2] += 1.0
+    wrong[0, 7, 0, 0] += 2.0
+    # What is far off as a number need not be so beside a method's tolerance.
+    rough = b.truth + 0.5
+    made = pictured(
+        replace(b, values={"reverse": wrong, "finite-forward": rough}),
+        9216,
+        {"reverse": 1e-6, "finite-forward": 1e3},
+    )
+    titles = [m.title for m in made.maps]
+    assert len(titles) == 1 + PANELS
+    assert titles[0] == "Jacobian"
+    assert set(titles[1:3]) == {"output 0, channel 7", "output 2, channel 13"}
+    assert made.said == (chosen("3 outputs of 20 channels", PANELS, 52, by_error=True),)
+    assert "the 8 with the largest errors beside the tolerance" in made.said[0]
+    assert made.said[0].endswith("52 are left out.")
+
+
+@needs_html
+def test_of_many_channels_that_are_right_the_largest_are_drawn():
+    b = block("x", (), (20, 4, 5))
+    truth = b.truth / 100
+    truth[13] *= 1e4
+    made = pictured(replace(b, truth=truth, values={"reverse": truth}), 9216, {"reverse": 1e-6})
+    assert made.maps[0].title == "channel 13"
+    assert "the 8 with the largest elements" in made.said[0]
+
+
+@needs_html
+def test_a_method_s_error_is_drawn_where_it_is_largest():
+    b = block("x", (), (20, 4, 5))
+    wrong, few = b.truth.copy(), np.full(b.truth.shape, np.nan)
+    wrong[13, 1, 2] += 1.0
+    wrong[4, 0, 0] = np.inf
+    # Nothing of the first channel is known of this one.
+    few[5] = b.truth[5] + 1e-3
+    made = pictured(replace(b, values={"reverse": wrong, "finite": few}), 9, {})
+    one, other = made.errors
+    assert "at most 1.0e0, at [13, 1, 2]; 1 infinitely far off; here is channel 13" in one.text
+    assert "here is channel 5, where that is" in other.text
+    assert one.data["first"] == 13 * 20
+    assert np.nanmax(np.frombuffer(base64.b64decode(one.data["values"]), "<f4")) == 1.0
+
+
+@needs_html
+def test_of_many_blocks_the_worst_are_drawn_and_the_others_named():
+    blocks = [block(f"y{k}/x", (1, 3), (4,), k) for k in range(9)]
+    values = {**blocks[7].values, "reverse": blocks[7].truth + 1.0}
+    blocks[7] = replace(blocks[7], values=values)
+    made = Page(html(drawn(*blocks)))
+    assert next(t for tag, t in made.texts if tag == "h3" and "/x" in t) == "y7/x"
+    (said,) = [t for tag, t in made.texts if tag == "p" and "9 blocks" in t]
+    names = said.split("left out: ")[1].rstrip(".").split(", ")
+    assert said.startswith("9 blocks: drawn are the 6 with the largest errors beside the tolerance")
+    assert len(names) == 3
+    headings = "".join(t for tag, t in made.texts if tag == "h3")
+    assert not any(name in headings for name in names)
 
 
 @needs_html
@@ -334,7 +403,7 @@ def test_over_a_sequence_numbers_are_numbers_and_a_sample_is_seen(size):
     b = block("x", (), (size,))
     few = np.full(size, np.nan)
     few[[3, size // 2]] = b.truth[[3, size // 2]] + [1e-9, 1e-6]
-    made = pictured(replace(b, values={"finite": few, "reverse": b.truth * (1 + 1e-7)}), 10_000)
+    made = pictured(replace(b, values={"finite": few, "reverse": b.truth * (1 + 1e-7)}), 10_000, {})
     sample, whole = made.errors
     assert "$" not in sample.svg + whole.svg
     assert re.search(">1e-[0-9]+<", whole.svg)
@@ -362,7 +431,7 @@ def test_of_pooled_cells_the_largest_is_kept(rows, columns, most, seed):
 @needs_html
 def test_a_page_lists_the_largest_elements():
     b = block("x", (), (4, 4))
-    rows = pictured(b, 100).largest
+    rows = pictured(b, 100, {}).largest
     at = np.unravel_index(int(np.argmax(np.abs(b.truth))), b.truth.shape)
     assert rows[0][0] == f"[{at[0]}, {at[1]}]"
     assert rows[0][1] == f"{b.truth[at]:.9g}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcli.comparison import Block
+from gradcli.comparison import FLOOR, Block
 from gradcli.report.cells import scientific, value
 from gradcli.report.web.charts import NARROW, distance, power
 from gradcli.report.web.svg import ROLES, drawn
@@ -82,28 +82,88 @@ class Pictured:
 # ---- which element stands where ------------------------------------------------------------------
 
 
-def sheets_of(block: Block) -> tuple[tuple[Sheet, ...], tuple[str, ...]]:
-    """How a block is laid out in the plane, and what of it is not drawn.
+@dataclass(frozen=True)
+class Layout:
+    """How a block is laid out in the plane.
 
     Axes of length 1 go; a Jacobian is a matrix first, and then an image for each of its outputs;
     leading axes of what has more than two are channels.
+
+    Attributes:
+        whole: All of it as one sheet; None where it is a pile of images.
+        pile: Flat places of the images, [outputs, channels, rows, columns]; None where there are
+            none.
+        axes: What rows and columns of the images are.
     """
+
+    whole: Sheet | None
+    pile: np.ndarray | None = None
+    axes: tuple[str, str] = ("", "")
+
+    def sheets(self, weight: np.ndarray) -> tuple[Sheet, ...]:
+        """What is drawn: of many images those that hold the most, that of the most first.
+
+        Args:
+            weight: Of every flat element.
+        """
+        first = () if self.whole is None else (self.whole,)
+        if self.pile is None:
+            return first
+        most = np.max(weight[self.pile], axis=(2, 3)).ravel()
+        order = np.argsort(-most, kind="stable")[:PANELS] if self.left_out else range(most.size)
+        return (*first, *(self._image(int(k)) for k in order))
+
+    def holding(self, place: int) -> Sheet:
+        """A sheet that holds a flat place."""
+        if self.whole is not None:
+            return self.whole
+        assert self.pile is not None
+        return self._image(place // math.prod(self.pile.shape[2:]))
+
+    @property
+    def images(self) -> str:
+        """How many images there are, in words."""
+        if self.pile is None:
+            return ""
+        counts = zip(self.pile.shape, ("outputs", "channels"), strict=False)
+        return " of ".join(f"{n:,} {name}" for n, name in counts if n > 1)
+
+    @property
+    def count(self) -> int:
+        """Sheets that are drawn."""
+        images = 0 if self.pile is None else min(PANELS, math.prod(self.pile.shape[:2]))
+        return images + (self.whole is not None)
+
+    @property
+    def left_out(self) -> int:
+        """Images that are too many to be drawn."""
+        return 0 if self.pile is None else max(0, math.prod(self.pile.shape[:2]) - PANELS)
+
+    def _image(self, k: int) -> Sheet:
+        assert self.pile is not None
+        outputs, channels = self.pile.shape[:2]
+        output, channel = divmod(k, channels)
+        names = [f"output {output}"] * (outputs > 1) + [f"channel {channel}"] * (channels > 1)
+        return Sheet(", ".join(names), self.pile[output, channel], self.axes)
+
+
+def layout_of(block: Block) -> Layout:
+    """A block in the plane."""
     places = np.arange(block.truth.size).reshape(block.truth.shape)
     rows, columns = math.prod(block.of), math.prod(block.wrt)
     if rows > 1 and columns > 1:
         matrix = Sheet("Jacobian", places.reshape(rows, columns), ("output", "input"))
         inner = _squeezed(block.wrt)
         if len(inner) < 2:
-            return (matrix,), ()
-        images, said = _images(places.reshape(rows, -1, *inner[-2:]), _axes(block.wrt))
-        return (matrix, *images), said
+            return Layout(matrix)
+        return Layout(matrix, places.reshape(rows, -1, *inner[-2:]), _axes(block.wrt))
     shape = block.wrt if columns > 1 else block.of if rows > 1 else ()
     inner = _squeezed(shape)
     if len(inner) < 2:
-        return (Sheet("", places.reshape(1, -1), ("", "element")),), ()
+        return Layout(Sheet("", places.reshape(1, -1), ("", "element")))
     if len(inner) == 2:
-        return (Sheet("", places.reshape(inner), _axes(shape)),), ()
-    return _images(places.reshape(1, -1, *inner[-2:]), _axes(shape))
+        return Layout(Sheet("", places.reshape(inner), _axes(shape)))
+    return Layout(None, places.reshape(1, -1, *inner[-2:]), _axes(shape))
 
 
 def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
@@ -116,21 +176,23 @@ def _axes(shape: Sequence[int]) -> tuple[str, str]:
     return f"axis {long[-2]}", f"axis {long[-1]}"
 
 
-def _images(places: np.ndarray, axes: tuple[str, str]) -> tuple[tuple[Sheet, ...], tuple[str, ...]]:
-    """The first sheets of a pile by output and channel, and how many there are."""
-    outputs, channels = places.shape[:2]
-    every = [(k, c) for k in range(outputs) for c in range(channels)]
-    sheets = [
-        Sheet(
-            ", ".join([f"output {k}"] * (outputs > 1) + [f"channel {c}"] * (channels > 1)),
-            places[k, c],
-            axes,
-        )
-        for k, c in every[:PANELS]
-    ]
-    counts = [f"{outputs:,} outputs"] * (outputs > 1) + [f"{channels:,} channels"] * (channels > 1)
-    said = (f"{' of '.join(counts)}, the first {PANELS} drawn",) if len(every) > PANELS else ()
-    return tuple(sheets), said
+def badness(block: Block, rtol: Mapping[str, float]) -> np.ndarray:
+    """How far each element is off, beside its size and the tolerance of the method; flat.
+
+    0 for what is exactly right, or not known.
+
+    Args:
+        block: Whose elements.
+        rtol: The relative tolerance of each method that was judged.
+    """
+    truth = np.reshape(block.truth, -1)
+    size = np.where(np.isfinite(truth), np.abs(truth), 0.0)
+    size = np.fmax(size, FLOOR * np.max(size, initial=0.0) or 1.0)
+    worst = np.zeros(truth.shape)
+    for name, said in block.values.items():
+        off = distance(np.reshape(said, -1), truth)
+        worst = np.fmax(worst, off / size / (rtol.get(name) or 1.0))
+    return worst
 
 
 # ---- fewer cells ---------------------------------------------------------------------------------
@@ -167,25 +229,50 @@ def pooled(where: np.ndarray, size: np.ndarray, most: int) -> tuple[np.ndarray, 
 # ---- drawing -------------------------------------------------------------------------------------
 
 
-def pictured(block: Block, most: int) -> Pictured:
+def pictured(block: Block, most: int, rtol: Mapping[str, float]) -> Pictured:
     """A block in pictures.
 
     Args:
         block: What to draw.
         most: Cells of one picture.
+        rtol: The relative tolerance of each method that was judged.
     """
     truth = np.reshape(block.truth, -1)
     off = {name: distance(np.reshape(a, -1), truth) for name, a in block.values.items()}
-    sheets, said = sheets_of(block)
+    layout = layout_of(block)
     flat, whose = _shown(block)
-    scale = float(np.max(np.abs(flat[np.isfinite(flat)]), initial=0.0))
+    size = np.where(np.isfinite(flat), np.abs(flat), 0.0)
+    scale = float(np.max(size, initial=0.0))
     known = np.isfinite(truth).any()
+    bad = badness(block, rtol)
+    said = [f"The truth is not known; this is what {whose} says."] if whose else []
+    if layout.left_out:
+        said.append(chosen(layout.images, PANELS, layout.left_out, by_error=bool(np.any(bad))))
     return Pictured(
         block.name,
-        (*said, f"The truth is not known; this is what {whose} says.") if whose else said,
-        tuple(_truth(block, flat, sheet, scale, most) for sheet in sheets),
-        tuple(_error(block, off[m], m, sheets[0], most) for m in off) if known else (),
+        tuple(said),
+        tuple(
+            _truth(block, flat, sheet, scale, most)
+            for sheet in layout.sheets(bad if np.any(bad) else size)
+        ),
+        tuple(_error(block, off[m], m, layout, most) for m in off) if known else (),
         tuple(_largest(block, truth, off)),
+    )
+
+
+def chosen(of: str, drawn_: int, left_out: int, *, by_error: bool) -> str:
+    """Which of many are drawn, in a sentence.
+
+    Args:
+        of: What there is.
+        drawn_: How many of them are drawn.
+        left_out: How many are not.
+        by_error: Whether they are chosen by their errors; else by their size.
+    """
+    what = "errors beside the tolerance" if by_error else "elements"
+    return (
+        f"{of}: drawn are the {drawn_:,} with the largest {what}, the first of them first;"
+        f" {left_out:,} are left out."
     )
 
 
@@ -229,7 +316,7 @@ def _truth(block: Block, flat: np.ndarray, sheet: Sheet, scale: float, most: int
     return Map(sheet.title or "derivative", svg, text, _readout(block, sheet, cell, shown, "value"))
 
 
-def _error(block: Block, off: np.ndarray, method: str, sheet: Sheet, most: int) -> Map:
+def _error(block: Block, off: np.ndarray, method: str, layout: Layout, most: int) -> Map:
     known = off[np.isfinite(off)]
     endless = int(np.sum(np.isinf(off)))
     text = f"{method}: no element is known"
@@ -245,11 +332,15 @@ def _error(block: Block, off: np.ndarray, method: str, sheet: Sheet, most: int) 
         return Map(
             method, "", f"{method}: exactly the reference" if known.size == off.size else text
         )
+    sheet = layout.holding(at)
+    if layout.whole is None:
+        text += f"; here is {sheet.title}, where that is"
     if 1 in sheet.where.shape:
         curve = off[sheet.where.ravel()]
         svg = drawn(NARROW, 170, lambda f: _curve(f, curve, log=True), text)
         return Map(method, svg, f"{text}{_enveloped(curve)}")
-    where, cell = pooled(sheet.where, off, most)
+    # What is infinitely far off has no colour, and must not hide in its cell what has one.
+    where, cell = pooled(sheet.where, np.where(np.isinf(off), np.nan, off), most)
     shown = np.where(where < 0, np.nan, off[where])
     text += _cells(cell, "that is furthest off")
     positive = shown[np.isfinite(shown) & (shown > 0)]

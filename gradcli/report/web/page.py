@@ -6,12 +6,14 @@ import base64
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcli.comparison import Block, Comparison, Judgement, KinkAt
+from gradcli.comparison import Block, Comparison, Judgement, KinkAt, Sweep
 from gradcli.errors import InternalError
 from gradcli.report.cells import Column, Fact, Row, scientific
 from gradcli.report.encoding import visible
@@ -28,8 +30,11 @@ from gradcli.report.web.charts import (
     steps,
     times,
 )
-from gradcli.report.web.maps import Pictured, pictured, sheets_of, single
+from gradcli.report.web.maps import Pictured, badness, chosen, layout_of, pictured, single
 from gradcli.report.web.svg import needed
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 LARGEST = 1_000_000
 """Bytes of a page, at the most. What is large is drawn with fewer cells until it fits."""
@@ -77,40 +82,27 @@ def html(comparison: Comparison, *, command: str | None = None, draft: bool = Fa
     Args:
         comparison: What to say.
         command: The command line that asks the same again, where there is one.
-        draft: Whether another one follows soon, so that pictures of elements are not worth their
-            seconds.
+        draft: Whether nothing is to be drawn, because another one follows soon or somebody waits:
+            pictures take seconds, and all the rest some milliseconds.
 
     Raises:
         MissingExtraError: Without the extra `html`.
     """
     needed()
-    if draft:
-        comparison = replace(comparison, elements=())
     for amount in AMOUNTS:
-        # At the ends of the range of float64 axes overflow, and pictures are none the worse.
-        with np.errstate(all="ignore"):
-            page = _page(comparison, command, amount)
+        page = _page(
+            comparison, command, amount, Pictures() if draft else _drawn(comparison, amount)
+        )
         if len(page.encode()) <= LARGEST:
             return page
     raise InternalError("an HTML report without pictures is larger than a megabyte")
 
 
-def _page(c: Comparison, command: str | None, amount: Amount) -> str:
+def _page(c: Comparison, command: str | None, amount: Amount, pictures: Pictures) -> str:
     """The page with so much in it."""
-    from jinja2 import Environment, StrictUndefined
-
-    style, script, template = (_file(f"page.{kind}") for kind in ("css", "js", "html"))
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["clip"] = clip
+    style, script = _file("page.css"), _file("page.js")
     said = screen(c, "verbose")
-    drawn = _pictured(c.elements, amount)
-    return environment.from_string(template).render(
+    return _template().render(
         style=style,
         script=script,
         policy=_policy(style, script),
@@ -121,13 +113,10 @@ def _page(c: Comparison, command: str | None, amount: Amount) -> str:
         methods=_methods(c, said),
         remarks=[f for f in said.below if f.label not in (*KINKY, "advice")],
         advice=[f for f in said.below if f.label == "advice"],
-        errors=_errors(c),
+        pictures=pictures,
         most=POINTS,
-        times=times(c),
-        blocks=drawn,
-        maps=[m.data for p in drawn for m in (*p.maps, *p.errors) if m.data],
-        undrawn=_undrawn(c.elements, drawn),
-        sweeps=[_sweep(c, k) for k in range(len(c.sweeps))],
+        maps=[m.data for p in pictures.blocks for m in (*p.maps, *p.errors) if m.data],
+        sweeps=[_sweep(c, s) for s in c.sweeps],
         kinks=[_kink(k) for k in _nearest(c.kinks)[: amount.rows]],
         more_kinks=max(0, len(c.kinks) - amount.rows),
         near=[f for f in said.below if f.label in KINKY],
@@ -137,6 +126,22 @@ def _page(c: Comparison, command: str | None, amount: Amount) -> str:
     )
 
 
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["clip"] = clip
+    return environment.from_string(_file("page.html"))
+
+
+@cache
 def _file(name: str) -> str:
     return files("gradcli.report.web").joinpath(name).read_text(encoding="utf-8")
 
@@ -224,6 +229,43 @@ def _plain(columns: Sequence[Column], rows: Iterable[Row]) -> Table:
 
 # ---- pictures ------------------------------------------------------------------------------------
 
+UNDRAWN = (
+    "Pictures are drawn at the end, and this page is from before: methods were still to be run, or"
+    " somebody interrupted them."
+)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """All that is drawn; without arguments, nothing yet.
+
+    Attributes:
+        undrawn: What is not, and why.
+        errors: Against the truth.
+        times: Of the methods.
+        blocks: Of the derivative.
+        sweeps: The error over the step, a chart for each sweep; None where nothing is known.
+    """
+
+    undrawn: str = UNDRAWN
+    errors: Seen | None = None
+    times: Chart | None = None
+    blocks: tuple[Pictured, ...] = ()
+    sweeps: tuple[Chart | None, ...] = ()
+
+
+def _drawn(c: Comparison, amount: Amount) -> Pictures:
+    """The pictures of a page."""
+    # At the ends of the range of float64 axes overflow, and pictures are none the worse.
+    with np.errstate(all="ignore"):
+        return Pictures(
+            _undrawn(c, amount),
+            _errors(c),
+            times(c),
+            tuple(_pictured(c, amount)),
+            tuple(map(steps, c.sweeps)),
+        )
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -256,22 +298,54 @@ def _compared(blocks: Sequence[Block]) -> tuple[str, ...]:
     return tuple(blocks[0].values) if blocks else ()
 
 
-def _pictured(blocks: Sequence[Block], amount: Amount) -> list[Pictured]:
-    if blocks and len(blocks) <= amount.rows and all(b.truth.size == 1 for b in blocks):
-        return [single(blocks)]
-    chosen = blocks[: amount.blocks]
-    maps = sum(len(sheets_of(b)[0]) + len(b.values) for b in chosen)
+def _pictured(c: Comparison, amount: Amount) -> list[Pictured]:
+    if _are_numbers(c.elements, amount):
+        return [single(c.elements)]
+    blocks, _ = _worst_blocks(c, amount)
+    maps = sum(layout_of(b).count + len(b.values) for b in blocks)
     each = min(9216, max(64, amount.cells // max(1, maps)))
-    return [pictured(block, each) for block in chosen]
+    return [pictured(block, each, _tolerances(c)) for block in blocks]
 
 
-def _undrawn(blocks: Sequence[Block], drawn: Sequence[Pictured]) -> str:
-    if not blocks:
+def _are_numbers(blocks: Sequence[Block], amount: Amount) -> bool:
+    """Whether a table says all that there is."""
+    return 0 < len(blocks) <= amount.rows and all(b.truth.size == 1 for b in blocks)
+
+
+def _tolerances(c: Comparison) -> dict[str, float]:
+    return {j.method: j.rtol for j in c.methods if j.rtol is not None}
+
+
+def _worst_blocks(c: Comparison, amount: Amount) -> tuple[list[Block], bool]:
+    """What is drawn, of many blocks the worst, that first; and whether errors decided that."""
+    if len(c.elements) <= amount.blocks:
+        return list(c.elements), False
+    rtol = _tolerances(c)
+    bad = [float(np.max(badness(b, rtol), initial=0.0)) for b in c.elements]
+    by_error = any(bad)
+    size = [float(np.nanmax(np.abs(b.truth), initial=0.0)) for b in c.elements]
+    order = np.argsort([-x for x in (bad if by_error else size)], kind="stable")
+    return [c.elements[k] for k in order[: amount.blocks]], by_error
+
+
+NAMED = 12
+"""Blocks that are left out and called by their names."""
+
+
+def _undrawn(c: Comparison, amount: Amount) -> str:
+    if not c.elements:
         return "The numbers themselves were not kept, so there is no picture of them."
-    drawn_blocks = sum(bool(p.name) for p in drawn)
-    if drawn_blocks and drawn_blocks < len(blocks):
-        return f"{len(blocks):,} blocks, the first {len(drawn)} drawn."
-    return ""
+    left = len(c.elements) - amount.blocks
+    if left <= 0 or _are_numbers(c.elements, amount):
+        return ""
+    if not amount.blocks:
+        return f"{left:,} blocks, too large to be drawn in a page of this size."
+    kept, by_error = _worst_blocks(c, amount)
+    drawn = {b.name for b in kept}
+    names = [clip(b.name, 80) for b in c.elements if b.name not in drawn]
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    said = chosen(f"{len(c.elements):,} blocks", len(kept), left, by_error=by_error)
+    return f"{said.removesuffix('.')}: {', '.join(names[:NAMED])}{more}."
 
 
 @dataclass(frozen=True)
@@ -279,21 +353,16 @@ class Swept:
     """One sweep over steps.
 
     Attributes:
-        chart: The curve; None where nothing is known.
         table: The two formulas and the ladder.
         facts: What they mean.
     """
 
-    chart: Chart | None
     table: Table
     facts: tuple[Fact, ...]
 
 
-def _sweep(c: Comparison, k: int) -> Swept:
-    sweep = c.sweeps[k]
-    return Swept(
-        steps(sweep), _plain(SWEEP_COLUMNS, sweep_rows(sweep)), tuple(sweep_facts(c, sweep))
-    )
+def _sweep(c: Comparison, sweep: Sweep) -> Swept:
+    return Swept(_plain(SWEEP_COLUMNS, sweep_rows(sweep)), tuple(sweep_facts(c, sweep)))
 
 
 # ---- kinks and nodes -----------------------------------------------------------------------------

@@ -102,10 +102,14 @@ def drawn(width: float, height: float, draw: Callable[[Figure], None], label: st
         draw: Puts something there.
         label: What it shows, in words, for whoever does not see it.
     """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     with canvas(width, height) as figure:
         draw(figure)
         written = io.BytesIO()
-        figure.savefig(written, format="svg", metadata={"Date": None})
+        # Not by `savefig`, which draws everything twice.
+        canvas_of: Any = FigureCanvasSVG(figure)
+        canvas_of.print_svg(written, metadata={"Date": None})
     return themed(written.getvalue(), label)
 
 
