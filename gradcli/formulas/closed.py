@@ -20,6 +20,13 @@ MOST_PARAMETERS = 1500
 MOST_WORK = 50_000
 """Operations times passes through them that are written out: some seconds of SymPy's time."""
 
+NO_FORM = "there is no closed form: "
+
+HINT = (
+    "ask for a part without it with --wrt and --of, or for matrices: --form matrix with --lang text"
+    " or latex"
+)
+
 
 @dataclass(frozen=True)
 class Array:
@@ -138,8 +145,9 @@ def write_out(
             [slope(blocks[k][x], y, x, i, j) for (k, y, i), (x, j) in product(rows, places)],
             inline=inline,
         )
-    except UnsupportedError as error:
-        raise CannotError(f"there is no closed form: {error.message}", error.hint) from error
+    except (CannotError, UnsupportedError) as error:
+        said = error.message.removeprefix(NO_FORM)
+        raise CannotError(f"{NO_FORM}{said}", error.hint or HINT) from error
 
 
 def index(k: int, shape: Sequence[int]) -> list[int]:

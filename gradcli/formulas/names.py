@@ -24,8 +24,8 @@ finally for function global if import in isa let local macro module mutable prim
 struct true try using where while type Float64 Inf NaN pi im"""
 
 _FUNCTIONS = """abs acos acosh asin asinh atan atanh cast ceil cos cosh diag erf erfc exp expm1 fabs
-floor fmax formula kept log log1p math max min np nan inf pow reshape round sech sign sin sinh sqrt
-sum tan tanh where transpose"""
+floor fmax formula kept log log1p math max min np nan inf pow reshape round sech sigmoid sign sin
+sinh sqrt sum tan tanh where transpose"""
 
 RESERVED = frozenset(
     [*keyword.kwlist, *keyword.softkwlist, *_C.split(), *_JULIA.split(), *_FUNCTIONS.split()]

@@ -313,7 +313,7 @@ class Latex(Notation):
 
     def index(self, text: str, k: int) -> str:
         """With a subscript."""
-        return f"{{{text}}}_{{{k}}}"
+        return f"{text}_{{{k}}}"
 
 
 def _power_of_ten(match: re.Match[str]) -> str:
@@ -326,12 +326,19 @@ def escaped(text: str) -> str:
     return text.replace("_", r"\_")
 
 
+_MARKS = {"dot": (r"\dot", r"\overset{\bullet}"), "bar": (r"\bar", r"\overline")}
+"""Above a letter, and above a word, where a small one would be lost."""
+
+
 def latex_name(name: str, mark: str = "") -> str:
-    """An identifier as a symbol: one letter, or an upright word, and a number below it."""
-    stem, digits = re.fullmatch(r"(.*?)_?(\d*)", name).groups()  # type: ignore[union-attr] # any name fits
-    if not stem:
-        stem, digits = name, ""
+    """An identifier as a symbol: one letter, or an upright word, and numbers below it.
+
+    `z1` has its number below, `y_0_2` both of its; `z_1` keeps its own, so as to be another.
+    """
+    match = re.fullmatch(r"(.*?[^\d_])(\d+|(?:_\d+){2,})", name)
+    stem, below = (match[1], match[2].strip("_").replace("_", ",")) if match else (name, "")
     text = stem if len(stem) == 1 else rf"\mathrm{{{escaped(stem)}}}"
     if mark:
-        text = rf"\{'dot' if mark == 'dot' else 'bar'}{{{text}}}"
-    return f"{text}_{{{digits}}}" if digits else text
+        letter, word = _MARKS[mark]
+        text = f"{letter if len(stem) == 1 else word}{{{text}}}"
+    return f"{text}_{{{below}}}" if below else text

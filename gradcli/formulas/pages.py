@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gradcli.formulas.closed import Array, Signature, index, signature, write_out
+from gradcli.formulas.display import equations, page
 from gradcli.formulas.equations import Equation, System, system
 from gradcli.formulas.layout import WIDTH, filled
 from gradcli.formulas.names import remark
-from gradcli.formulas.notation import Latex, Notation, latex_name
+from gradcli.formulas.notation import Latex, Notation, escaped, latex_name
 from gradcli.problem import Problem
 
 if TYPE_CHECKING:
     from gradcli.engines.symbolic.closed import Closed, Line
-
-MOST_TERMS = 4
-"""Terms of a sum in LaTeX between two breaks of the line."""
 
 
 # ---- number by number ----------------------------------------------------------------------------
@@ -55,7 +53,9 @@ def expanded(problem: Problem, language: str, source: str) -> str:
     found = write_out(problem, language, sign, element, slope, stem=sign.stem, inline=True)
     said = [*_called(sign)]
     if language == "latex":
-        return _latex_page(source, said, [_latex_lines(found)])
+        lines = (*found.steps, *found.outputs, *found.derivatives)
+        rows = equations([(line.target, line.terms, "") for line in lines])
+        return page(source, said, [("", rows)])
     return _text_page(source, said, found)
 
 
@@ -79,14 +79,6 @@ def _text_line(line: Line) -> list[str]:
     first, *rest = line.terms
     indent = " " * min(len(line.target) + 1, 12)
     return filled([f"{line.target} = {first}", *rest], WIDTH, indent)
-
-
-def _latex_lines(found: Closed) -> list[str]:
-    lines = []
-    for line in (*found.steps, *found.outputs, *found.derivatives):
-        rows = [line.terms[k : k + MOST_TERMS] for k in range(0, len(line.terms), MOST_TERMS)]
-        lines.append(_aligned(line.target, rows))
-    return lines
 
 
 # ---- matrices ------------------------------------------------------------------------------------
@@ -132,9 +124,9 @@ def _matrix_text(found: System, problem: Problem, source: str) -> str:
     for name, shape, label in found.given:
         also = f"  {remark(label)}" if label and label != name else ""
         lines.append(f"  {name}  {shape}{also}")
-    for title, equations in _sections(found, problem):
+    for title, block in _sections(found, problem):
         lines += ["", *filled(title.split(" "), WIDTH)]
-        for e in equations:
+        for e in block:
             lines += _matrix_line(e, notation)
     if found.chain:
         lines += ["", "Jacobian"]
@@ -163,42 +155,23 @@ def _matrix_latex(found: System, problem: Problem, source: str) -> str:
         for name, shape, label in found.given
     ]
     blocks = []
-    for _, equations in _sections(found, problem):
-        rows = []
-        for e in equations:
-            parts = notation.term(e.term).parts
-            shape = e.shape.replace("×", r" \times ").replace("scalar", "1")
-            rows.append(_aligned(notation.tensor(e.target), [parts], rf"&& {shape}"))
+    for title, block in _sections(found, problem):
+        rows = [
+            (notation.tensor(e.target), notation.term(e.term).parts, _latex_shape(e.shape))
+            for e in block
+        ]
         if rows:
-            blocks.append(rows)
+            blocks.append((escaped(title), equations(rows)))
     if found.chain:
         y, x = (latex_name(found.labels[n]) for n in (problem.of[0], problem.wrt[0]))
         target = rf"\frac{{\partial {y}}}{{\partial {x}}}"
-        blocks.append([_aligned(target, [notation.product(found.chain)])])
-    return _latex_page(source, said, blocks)
+        blocks.append(("Jacobian", equations([(target, notation.product(found.chain), "")])))
+    return page(source, said, blocks)
+
+
+def _latex_shape(shape: str) -> str:
+    return shape.replace("×", r" \times ").replace("scalar", "1")
 
 
 def _also(name: str, label: str) -> str:
     return f", in the file {remark(label)}" if label and label != name else ""
-
-
-# ---- LaTeX ---------------------------------------------------------------------------------------
-
-
-def _aligned(target: str, rows: Iterable[Sequence[str]], after: str = "") -> str:
-    """One row of an align, its source within 80 columns, its display broken between rows."""
-    lines = []
-    for k, row in enumerate(rows):
-        head = f"{target} &=" if k == 0 else r"&\quad"
-        words = [word for part in row for word in part.split(" ")]
-        lines.append("\n".join(filled([head, *words], WIDTH, "  ")))
-    return " \\\\\n".join(lines) + (f" {after}" if after else "")
-
-
-def _latex_page(source: str, said: Sequence[str], blocks: Sequence[Sequence[str]]) -> str:
-    lines = ["% " + part for part in filled(remark(source).split(" "), WIDTH - 2)]
-    lines += [f"% {remark(one)}" for one in said] + ["% Needs the package amsmath."]
-    for block in blocks:
-        rows = " \\\\\n".join(block)
-        lines += [r"\begin{align*}", rows, r"\end{align*}"]
-    return "\n".join(lines) + "\n"

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 ABOUT = (
     "The numbers are the file's own, the arithmetic is double. Arrays are row-major; a derivative"
-    " has the shape of the output, then that of the input. Where the derivative jumps, it is that"
-    " of the piece that holds at the point itself."
+    " has the shape of the output, then that of the input. At a kink it is what gradcli's reverse"
+    " mode takes there: of Relu at 0 it is 0."
 )
 
 
@@ -99,7 +99,13 @@ _PYTHON_HELPERS = {
         "    e = np.exp(-np.abs(v))",
         "    return 2.0*e/(1.0 + e*e)",
     ],
-    "kept": ["", "", "def kept(v, w):", "    return v*w if v and w else 0.0"],
+    "sigmoid": [
+        "",
+        "",
+        "def sigmoid(v):",
+        "    e = np.exp(-np.abs(v))",
+        "    return (1.0 if v > 0.0 else e)/(1.0 + e)",
+    ],
 }
 
 
@@ -142,11 +148,12 @@ _C_HELPERS = {
         "    return 2.0*e/(1.0 + e*e);",
         "}",
     ],
-    "kept": [
+    "sigmoid": [
         "",
-        "static double kept(double v, double w)",
+        "static double sigmoid(double v)",
         "{",
-        "    return v != 0.0 && w != 0.0 ? v*w : 0.0;",
+        "    double e = exp(-fabs(v));",
+        "    return (v > 0.0 ? 1.0 : e)/(1.0 + e);",
         "}",
     ],
     "sign": [
@@ -165,6 +172,10 @@ def _c(sign: Signature, found: Closed, about: Sequence[str]) -> str:
     arguments += [f"double *restrict {y.name}" for y in _results(sign)]
     head = [f"    {one}," for one in arguments]
     head[-1] = head[-1][:-1] + ")"
+    text = "\n".join(body)
+    unread = [
+        x.name for x in (*sign.inputs, *_results(sign)) if not re.search(rf"\b{x.name}\[", text)
+    ]
     return _text(
         [
             *(f"// {line}".rstrip() for line in about),
@@ -175,6 +186,7 @@ def _c(sign: Signature, found: Closed, about: Sequence[str]) -> str:
             "void formula(",
             *head,
             "{",
+            *(f"    (void){name};" for name in unread),
             *body,
             "}",
         ]
@@ -184,9 +196,9 @@ def _c(sign: Signature, found: Closed, about: Sequence[str]) -> str:
 # ---- Julia ---------------------------------------------------------------------------------------
 
 _JULIA_HELPERS = {
-    "kept": [
+    "sigmoid": [
         "",
-        "kept(v, w) = (v != 0.0 && w != 0.0) ? v*w : 0.0",
+        "sigmoid(v) = (v > 0.0 ? 1.0 : exp(-abs(v)))/(1.0 + exp(-abs(v)))",
     ],
 }
 

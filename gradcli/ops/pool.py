@@ -110,6 +110,36 @@ def _max_pool_vjp(s: Site, bars: Vars) -> Vars:
     return [s.b.reshape_like(flat, s.x)]
 
 
+def max_pool_values(s: Site) -> Sequence[Var]:
+    """MaxPool's values alone, by comparisons: each element against the greatest before it.
+
+    For number systems in which nobody can tell the place of the greatest; its rules agree with the
+    convention. Shapes are known.
+    """
+    b, axes = s.b, _site_axes(s)
+    k = len(axes)
+    padding = spatial.pads(axes)
+    x = s.x
+    if any(padding):
+        lowest = b.constant(np.array(-np.inf), x.dtype)
+        x = b.op("Pad", x, b.ints([0, 0, *padding[:k], 0, 0, *padding[k:]]), lowest)
+
+    def tap(at: tuple[int, ...]) -> Var:
+        starts = [i * a.dilation for i, a in zip(at, axes, strict=True)]
+        ends = [
+            start + (int(a.output or 0) - 1) * a.stride + 1
+            for start, a in zip(starts, axes, strict=True)
+        ]
+        cut = (starts, ends, range(2, k + 2), spatial.strides(axes))
+        return b.op("Slice", x, *map(b.ints, cut))
+
+    def greater(top: Var, one: Var) -> Var:
+        # The first of those that tie stays.
+        return b.op("Where", b.op("Less", top, one), one, top)
+
+    return [reduce(greater, map(tap, np.ndindex(*spatial.kernel(axes))))]
+
+
 def _gap(windows: np.ndarray) -> np.ndarray:
     """The greatest less the second greatest along the last axis; infinite for a single one."""
     if windows.shape[-1] < 2:

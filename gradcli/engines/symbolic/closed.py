@@ -9,8 +9,9 @@ from typing import Any
 
 import sympy
 
-from gradcli.engines.symbolic.expanded import alive, write
-from gradcli.engines.symbolic.languages import terms
+from gradcli.engines.symbolic.expanded import alive
+from gradcli.engines.symbolic.languages import Terms
+from gradcli.engines.symbolic.ruled import write
 from gradcli.errors import CannotError
 from gradcli.problem import Problem
 
@@ -60,7 +61,7 @@ def closed(
 
     Args:
         problem: What is differentiated.
-        language: See `languages.terms`.
+        language: See `languages.Terms`.
         arguments: A name for each element of each float input of the problem's graph.
         stem: Of the names of intermediate results, which nothing else begins with.
         outputs: What each number of `of` is assigned to.
@@ -79,9 +80,11 @@ def closed(
     numbering = "{}_{{{}}}" if language == "latex" else "{}{}"
     names |= {symbol: numbering.format(stem, k + 1) for k, (symbol, _) in enumerate(steps)}
 
+    write_down = Terms(language, names)
+
     def lines(targets: Iterable[str], expressions: Iterable[Any]) -> tuple[Line, ...]:
         pairs = zip(targets, expressions, strict=True)
-        return tuple(Line(target, tuple(terms(language, names, e))) for target, e in pairs)
+        return tuple(Line(target, tuple(write_down(e))) for target, e in pairs)
 
     try:
         return Closed(

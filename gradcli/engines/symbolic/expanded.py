@@ -109,7 +109,7 @@ class Named(Symbol):
         return self.box(self._rows(self.named(x), (axis,), True, top))
 
 
-def _naming(table: Table) -> Table:
+def naming(table: Table) -> Table:
     """Cards whose results get names."""
     return table.replace(
         *(replace(card, impl=_names_results(card)) for card in table.values() if card.impl)
@@ -265,7 +265,7 @@ def write(problem: Problem) -> Written:
     """
     n = Named()
     arguments, feeds = inputs(problem, n)
-    out = Evaluator(problem.exact, n, _naming(problem.table)).run(feeds)
+    out = Evaluator(problem.exact, n, naming(problem.table)).run(feeds)
     xs = [x for name in problem.wrt for x in feeds[name].reshape(-1).tolist()]
     ys = [y for name in problem.of for y in n.lift(out[name]).reshape(-1).tolist()]
     edges = _edges(n, xs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import sympy
@@ -17,7 +17,7 @@ Names = Mapping[Any, str]
 
 _ELEMENTARY = ("exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh")
 _INVERSE = ("asin", "acos", "atan", "asinh", "acosh", "atanh")
-_KNOWN = (*_ELEMENTARY, *_INVERSE, "erf", "erfc", "sech", "floor", "Abs", "sign", "Max", "kept")
+_KNOWN = (*_ELEMENTARY, *_INVERSE, "erf", "erfc", "sech", "sigmoid", "floor", "Abs", "sign", "Max")
 
 
 def _function(e: Any) -> str:
@@ -33,6 +33,21 @@ def _function(e: Any) -> str:
 
 
 # ---- for people ----------------------------------------------------------------------------------
+
+
+def _greater(e: Any) -> tuple[Any, Any] | None:
+    """Two numbers of which a choice takes the greater, the first where they tie; else None."""
+    if len(e.args) != 2 or e.args[1][1] != sympy.true:
+        return None
+    (one, condition), (other, _) = e.args
+    if condition == sympy.Ge(one, other, evaluate=False):
+        return one, other
+    return (other, one) if condition == sympy.Lt(other, one, evaluate=False) else None
+
+
+def _numbers_last(e: Any) -> Any:
+    """A comparison with the number on its right: z > 0, not 0 < z."""
+    return e.reversed if e.lhs.is_Number and not e.rhs.is_Number else e
 
 
 class _Text(StrPrinter):  # type: ignore[misc]  # sympy ships no types
@@ -56,10 +71,13 @@ class _Text(StrPrinter):  # type: ignore[misc]  # sympy ships no types
 
     _print_Max = _print_Function
 
-    def _print_kept(self, e: Any) -> str:
-        return "*".join(f"({self._print(a)})" for a in e.args)
+    def _print_Relational(self, e: Any) -> str:
+        return str(super()._print_Relational(_numbers_last(e)))
 
     def _print_Piecewise(self, e: Any) -> str:
+        pair = _greater(e)
+        if pair is not None:
+            return f"max({', '.join(map(self._print, pair))})"
         text = "nan"
         for value, condition in reversed(e.args):
             one = self._print(value)
@@ -74,7 +92,7 @@ class _Latex(LatexPrinter):  # type: ignore[misc]  # likewise
     """The source of a formula in LaTeX's mathematics mode."""
 
     def __init__(self, names: Names) -> None:
-        super().__init__({"order": "none", "mul_symbol": "times"})
+        super().__init__({"order": "none", "mul_symbol": r" \, "})
         self._names = names
 
     def _print_Symbol(self, e: Any, style: str = "plain") -> str:
@@ -93,9 +111,20 @@ class _Latex(LatexPrinter):  # type: ignore[misc]  # likewise
 
     _print_sech = _print_Function
 
-    def _print_kept(self, e: Any, exp: Any = None) -> str:
-        del exp  # of SymPy's signature: a product is never raised to a power here
-        return "".join(rf"\left({self._print(a)}\right)" for a in e.args)
+    def _print_Relational(self, e: Any) -> str:
+        return str(super()._print_Relational(_numbers_last(e)))
+
+    def _print_Max(self, e: Any, exp: Any = None) -> str:
+        return self._greatest(e.args) + ("" if exp is None else f"^{{{exp}}}")
+
+    def _greatest(self, terms: Iterable[Any]) -> str:
+        return rf"\max\left({', '.join(map(self._print, terms))}\right)"
+
+    def _print_Piecewise(self, e: Any) -> str:
+        pair = _greater(e)
+        if pair is not None:
+            return self._greatest(pair)
+        return str(super()._print_Piecewise(e))
 
 
 # ---- for compilers -------------------------------------------------------------------------------
@@ -162,7 +191,7 @@ class _Code(_Printer):
             terms = [f"{called}({terms[0]}, {terms[1]})", *terms[2:]]
         return f"{called}({', '.join(terms)})"
 
-    _print_Max = _print_kept = _print_Function
+    _print_Max = _print_Function
 
     def _print_And(self, e: Any) -> str:
         return f"({self.joint[0].join(map(self._print, e.args))})"
@@ -255,29 +284,33 @@ PRINTERS: Mapping[str, Callable[[Names], Any]] = {
 }
 
 
-def terms(language: str, names: Names, expression: Any) -> list[str]:
-    """An expression as text, cut where a line may end: between the terms of its outermost sum.
-
-    Each part after the first begins with its sign and a blank.
+class Terms:
+    """Writes expressions in one language, with one set of names.
 
     Args:
         language: `text`, `latex`, `python`, `c` or `julia`.
-        names: What its symbols are called.
-        expression: Of SymPy.
-
-    Raises:
-        CannotError: When something in it cannot be written down.
+        names: What symbols are called; in sums, terms stand in the order of these.
     """
-    printer = PRINTERS[language](names)
-    place = {symbol: k for k, symbol in enumerate(names)}
 
-    def first(term: Any) -> int:
-        return min((place[s] for s in term.free_symbols), default=len(place))
+    def __init__(self, language: str, names: Names) -> None:
+        self._printer = PRINTERS[language](names)
+        self._place = {symbol: k for k, symbol in enumerate(names)}
 
-    parts: list[str] = []
-    for term in sorted(sympy.Add.make_args(expression), key=first):
-        if term.as_coeff_Mul()[0].is_negative:
-            parts.append(("- " if parts else "-") + printer.doprint(-term))
-        else:
-            parts.append(("+ " if parts else "") + printer.doprint(term))
-    return parts
+    def __call__(self, expression: Any) -> list[str]:
+        """An expression as text, cut where a line may end: between terms of its outermost sum.
+
+        Each part after the first begins with its sign and a blank.
+
+        Raises:
+            CannotError: When something in it cannot be written down.
+        """
+        parts: list[str] = []
+        for term in sorted(sympy.Add.make_args(expression), key=self._first):
+            if term.as_coeff_Mul()[0].is_negative:
+                parts.append(("- " if parts else "-") + self._printer.doprint(-term))
+            else:
+                parts.append(("+ " if parts else "") + self._printer.doprint(term))
+        return parts
+
+    def _first(self, term: Any) -> int:
+        return min((self._place[s] for s in term.free_symbols), default=len(self._place))
