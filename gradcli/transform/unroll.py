@@ -7,25 +7,14 @@ node stays as it is.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from gradcli.errors import GradcliError
 from gradcli.graph import Graph, Node, Value, Var
 from gradcli.transform.choices import number
-
-if TYPE_CHECKING:
-    from gradcli.transform.specialise import Specialiser
-
-ABSENT: Literal["absent"] = "absent"
-"""What an optional value holds that is empty."""
-
-Held = tuple[Var, ...] | Literal["absent"]
-
-Resolve = Callable[["Specialiser", Node], bool]
-"""Writes out one node, and says whether it could."""
+from gradcli.transform.specialiser import ABSENT, Resolve, Specialiser
 
 _WIDE = 256
 
@@ -84,7 +73,7 @@ def _loop(s: Specialiser, node: Node) -> bool:
     return True
 
 
-def taken(s: Specialiser, node: Node) -> bool:
+def _taken(s: Specialiser, node: Node) -> bool:
     """The element that one trip takes of what the loop walks along.
 
     All of them together are one Split, whose transpose is one Concat; the transpose of a Gather in
@@ -434,6 +423,9 @@ RESOLVE: Mapping[str, Resolve] = {
     "OptionalHasElement": _has,
     "OptionalGetElement": _element,
 }
+
+WALKED: Mapping[str, Resolve] = {"Gather": _taken}
+"""How others are, within the trips of a loop."""
 
 MAKES_SEQUENCES = frozenset(
     (
