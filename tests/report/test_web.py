@@ -18,11 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradcli.comparison import Comparison
+from gradcli.comparison import At, Comparison
 from gradcli.errors import MissingExtraError
 from gradcli.report import html
+from gradcli.report.headline import headline
 from gradcli.report.web import LARGEST, svg
-from gradcli.report.web.maps import PANELS, chosen, diverging, layout_of, pictured, pooled
+from gradcli.report.web.maps import PANELS, diverging, layout_of, pictured, pooled
 from tests.installed import needs_html
 from tests.report import examples
 from tests.report.pictured import block, drawn
@@ -327,7 +328,8 @@ def test_shapes_are_laid_out_as_images(of, wrt, titles, shapes):
     sheets = layout.sheets(np.zeros(b.truth.size))
     assert [s.title for s in sheets] == titles
     assert [s.where.shape for s in sheets] == shapes
-    assert (layout.left_out, layout.count) == (0, len(sheets))
+    assert layout.left_out(np.zeros(b.truth.size)) == ()
+    assert layout.count == len(sheets)
     images = sheets[1:] if titles[0] == "Jacobian" else sheets
     if images:
         every = np.concatenate([s.where.ravel() for s in images])
@@ -351,9 +353,19 @@ def test_of_many_channels_those_that_are_furthest_off_are_drawn_and_it_is_said()
     assert len(titles) == 1 + PANELS
     assert titles[0] == "Jacobian"
     assert set(titles[1:3]) == {"output 0, channel 7", "output 2, channel 13"}
-    assert made.said == (chosen("3 outputs of 20 channels", PANELS, 52, by_error=True),)
-    assert "the 8 with the largest errors beside the tolerance" in made.said[0]
-    assert made.said[0].endswith("52 are left out.")
+    (said,) = made.said
+    assert said.startswith(
+        "3 outputs of 20 channels: drawn are the 8 with the largest errors beside"
+    )
+    assert said.endswith("the worst first; 52 left out.")
+
+
+@needs_html
+def test_what_is_left_out_is_named_where_it_is_little():
+    b = block("x", (10,), (4, 5))
+    wrong = b.truth + np.arange(10.0)[:, None, None]
+    (said,) = pictured(replace(b, values={"reverse": wrong}), 9216, {}).said
+    assert said.endswith("the worst first; 2 left out: output 1, output 0.")
 
 
 @needs_html
@@ -390,7 +402,7 @@ def test_of_many_blocks_the_worst_are_drawn_and_the_others_named():
     made = Page(html(drawn(*blocks)))
     assert next(t for tag, t in made.texts if tag == "h3" and "/x" in t) == "y7/x"
     (said,) = [t for tag, t in made.texts if tag == "p" and "9 blocks" in t]
-    names = said.split("left out: ")[1].rstrip(".").split(", ")
+    names = said.split(" left out: ")[1].rstrip(".").split(", ")
     assert said.startswith("9 blocks: drawn are the 6 with the largest errors beside the tolerance")
     assert len(names) == 3
     headings = "".join(t for tag, t in made.texts if tag == "h3")
@@ -412,6 +424,26 @@ def test_over_a_sequence_numbers_are_numbers_and_a_sample_is_seen(size):
     assert dots.count("<use") == 2
     assert ("each point stands for" in whole.text) == (size > 600)
     assert "each point stands for" not in sample.text
+
+
+@needs_html
+def test_of_several_points_all_are_told_and_it_is_said_which_is_shown():
+    good, bad = examples.smooth(), examples.odd()
+    at = [At(f"point {k}", bad if k == 1 else good) for k in range(3)]
+    c = replace(bad, points=tuple(at), worst_point=1)
+    made = Page(html(c))
+    text = made.text
+    assert "what follows is of the worst, point 1." in text
+    assert [t for tag, t in made.texts if tag == "th" and t.startswith("point ")] == [
+        "point 0", "point 1 (this page)", "point 2",
+    ]  # fmt: skip
+    assert text.count(headline(good).text) == 2
+    many = tuple(At(f"point {k}", bad if k == 777 else good) for k in range(1000))
+    made = Page(html(replace(c, points=many, worst_point=777)))
+    names = [t for tag, t in made.texts if tag == "th" and t.startswith("point ")]
+    assert names[0] == "point 777 (this page)"
+    assert len(names) == 200
+    assert "These are the worst, and 800 more are in --format json" in made.text
 
 
 @settings(deadline=None, max_examples=50)

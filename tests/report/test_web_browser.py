@@ -97,7 +97,9 @@ def test_a_heading_sorts_by_click_up_down_and_back(opened: Opened):
     heading.locator("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
     assert [float(x) for x in column(page, 5)] == sorted(cells)
-    assert page.locator("#sorted").inner_text() == "Sorted by max rel error, ascending."
+    assert (
+        page.locator("#methods [role=status]").inner_text() == "Sorted by max rel error, ascending."
+    )
     heading.locator("button").click()
     assert [float(x) for x in column(page, 5)] == sorted(cells, reverse=True)
     heading.locator("button").click()
@@ -168,6 +170,73 @@ def test_numbers_are_read_off_by_pointer_and_by_arrow_keys(opened: Opened):
     assert where == "[0, 2, 0, 0, 5, 4]"
     assert float(number) == pytest.approx(truth[2, 29], rel=1e-5)
     assert figure.locator(".cursor").get_attribute("visibility") == "visible"
+
+
+def test_a_picture_is_enlarged_by_keyboard_and_put_back(opened: Opened):
+    page = opened.page
+    figure = page.locator('[data-map="0"]:has(svg)')
+    button = figure.locator(".enlarge")
+    assert button.get_attribute("aria-label") == "Enlarge Jacobian"
+    before = figure.locator("image").first.bounding_box()
+    height = page.evaluate("document.documentElement.scrollHeight")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#closer").is_visible()
+    assert page.locator("#closer-title").inner_text() == "Jacobian"
+    whole = figure.locator("image").first.bounding_box()
+    assert whole["width"] > 2 * before["width"]
+    # Arrow keys read numbers off as before, and what they come to is in sight.
+    page.keyboard.press("ArrowDown")
+    for _ in range(3):
+        page.keyboard.press("+")
+    assert page.locator("#closer-size").inner_text() == "800 %"
+    closer = figure.locator("image").first.bounding_box()
+    assert closer["width"] == pytest.approx(8 * whole["width"], rel=0.02)
+    page.keyboard.press("ArrowLeft")
+    cursor, stage = figure.locator(".cursor"), page.locator("#closer-stage")
+    at, around = cursor.bounding_box(), stage.bounding_box()
+    assert around["x"] - 5 <= at["x"] <= around["x"] + around["width"]
+    assert figure.locator(".reading").inner_text().startswith("[0, 0, 0, 0, 0, 0]: ")
+    for _ in range(9):
+        page.keyboard.press("-")
+    assert page.locator("#closer-size").inner_text() == "100 %"
+    page.keyboard.press("Escape")
+    assert not page.locator("#closer").is_visible()
+    assert page.evaluate("document.activeElement.ariaLabel") == "Enlarge Jacobian"
+    assert page.evaluate("document.documentElement.scrollHeight") == height
+    assert figure.locator("image").first.bounding_box()["width"] == before["width"]
+
+
+def test_dots_and_letters_do_not_grow_with_a_picture(opened: Opened):
+    page = opened.page
+    # It is moved within the document, and found again all the same.
+    page.locator("figure[data-title=reverse]").first.evaluate("one => { one.id = 'one'; }")
+    figure = page.locator("#one")
+    dots, letters = figure.locator("use[href]"), figure.locator("svg text")
+    size = lambda one: one.bounding_box()["height"]  # noqa: E731 # asked again
+    dot, letter = size(dots.last), size(letters.first)
+    far = lambda: abs(dots.last.bounding_box()["x"] - dots.nth(20).bounding_box()["x"])  # noqa: E731
+    apart = far()
+    figure.locator(".enlarge").click()
+    page.locator("#closer-in").click()
+    page.locator("#closer-in").click()
+    assert size(dots.last) < 3 * dot
+    assert size(letters.first) < 3 * letter
+    assert far() > 8 * apart
+    page.locator("#closer-close").click()
+    assert not page.locator("#closer").is_visible()
+
+
+def test_every_picture_can_be_enlarged(opened: Opened):
+    page = opened.page
+    buttons = page.locator(".enlarge")
+    assert buttons.count() == page.locator("figure:has(svg)").count() > 10
+    for k in range(buttons.count()):
+        if buttons.nth(k).is_visible():
+            buttons.nth(k).click()
+            svg = page.locator("#closer svg:visible")
+            assert svg.bounding_box()["width"] > 200
+            page.keyboard.press("Escape")
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])

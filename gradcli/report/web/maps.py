@@ -107,11 +107,20 @@ class Layout:
             weight: Of every flat element.
         """
         first = () if self.whole is None else (self.whole,)
+        return (*first, *map(self._image, self._ordered(weight)[:PANELS]))
+
+    def left_out(self, weight: np.ndarray) -> tuple[str, ...]:
+        """Of what `sheets` leaves out, the titles."""
+        return tuple(map(self._title, self._ordered(weight)[PANELS:]))
+
+    def _ordered(self, weight: np.ndarray) -> list[int]:
+        """The images as they are drawn: in order where all are, else by what they hold."""
         if self.pile is None:
-            return first
+            return []
         most = np.max(weight[self.pile], axis=(2, 3)).ravel()
-        order = np.argsort(-most, kind="stable")[:PANELS] if self.left_out else range(most.size)
-        return (*first, *(self._image(int(k)) for k in order))
+        if most.size <= PANELS:
+            return list(range(most.size))
+        return [int(k) for k in np.argsort(-most, kind="stable")]
 
     def holding(self, place: int) -> Sheet:
         """A sheet that holds a flat place."""
@@ -134,17 +143,16 @@ class Layout:
         images = 0 if self.pile is None else min(PANELS, math.prod(self.pile.shape[:2]))
         return images + (self.whole is not None)
 
-    @property
-    def left_out(self) -> int:
-        """Images that are too many to be drawn."""
-        return 0 if self.pile is None else max(0, math.prod(self.pile.shape[:2]) - PANELS)
-
     def _image(self, k: int) -> Sheet:
         assert self.pile is not None
-        outputs, channels = self.pile.shape[:2]
-        output, channel = divmod(k, channels)
-        names = [f"output {output}"] * (outputs > 1) + [f"channel {channel}"] * (channels > 1)
-        return Sheet(", ".join(names), self.pile[output, channel], self.axes)
+        return Sheet(self._title(k), self.pile[divmod(k, self.pile.shape[1])], self.axes)
+
+    def _title(self, k: int) -> str:
+        assert self.pile is not None
+        named = zip(
+            ("output", "channel"), divmod(k, self.pile.shape[1]), self.pile.shape, strict=False
+        )
+        return ", ".join(f"{name} {at}" for name, at, n in named if n > 1)
 
 
 def layout_of(block: Block) -> Layout:
@@ -245,34 +253,38 @@ def pictured(block: Block, most: int, rtol: Mapping[str, float]) -> Pictured:
     scale = float(np.max(size, initial=0.0))
     known = np.isfinite(truth).any()
     bad = badness(block, rtol)
+    by_error = bool(np.any(bad))
+    weight = bad if by_error else size
     said = [f"The truth is not known; this is what {whose} says."] if whose else []
-    if layout.left_out:
-        said.append(chosen(layout.images, PANELS, layout.left_out, by_error=bool(np.any(bad))))
+    if left := layout.left_out(weight):
+        said.append(chosen(layout.images, PANELS, left, by_error=by_error))
     return Pictured(
         block.name,
         tuple(said),
-        tuple(
-            _truth(block, flat, sheet, scale, most)
-            for sheet in layout.sheets(bad if np.any(bad) else size)
-        ),
+        tuple(_truth(block, flat, sheet, scale, most) for sheet in layout.sheets(weight)),
         tuple(_error(block, off[m], m, layout, most) for m in off) if known else (),
         tuple(_largest(block, truth, off)),
     )
 
 
-def chosen(of: str, drawn_: int, left_out: int, *, by_error: bool) -> str:
+NAMED = 12
+"""Of what is left out, how much is called by its name."""
+
+
+def chosen(of: str, shown: int, left: Sequence[str], *, by_error: bool) -> str:
     """Which of many are drawn, in a sentence.
 
     Args:
         of: What there is.
-        drawn_: How many of them are drawn.
-        left_out: How many are not.
+        shown: How many of them are drawn.
+        left: The names of those that are not.
         by_error: Whether they are chosen by their errors; else by their size.
     """
-    what = "errors beside the tolerance" if by_error else "elements"
+    which = "errors beside the tolerance, the worst" if by_error else "elements, the largest"
+    names = f": {', '.join(left)}" if len(left) <= NAMED else ""
     return (
-        f"{of}: drawn are the {drawn_:,} with the largest {what}, the first of them first;"
-        f" {left_out:,} are left out."
+        f"{of}: drawn are the {shown:,} with the largest {which} first; {len(left):,} left out"
+        f"{names}."
     )
 
 
@@ -310,7 +322,7 @@ def _truth(block: Block, flat: np.ndarray, sheet: Sheet, scale: float, most: int
         limit = scale or 1.0
         _image(axes, shown / limit, (-1.0, 1.0), diverging(), cell)
         _marks(axes, shown, limit, cell)
-        _legend(bar, (-limit, 0.0, limit), diverging())
+        _legend(bar, "derivative", (-limit, 0.0, limit), diverging())
 
     svg = drawn(NARROW, _height(shown), draw, text)
     return Map(sheet.title or "derivative", svg, text, _readout(block, sheet, cell, shown, "value"))
@@ -352,7 +364,7 @@ def _error(block: Block, off: np.ndarray, method: str, layout: Layout, most: int
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.where(shown > 0, np.log10(np.fmin(shown, high)), np.nan)
         _image(axes, logs, (math.log10(low), math.log10(high)), sequential(), cell)
-        _legend(bar, (low, math.sqrt(low * high), high), sequential())
+        _legend(bar, "error", (low, math.sqrt(low * high), high), sequential())
 
     svg = drawn(NARROW, _height(shown), draw, text)
     return Map(method, svg, text, _readout(block, sheet, cell, shown, "error"))
@@ -410,12 +422,14 @@ def _marks(axes: Any, shown: np.ndarray, limit: float, cell: tuple[int, int]) ->
                       fontsize=13)  # fmt: skip
 
 
-def _legend(bar: Any, ticks: Sequence[float], colors: Any) -> None:
-    """The colours from the least to the largest, with numbers beside them."""
+def _legend(bar: Any, name: str, ticks: Sequence[float], colors: Any) -> None:
+    """The colours from the least to the largest, with numbers beside them, and of what."""
     bar.imshow(np.linspace(1, 0, 128)[:, None], cmap=colors, aspect="auto", interpolation="none",
                extent=(0, 1, 0, 1))  # fmt: skip
     bar.set_xticks([])
     bar.yaxis.tick_right()
+    bar.yaxis.set_label_position("right")
+    bar.set_ylabel(name)
     bar.set_yticks(
         [0.0, 0.5, 1.0], [scientific(t) if t >= 0 else f"−{scientific(-t)}" for t in ticks]
     )

@@ -27,7 +27,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const original = [...body.rows];
   const headings = [...table.tHead.rows[0].cells];
-  const status = document.getElementById("sorted");
+  const status = table.closest("section").querySelector("[role=status]");
   headings.forEach((heading, k) => {
     heading.querySelector("button").addEventListener("click", () => {
       const before = heading.getAttribute("aria-sort");
@@ -149,11 +149,80 @@ for (const figure of document.querySelectorAll("[data-map]")) {
     const step = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1] }[event.key];
     if (!step) return;
     event.preventDefault();
+    event.stopPropagation();
     const clamp = (x, n) => Math.min(n - 1, Math.max(0, x));
     if (at) show(clamp(at[0] + step[0], map.rows), clamp(at[1] + step[1], map.columns));
     else show(0, 0);
+    if (figure.closest("dialog")) marks[0].scrollIntoView({ block: "nearest", inline: "nearest" });
   });
 }
+
+// ---- a closer look: a picture in a dialog, larger and larger, while dots and letters stay as they are
+
+(() => {
+  const [dialog, title, stage, size, smaller, larger, close] = [
+    "closer", "closer-title", "closer-stage", "closer-size", "closer-out", "closer-in", "closer-close",
+  ].map((id) => document.getElementById(id));
+  const most = 16;
+  let zoom = 1;
+  let seen = null;
+  const fit = (next) => {
+    const svg = [...stage.querySelectorAll("svg")].find((one) => one.getClientRects().length);
+    const { width, height } = svg.viewBox.baseVal;
+    const place = (at, shown, all) => (at + shown / 2) / Math.max(all, 1);
+    const across = place(stage.scrollLeft, stage.clientWidth, stage.scrollWidth);
+    const down = place(stage.scrollTop, stage.clientHeight, stage.scrollHeight);
+    const room = stage.clientHeight - (stage.querySelector(".reading")?.offsetHeight ?? 0) - 16;
+    const wide = next * Math.min(stage.clientWidth, (room * width) / height);
+    zoom = next;
+    stage.style.setProperty("--wide", `${wide}px`);
+    stage.style.setProperty("--scale", String(wide / width));
+    stage.scrollTo({
+      left: across * stage.scrollWidth - stage.clientWidth / 2,
+      top: down * stage.scrollHeight - stage.clientHeight / 2,
+    });
+    size.textContent = `${100 * zoom} %`;
+    // A button that is disabled would lose the focus.
+    smaller.setAttribute("aria-disabled", String(zoom <= 1));
+    larger.setAttribute("aria-disabled", String(zoom >= most));
+  };
+  const scale = (factor) => fit(Math.min(most, Math.max(1, zoom * factor)));
+  const open = (figure, button) => {
+    const stand = figure.cloneNode(false);
+    stand.removeAttribute("data-map");
+    stand.style.height = `${figure.offsetHeight}px`;
+    seen = { figure, button, stand, left: scrollX, top: scrollY };
+    title.textContent = figure.dataset.title;
+    figure.replaceWith(stand);
+    stage.replaceChildren(figure);
+    dialog.showModal();
+    fit(1);
+    (figure.dataset.map ? figure : stage).focus();
+  };
+  dialog.addEventListener("close", () => {
+    seen.stand.replaceWith(seen.figure);
+    scrollTo({ left: seen.left, top: seen.top, behavior: "instant" });
+    seen.button.focus({ preventScroll: true });
+  });
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("keydown", (event) => {
+    const factor = { "+": 2, "=": 2, "-": 0.5 }[event.key];
+    if (factor && !event.ctrlKey && !event.metaKey && !event.altKey) scale(factor);
+  });
+  smaller.addEventListener("click", () => scale(0.5));
+  larger.addEventListener("click", () => scale(2));
+  close.addEventListener("click", () => dialog.close());
+  addEventListener("resize", () => { if (dialog.open) fit(zoom); });
+  for (const figure of document.querySelectorAll("figure:has(svg)")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "enlarge";
+    button.textContent = "Enlarge";
+    button.setAttribute("aria-label", `Enlarge ${figure.dataset.title}`);
+    button.addEventListener("click", () => open(figure, button));
+    (figure.querySelector("figcaption") ?? figure).append(" ", button);
+  }
+})();
 
 // ---- the command
 

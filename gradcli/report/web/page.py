@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcli.comparison import Block, Comparison, Judgement, KinkAt, Sweep
+from gradcli.comparison import At, Block, Comparison, Judgement, KinkAt, Sweep, how_bad
 from gradcli.errors import InternalError
-from gradcli.report.cells import Column, Fact, Row, scientific
+from gradcli.report.cells import ABSENT, Column, Fact, Row, scientific
 from gradcli.report.encoding import visible
+from gradcli.report.headline import headline
 from gradcli.report.nodes import BLAMED, blame_row
-from gradcli.report.rows import Screen, question, screen
+from gradcli.report.rows import Screen, points_sentence, question, screen
 from gradcli.report.sweeps import SWEEP_COLUMNS, sweep_facts, sweep_rows
 from gradcli.report.web.charts import (
     POINTS,
@@ -121,6 +122,7 @@ def _page(c: Comparison, command: str | None, amount: Amount, pictures: Pictures
         more_kinks=max(0, len(c.kinks) - amount.rows),
         near=[f for f in said.below if f.label in KINKY],
         nodes=_nodes(c, amount.rows),
+        points=_points(c, amount.rows) if c.points else None,
         environment=_environment(c),
         command=command,
     )
@@ -227,6 +229,61 @@ def _plain(columns: Sequence[Column], rows: Iterable[Row]) -> Table:
     return Table(tuple(columns), tuple(made))
 
 
+# ---- several points ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Points:
+    """What came of each of several points.
+
+    Attributes:
+        said: What is of which of them.
+        table: One row a point.
+        more: Of how many it is not said.
+    """
+
+    said: str
+    table: Table
+    more: int
+
+
+_POINTS = (
+    Column("point", ("point",), "both", right=False),
+    Column("verdict", ("verdict",), "accuracy", right=False),
+    Column("digits", ("least", "digits"), "accuracy"),
+    Column("error", ("max rel", "error"), "accuracy"),
+    Column("method", ("of",), "accuracy", right=False),
+    Column("what", ("what came of it",), "both", right=False),
+)
+
+
+def _points(c: Comparison, most: int) -> Points:
+    """In order; of more than that many points the worst, that first."""
+    order = list(range(len(c.points)))
+    if len(order) > most:
+        order.sort(key=lambda k: how_bad(c.points[k].comparison), reverse=True)
+    rows = tuple(_point(c.points[k], shown=k == c.worst_point) for k in order[:most])
+    return Points(points_sentence(c), Table(_POINTS, rows), len(order) - len(rows))
+
+
+def _point(at: At, *, shown: bool) -> tuple[str, tuple[Cell, ...]]:
+    said = headline(at.comparison)
+    digits = min((j.correct_digits for j in at.comparison.methods if j.correct_digits is not None),
+                 default=None)  # fmt: skip
+    off = {j.method: j.max_rel_error for j in at.comparison.methods if j.max_rel_error is not None}
+    worst = max(off, key=lambda name: off[name], default="")
+    cells = (
+        (at.label + " (this page)" * shown, at.label),
+        (said.label, said.label),
+        (ABSENT if digits is None else f"{digits:.1f}", "" if digits is None else repr(digits)),
+        (scientific(off.get(worst)), repr(off[worst]) if worst else ""),
+        (worst or ABSENT, worst),
+        (said.text, said.text),
+    )
+    pairs = zip(cells, _POINTS, strict=True)
+    return said.tone, tuple(Cell(text, key, column) for (text, key), column in pairs)
+
+
 # ---- pictures ------------------------------------------------------------------------------------
 
 UNDRAWN = (
@@ -328,10 +385,6 @@ def _worst_blocks(c: Comparison, amount: Amount) -> tuple[list[Block], bool]:
     return [c.elements[k] for k in order[: amount.blocks]], by_error
 
 
-NAMED = 12
-"""Blocks that are left out and called by their names."""
-
-
 def _undrawn(c: Comparison, amount: Amount) -> str:
     if not c.elements:
         return "The numbers themselves were not kept, so there is no picture of them."
@@ -343,9 +396,7 @@ def _undrawn(c: Comparison, amount: Amount) -> str:
     kept, by_error = _worst_blocks(c, amount)
     drawn = {b.name for b in kept}
     names = [clip(b.name, 80) for b in c.elements if b.name not in drawn]
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    said = chosen(f"{len(c.elements):,} blocks", len(kept), left, by_error=by_error)
-    return f"{said.removesuffix('.')}: {', '.join(names[:NAMED])}{more}."
+    return chosen(f"{len(c.elements):,} blocks", len(kept), names, by_error=by_error)
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,10 @@ def _walk(element: Any, names: dict[str, str]) -> None:
         else:
             _walk(child, names)
             child.tail = None
+    if element.tag == "defs":
+        # A rule can reach what is used elsewhere by its own name only, not by what it stands in.
+        for mark in element.iter("path"):
+            mark.set("class", "mark")
     if element.tag != "text" and element.text is not None:
         element.text = element.text.strip() or None
     _lift(element)
