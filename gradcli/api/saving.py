@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from gradcli import __version__, measure, onnxfile
+from gradcli import measure, onnxfile
 from gradcli.api.asking import Given, Source, ask, load
 from gradcli.api.deriving import hold_primal
 from gradcli.engines import Estimate
 from gradcli.errors import CannotError, OutputError, UsageError
 from gradcli.exporting import Exported, Form, exported
+from gradcli.measure.environment import environment
 from gradcli.onnxfile import Model
 from gradcli.problem import OPERATORS, Problem
 
@@ -102,7 +103,7 @@ def derived(
     if operator not in OPERATORS:
         raise UsageError(f"there is no operator {operator!r}", f"choose {', '.join(OPERATORS)}")
     problem = ask(model, inputs, operator="jacobian", shapes=shapes, **asked)
-    tell = progress or (lambda _: None)
+    tell, version = progress or (lambda _: None), environment().gradcli
     tell("the model's own output")
     hold_primal(problem, Estimate({}), problem.feeds)
 
@@ -110,13 +111,13 @@ def derived(
         return ask(model, dict(feeds), operator="jacobian", **asked)
 
     try:
-        return exported(problem, operator, again, form, folder, __version__, tell)
+        return exported(problem, operator, again, form, folder, version, tell)
     except CannotError:
         # On a kink no witness has anything to say.
         beside = measure.nudged(problem) if set(problem.wrt) <= problem.feeds.keys() else problem
         if beside.point is problem.point:
             raise
-        return exported(beside, operator, again, form, folder, __version__, tell)
+        return exported(beside, operator, again, form, folder, version, tell)
 
 
 def spare(path: str | os.PathLike[str], source: Source, model: Model) -> None:
