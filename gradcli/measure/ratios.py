@@ -23,8 +23,9 @@ TURNS = 15
 FEWEST = 3
 """Turns without which nothing is claimed."""
 
-BLOCK = 0.002
-"""Seconds of processor time that one turn takes at the least: clocks are no finer than that."""
+BLOCK = 0.004
+"""Seconds of processor time that one turn takes at the least: clocks are no finer than that, and
+beside so many calls it is of no account what another process threw out of the caches."""
 
 
 def ratios(
@@ -78,7 +79,6 @@ def by_turns(
         seconds: For all turns.
     """
     end = time.perf_counter() + seconds
-    method(), forward()
     repeats = [_repeats(forward), _repeats(method)]
     before = _took(forward, repeats[0])
     turns: list[float] = []
@@ -94,7 +94,13 @@ def by_turns(
 
 
 def _took(call: Callable[[], object], repeats: int) -> float:
-    """Processor time of one call, in the mean."""
+    """Processor time of one call, in the mean; the first after another's turn is not counted.
+
+    It finds the caches full of something else and may cost what ten others do. One that fills a
+    block alone is too long for that to matter.
+    """
+    if repeats > 1:
+        call()
     start = time.process_time()
     for _ in range(repeats):
         call()
@@ -102,11 +108,12 @@ def _took(call: Callable[[], object], repeats: int) -> float:
 
 
 def _repeats(call: Callable[[], object]) -> int:
-    """How many calls fill a block."""
+    """How many calls fill a block, by one that they did fill."""
+    call()
     repeats = 1
-    while (took := _took(call, repeats)) * repeats < BLOCK / 4 and repeats < 1 << 16:
-        repeats *= 4
-    return max(1, round(BLOCK / max(took, BLOCK / (1 << 16))))
+    while _took(call, repeats) * repeats < BLOCK and repeats < 1 << 16:
+        repeats *= 2
+    return repeats
 
 
 def percentile(turns: Sequence[float], share: float) -> float:
