@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,10 @@ class Block:
         second: It in the second.
         cosine: Of the angle between both, as vectors; NaN where one is 0.
         sign_changes: Elements with opposite signs, both beyond what they may differ by.
-        top: Of how many of the largest elements it is asked whether they are still the largest.
-        overlap: How many of these are.
+        top: Of how many of the largest elements, zeros left out, it is asked whether they are still
+            among as many largest.
+        overlap: How many of these are, but for what may differ.
+        unfit: Elements that are no finite numbers in both.
     """
 
     of: str
@@ -42,25 +45,39 @@ class Block:
     sign_changes: int
     top: int
     overlap: int
+    unfit: int
 
 
 @dataclass(frozen=True)
 class Departure:
-    """The first tensor of both models that is not the same.
+    """The first tensor of the first model that has no equal in the second.
 
     Attributes:
+        what: What of it differs: its `value`, its `slope` along the inputs where values are equal,
+            or its `cotangent`.
         tensor: Its name.
         node: The node of the first model that makes it.
         op: Its operator.
-        other: The operator that makes it in the second model; empty for an input.
-        difference: The largest difference.
+        other_node: The node of the second model that is in its place; empty where there is none.
+        other: Its operator; likewise.
+        constants: What that node reads in the first model that the second has not: a weight.
+        after: The tensor before it, which is still equal; empty where there is none.
+        equals: Its name in the second model; several where several are equal.
+        turned: Whether its axes stand in another order there.
+        difference: The largest difference; NaN where no tensor of the second is in its place.
         size: The largest element.
     """
 
+    what: Literal["value", "slope", "cotangent"]
     tensor: str
     node: str
     op: str
+    other_node: str
     other: str
+    constants: tuple[str, ...]
+    after: str
+    equals: tuple[str, ...]
+    turned: bool
     difference: float
     size: float
 
@@ -75,11 +92,12 @@ class Contrast:
         operator: Of the derivative.
         primal: The outputs.
         derivative: The blocks of the derivative.
-        value: Where the values first depart, from the inputs on; None where they do not.
+        value: Where values, or their slopes, first depart, from the inputs on; None where they do
+            not.
         cotangent: Where cotangents first depart, from the outputs back; likewise.
-        common: How many inner tensors have a name in both.
+        common: How many inner tensors of the first model have an equal in the second.
         rtol: Relative tolerance asked for, of the largest element; None for rounding alone.
-        undecided: Why a difference says nothing here; empty where it does.
+        undecided: Why neither can be said here; empty where it can.
         notes: How the question was completed, and what is odd.
     """
 
@@ -98,9 +116,10 @@ class Contrast:
     @property
     def verdict(self) -> str:
         """`SAME`, `DIFFER` or `UNDECIDED`."""
-        if all(block.same for block in (*self.primal, *self.derivative)):
-            return "SAME"
-        return "UNDECIDED" if self.undecided else "DIFFER"
+        if self.undecided:
+            return "UNDECIDED"
+        same = all(block.same for block in (*self.primal, *self.derivative))
+        return "SAME" if same else "DIFFER"
 
     @property
     def exit_code(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from gradcli.contrast import Block, Contrast, Departure
@@ -11,7 +11,10 @@ from gradcli.report.cells import Fact, Tone, scientific
 from gradcli.report.jsonform import dumps
 from gradcli.report.terminal import facts, laid_out
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+SHOWN = 3
+"""Names that are given of many."""
 
 
 def contrast_text(found: Contrast, *, width: int = 80, color: bool = False) -> str:
@@ -42,40 +45,61 @@ def _block(label: str, block: Block) -> Iterator[Fact]:
         f" rounding {scientific(block.uncertainty)}; largest element {scientific(block.size)}"
     )
     tone: Tone = "plain" if block.same else "bad"
+    if math.isinf(block.difference) and not block.index and block.shape:
+        yield Fact(label, f"{_name(block)} ({dims}): DIFFERS, of another size in the second", tone)
+        return
     yield Fact(label, f"{_name(block)} ({dims}): {what}, {measured}", tone)
     if block.same:
         return
     at = f" at {list(block.index)}" if block.index else ""
     yield Fact("", f"worst{at}: {block.first:.7g} in the first, {block.second:.7g} in the second")
     if block.wrt or label == "jvp":
-        cosine = "none" if math.isnan(block.cosine) else f"{block.cosine:.6f}"
-        yield Fact(
-            "",
-            f"cosine {cosine}; {block.sign_changes:,} signs changed; of the {block.top} largest"
-            f" elements {block.overlap} are still among them",
-        )
+        changed = f"{block.sign_changes:,} sign{'' if block.sign_changes == 1 else 's'} changed"
+        still = f"; of the {block.top} largest elements {block.overlap} are still among them"
+        said = f"cosine {_cosine(block.cosine)}; {changed}"
+        yield Fact("", said + (still if block.top else ""))
+
+
+def _cosine(cosine: float) -> str:
+    """All its digits near 1, where they say how far it is from that."""
+    if math.isnan(cosine):
+        return "none, as one of both is 0 or no number"
+    return f"1 - {1 - cosine:.1e}" if 0.0 < 1 - cosine < 1e-4 else f"{cosine:.6f}"
 
 
 def _parting(found: Contrast) -> Iterator[Fact]:
     if found.verdict == "SAME":
         return
     if found.value is None and found.cotangent is None:
-        what = f"none of the {found.common:,} inner tensors that both have by name departs"
-        yield Fact("parting", what if found.common else "no inner tensor has a name in both")
-    if found.value is not None:
-        yield Fact("parting", f"values first depart {_departure(found.value)}")
-    if found.cotangent is not None:
-        yield Fact(
-            "parting", f"on the way back, cotangents first depart {_departure(found.cotangent)}"
-        )
+        if all(block.same for block in (*found.primal, *found.derivative)):
+            return
+        yield Fact("parting", f"no node departs of the {found.common:,} that have an equal")
+    if (d := found.value) is not None:
+        yield Fact("parting", f"{d.what}s first depart {_at(d)}{_by(d)}")
+        if d.constants:
+            yield Fact("", f"of its constant {_some(d.constants)} the second has no equal")
+        if d.after and d.equals != (d.after,):
+            same = f"{d.after} is still equal to {_some(d.equals)} of the second"
+            yield Fact("", same + (", whose axes stand in another order" if d.turned else ""))
+    if (d := found.cotangent) is not None:
+        yield Fact("parting", f"on the way back, cotangents first depart {_at(d)}{_by(d)}")
 
 
-def _departure(d: Departure) -> str:
-    other = f", {d.other} in the second" if d.other != d.op else ""
-    return (
-        f"at node {d.node!r} ({d.op}{other}): {d.tensor} differs by {scientific(d.difference)} of"
-        f" {scientific(d.size)}"
-    )
+def _at(d: Departure) -> str:
+    place = d.other_node and (d.other_node, d.other) != (d.node, d.op)
+    other = f", in the second {d.other_node!r} ({d.other})" if place else ""
+    return f"at node {d.node!r} ({d.op}){other}: {d.tensor}"
+
+
+def _by(d: Departure) -> str:
+    if math.isnan(d.difference):
+        return ", of which the second has no equal"
+    return f" differs by {scientific(d.difference)} of {scientific(d.size)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _headline(found: Contrast) -> Fact:
@@ -87,6 +111,7 @@ def _headline(found: Contrast) -> Fact:
         outputs = "outputs" if any(not b.same for b in found.primal) else ""
         derivative = found.operator if any(not b.same for b in found.derivative) else ""
         said = f"{' and '.join(filter(None, (outputs, derivative)))} differ"
+        said += "" if outputs else "s"
         if (d := found.value or found.cotangent) is not None:
             said += f", from node {d.node} ({d.op}) on"
     tone: Tone = "good" if found.exit_code == 0 else "bad" if found.exit_code == 1 else "odd"

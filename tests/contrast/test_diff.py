@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import gradcli
 from gradcli.errors import InputError
+from gradcli.report import contrast_text
 from tests.cli.support import PHYSICS, POINT, SAMPLES, cli, refused, save_model
 
 FLOAT = int(TensorProto.FLOAT)
@@ -128,8 +129,166 @@ def test_other_names_and_another_order_are_the_same_model(tmp_path):
     onnx.save(model, tmp_path / "r.onnx")
     found = gradcli.diff(model_of("digits"), tmp_path / "r.onnx", point_of("digits"))
     assert found.verdict == "SAME"
-    assert found.common == 0
     assert sum("by position" in note for note in found.notes) == 2
+
+
+def renamed(path):
+    """All that has a name but the inputs and outputs gets another."""
+    model = onnx.load(path)
+    new: dict[str, str] = {}
+    kept = {info.name for info in (*model.graph.input, *model.graph.output)}
+    for tensor in model.graph.initializer:
+        new[tensor.name] = tensor.name = f"w{len(new)}"
+    for k, node in enumerate(model.graph.node):
+        node.name = f"node{k}"
+        node.input[:] = [new.get(name, name) for name in node.input]
+        new |= {name: f"t{len(new)}_{i}" for i, name in enumerate(node.output) if name not in kept}
+        node.output[:] = [new.get(name, name) for name in node.output]
+    del model.graph.value_info[:]
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize("level", [None, "BASIC", "EXTENDED"])
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "kinked"])
+def test_where_a_copy_without_a_name_in_common_parts_is_found_by_its_numbers(name, level, tmp_path):
+    path = str(tmp_path / "w.onnx")
+    weight = changed(name, path)
+    renamed(path)
+    if level is not None:
+        options = ort.SessionOptions()
+        options.graph_optimization_level = getattr(
+            ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}"
+        )
+        options.optimized_model_filepath = path = str(tmp_path / "o.onnx")
+        ort.InferenceSession(str(tmp_path / "w.onnx"), options, providers=["CPUExecutionProvider"])
+    found = gradcli.diff(model_of(name), path, point_of(name))
+    assert found.verdict == "DIFFER"
+    assert found.value is not None
+    reads = {n.name: n for n in onnx.load(model_of(name)).graph.node}
+    assert weight in reads[found.value.node].input
+    if level is None:
+        assert found.value.constants == (weight,)
+        assert found.common > 0
+
+
+def written(path, nodes, shape, out, **weights):
+    graph = helper.make_graph(
+        nodes,
+        "made",
+        [helper.make_tensor_value_info("x", FLOAT, shape)],
+        [helper.make_tensor_value_info("y", FLOAT, out)],
+        [numpy_helper.from_array(np.asarray(w), k) for k, w in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, path)
+    return str(path)
+
+
+def images(path, weight, last):
+    """A convolution net; from its second node on with channels last, and other names."""
+    w = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    turn = [helper.make_node("Transpose", ["c"], ["t"], perm=[0, 2, 3, 1])] if last else []
+    k = "k" if last else "n"
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], f"{k}1", pads=[1] * 4),
+        *turn,
+        helper.make_node("Tanh", ["t" if last else "c"], ["a"], f"{k}2"),
+        helper.make_node("Exp", ["a"], ["e"], f"{k}3"),
+        helper.make_node("ReduceMean", ["e", "axes"], ["m"], f"{k}4", keepdims=0),
+        helper.make_node("MatMul", ["m", "v"], ["y"], f"{k}5"),
+    ]
+    axes = np.array([1, 2] if last else [2, 3])
+    return written(path, nodes, [1, 3, 6, 6], [1, 2], w=w, v=weight, axes=axes)
+
+
+def test_tensors_are_known_with_their_axes_in_another_order(tmp_path):
+    v = np.random.default_rng(1).standard_normal((4, 2)).astype(np.float32)
+    other = v.copy()
+    other[0, 0] *= 1.001
+    one, two = images(tmp_path / "a.onnx", v, False), images(tmp_path / "b.onnx", other, True)
+    found = gradcli.diff(one, two)
+    assert found.value is not None
+    assert (found.value.node, found.value.other_node, found.value.after) == ("n5", "k5", "m")
+    assert found.value.constants == ("v",)
+    assert found.common == 4
+    assert gradcli.diff(one, images(tmp_path / "c.onnx", v, True)).verdict == "SAME"
+
+
+def test_where_values_are_equal_and_slopes_are_not(tmp_path):
+    """Where x is whole, x and its rounding are one number, of slopes 1 and 0."""
+    square = helper.make_node("Mul", ["h", "h"], ["y"], "square")
+    one = [helper.make_node("Identity", ["x"], ["h"], "same"), square]
+    other = [helper.make_node("Round", ["x"], ["h"], "round"), square]
+    models = [
+        written(tmp_path / f"{k}.onnx", nodes, [2], [2]) for k, nodes in enumerate((one, other))
+    ]
+    found = gradcli.diff(models[0], models[1], np.array([2.0, 3.0], np.float32))
+    assert found.verdict == "DIFFER"
+    assert all(block.same for block in found.primal)
+    assert found.value is not None
+    assert found.value.what == "slope"
+    assert "slopes first depart" in contrast_text(found)
+
+
+def test_what_is_no_number_in_both_is_neither_the_same_nor_not(tmp_path):
+    nodes = [helper.make_node("Sqrt", ["x"], ["y"])]
+    path = written(tmp_path / "a.onnx", nodes, [2], [2])
+    found = gradcli.diff(path, path, np.array([-1.0, -2.0], np.float32))
+    assert (found.verdict, found.exit_code) == ("UNDECIDED", 3)
+    some = gradcli.diff(path, path, np.array([-1.0, 2.0], np.float32))
+    assert some.verdict == "SAME"
+    assert any("no finite numbers" in note for note in some.notes)
+
+
+def test_among_equals_no_order_is_told(tmp_path):
+    """Twelve equal slopes: which ten of them are the largest hangs on nothing."""
+    ones = np.ones(12, np.float32)
+    other = ones.copy()
+    other[::2] += np.float32(1e-3)
+    paths = [
+        written(
+            tmp_path / f"{k}.onnx",
+            [helper.make_node("Mul", ["x", "w"], ["z"]), helper.make_node("ReduceSum", ["z"], ["y"],
+                                                                         keepdims=0)],
+            [12],
+            [],
+            w=w,
+        )
+        for k, w in enumerate((other, ones))
+    ]  # fmt: skip
+    (block,) = gradcli.diff(*paths).derivative
+    assert (block.same, block.top, block.overlap) == (False, 10, 10)
+    zero = written(tmp_path / "z.onnx", [helper.make_node("Mul", ["x", "w"], ["z"]),
+                   helper.make_node("ReduceSum", ["z"], ["y"], keepdims=0)], [12], [],
+                   w=0 * ones)  # fmt: skip
+    (block,) = gradcli.diff(zero, paths[1]).derivative
+    assert (block.top, block.overlap) == (0, 0)
+    assert np.isnan(block.cosine)
+
+
+def test_inputs_of_other_names_in_another_order_are_matched_by_their_shapes(tmp_path):
+    one = product(tmp_path / "a.onnx", "Mul", a=(FLOAT, [2]), b=(FLOAT, [1]))
+    two = product(tmp_path / "b.onnx", "Mul", c=(FLOAT, [1]), d=(FLOAT, [2]))
+    found = gradcli.diff(one, two)
+    assert found.verdict == "SAME"
+    assert "inputs are matched by shape: a is d, b is c" in found.notes
+
+
+def test_another_layout_is_said_of_the_model_that_has_it(tmp_path):
+    node = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)
+    one = written(tmp_path / "a.onnx", [node], [1, 3, 4, 4], [])
+    two = written(tmp_path / "b.onnx", [node], [1, 4, 4, 3], [])
+    with pytest.raises(InputError, match=r"float32\[1,3,4,4\] in the first.*float32\[1,4,4,3\]"):
+        gradcli.diff(one, two)
+
+
+def test_an_output_of_another_shape_is_compared_in_the_order_of_its_elements(tmp_path):
+    keep = helper.make_node("Reshape", ["x", "s"], ["y"])
+    one = written(tmp_path / "a.onnx", [keep], [4], [2, 2], s=np.array([2, 2]))
+    two = written(tmp_path / "b.onnx", [keep], [4], [4, 1], s=np.array([4, 1]))
+    found = gradcli.diff(one, two)
+    assert found.verdict == "SAME"
+    assert any("y has shape [2, 2]" in note for note in found.notes)
 
 
 def product(path, op, **inputs):

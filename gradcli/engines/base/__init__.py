@@ -6,6 +6,7 @@ from gradcli.engines.base.enclosure import NARROW, Enclosure
 from gradcli.engines.base.environment import UNKNOWN, Environment
 from gradcli.engines.base.evidence import Evidence, Nearby, Rounding
 from gradcli.engines.base.exactly import decide, suspects
+from gradcli.engines.base.inner import cotangents, tangents
 from gradcli.engines.base.jumps import at_jumps, jump_between
 from gradcli.engines.base.linearised import AT_THE_EDGE, Linearised
 from gradcli.engines.base.local import WrongRule, coarse_node, wrong_rule
@@ -91,6 +92,7 @@ __all__ = [
     "chunk_width",
     "coarse_node",
     "compile_graph",
+    "cotangents",
     "decide",
     "jump_between",
     "reaches",
@@ -100,6 +102,7 @@ __all__ = [
     "spread",
     "survey",
     "suspects",
+    "tangents",
     "unsteady",
     "walk",
     "weigh",
