@@ -166,6 +166,26 @@ def test_names_stay_names(text: str, page: str):
 
 
 @needs_html
+def test_letters_from_right_to_left_turn_no_number_beside_them():
+    name = "\u05e9\u05dc\u05d5\u05dd"
+    made = Page(html(hostile(name), command=f"gradcli {name}"))
+    assert f"\u2068{name}\u2069[" in made.text
+    assert [t for tag, t in made.texts if tag == "code" and name in t] == [f"gradcli {name}"]
+
+
+@needs_html
+def test_of_many_nodes_some_are_shown_and_all_are_there():
+    c = drawn()
+    assert c.explanation is not None
+    node = c.explanation.nodes[0]
+    nodes = tuple(replace(node, node=f"node{k}") for k in range(50))
+    made = Page(html(replace(c, explanation=replace(c.explanation, nodes=nodes))))
+    names = [t for tag, t in made.texts if tag == "th" and t.startswith("node")]
+    assert [n.split()[0] for n in names if n != "node"] == [f"node{k}" for k in range(50)]
+    assert "30 more" in [t for tag, t in made.texts if tag == "summary"]
+
+
+@needs_html
 def test_identifiers_are_unique_and_everything_pointed_at_is_there(page: str):
     tags = Page(page).tags
     ids = Counter(a["id"] for _, a in tags if "id" in a)

@@ -227,6 +227,18 @@ def test_dots_and_letters_do_not_grow_with_a_picture(opened: Opened):
     assert not page.locator("#closer").is_visible()
 
 
+def test_on_paper_tables_keep_their_headings_and_everything_is_open(opened: Opened):
+    page = opened.page
+    page.emulate_media(media="print")
+    assert page.locator(".sortable thead button").first.is_visible()
+    assert not page.locator(".enlarge").first.is_visible()
+    assert not page.locator("#theme").is_visible()
+    panels = page.locator(".panel")
+    assert panels.count() == 2
+    assert all(panels.nth(k).is_visible() for k in range(2))
+    assert page.locator(".panel .name").nth(1).is_visible()
+
+
 def test_every_picture_can_be_enlarged(opened: Opened):
     page = opened.page
     buttons = page.locator(".enlarge")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -62,6 +63,9 @@ class Amount:
 AMOUNTS = (Amount(70_000, 6, 200), Amount(25_000, 4, 60), Amount(0, 0, 20))
 """What is tried, one after the other."""
 
+ROWS = 20
+"""Of the tables of kinks and nodes; the others are there for whoever opens them."""
+
 SYMBOLS = {
     "AGREE": "✓",
     "DISAGREE": "✕",
@@ -118,13 +122,15 @@ def _page(c: Comparison, command: str | None, amount: Amount, pictures: Pictures
         most=POINTS,
         maps=[m.data for p in pictures.blocks for m in (*p.maps, *p.errors) if m.data],
         sweeps=[_sweep(c, s) for s in c.sweeps],
-        kinks=[_kink(k) for k in _nearest(c.kinks)[: amount.rows]],
+        kinks=_kinks(c.kinks, amount.rows),
+        most_rows=ROWS,
         more_kinks=max(0, len(c.kinks) - amount.rows),
         near=[f for f in said.below if f.label in KINKY],
         nodes=_nodes(c, amount.rows),
         points=_points(c, amount.rows) if c.points else None,
         environment=_environment(c),
-        command=command,
+        # To be copied as it stands.
+        command=command and clip(command, 20_000),
     )
 
 
@@ -139,7 +145,7 @@ def _template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["clip"] = clip
+    environment.filters["clip"] = _told
     return environment.from_string(_file("page.html"))
 
 
@@ -163,6 +169,17 @@ def clip(text: object, most: int = LONGEST) -> str:
     whole = visible(str(text))
     cut = len(whole) - most
     return whole if cut <= 0 else f"{whole[:most]} … ({cut:,} more characters)"
+
+
+_LEFTWARD = re.compile(
+    "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]+"
+)
+"""Letters of scripts that are written from right to left."""
+
+
+def _told(text: object, most: int = LONGEST) -> str:
+    """What `clip` makes of it; such letters stand apart, and turn no numbers beside them."""
+    return _LEFTWARD.sub(lambda run: f"\u2068{run[0]}\u2069", clip(text, most))
 
 
 # ---- the table of methods ------------------------------------------------------------------------
@@ -428,8 +445,25 @@ def _nearest(kinks: Iterable[KinkAt]) -> list[KinkAt]:
     return sorted(kinks, key=lambda k: (not k.active, not k.touched, k.margin))
 
 
-def _kink(k: KinkAt) -> tuple[str, ...]:
-    """Node, operator, element, what it is, distance, what balls say, whether it matters, slopes."""
+_KINKS = (
+    Column("node", ("node",), "both", right=False),
+    Column("op", ("operator",), "both", right=False),
+    Column("index", ("element",), "both", right=False),
+    Column("kind", ("what",), "both", right=False),
+    Column("distance", ("distance",), "both"),
+    Column("exactly", ("exactly",), "both", right=False),
+    Column("matters", ("matters",), "both", right=False),
+    Column("taken", ("what is taken there",), "both", right=False),
+)
+
+
+def _kinks(kinks: Iterable[KinkAt], most: int) -> Table:
+    """The nearest first."""
+    return _plain(_KINKS, (Row(_kink(k), "plain") for k in _nearest(kinks)[:most]))
+
+
+def _kink(k: KinkAt) -> dict[str, str]:
+    """The cells of one: what balls say is `exactly`."""
     index = f"[{', '.join(map(str, k.index))}]" if k.index else "–"
     taken = "; ".join(
         f"{t.at}: gradcli {t.gradcli:.4g}"
@@ -440,7 +474,16 @@ def _kink(k: KinkAt) -> tuple[str, ...]:
     exactly = {"on": "on it", "off": "off it", "open": "open"}.get(k.decided, "–")
     matters = _MATTERS[k.active] if k.touched and k.kind == "kink" else "–"
     distance = "on it" if k.margin == 0 else scientific(k.margin)
-    return (k.node, k.op, index, k.kind, distance, exactly, matters, taken or k.convention)
+    return {
+        "node": k.node,
+        "op": k.op,
+        "index": index,
+        "kind": k.kind,
+        "distance": distance,
+        "exactly": exactly,
+        "matters": matters,
+        "taken": taken or k.convention,
+    }
 
 
 @dataclass(frozen=True)
@@ -465,7 +508,9 @@ def _nodes(c: Comparison, most: int) -> Blamed | None:
     rows = [blame_row(c.explanation, b) for b in nodes[:most]]
     said = screen(c).beside
     facts = tuple(f for f in said if "in --format json" not in f.text)
-    return Blamed(_plain(BLAMED, rows), facts, max(0, len(nodes) - most))
+    # On a telephone the first column is the one that stays.
+    columns = sorted(BLAMED, key=lambda column: column.key != "node")
+    return Blamed(_plain(columns, rows), facts, max(0, len(nodes) - most))
 
 
 # ---- what it was made with -----------------------------------------------------------------------
