@@ -1,4 +1,4 @@
-"""A question answered by a file: written, read back, proven, at two sizes where it has a choice."""
+"""A question answered by a file: written, read back, proven, at several sizes where it has a choice."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from gradcli import onnxfile
-from gradcli.engines.base import rowwise
+from gradcli.engines.base import Part, rowwise
 from gradcli.errors import CannotError, GradcliError, OutOfTimeError
 from gradcli.exporting.derivative import Tensor
 from gradcli.exporting.opening import Opened, opened
 from gradcli.exporting.proof import DIRECTIONS, Proof, elsewhere_sized, prove
-from gradcli.graph import Graph
-from gradcli.problem import Problem
+from gradcli.graph import size
+from gradcli.problem import Problem, machine_memory
 
 Asker = Callable[[Mapping[str, np.ndarray]], Problem]
 """Puts the same question at other inputs."""
@@ -90,6 +90,8 @@ def exported(
         CannotError: When no file holds against the model.
         UnsupportedError: When there is no graph of the derivative.
     """
+    if operator == "jacobian":
+        _check_room(problem, form)
     rows = rowwise(problem.exact, problem.wrt, problem.table) is not None
     if form.per_row and not (operator == "jacobian" and rows):
         raise CannotError(
@@ -136,6 +138,25 @@ def exported(
         f"the derivative does not hold against the model, so that no file was written: {missed}",
         "gradcli compare --explain shows more; at a kink, give another point with --input",
     )
+
+
+SHARE = 0.25
+"""Of a machine's memory: what a Jacobian at the point may take, which is held several times."""
+
+
+def _check_room(problem: Problem, form: Form) -> None:
+    """Refuse a Jacobian that could not even be proven here.
+
+    Raises:
+        CannotError: When it is too large for this machine.
+    """
+    wide = sum(size(problem.shape(name)[int(form.per_row) :]) for name in problem.wrt)
+    count = wide * sum(size(problem.shape(name)) for name in problem.of)
+    if 8 * count > SHARE * machine_memory():
+        raise CannotError(
+            f"the Jacobian at this point has {count:,} elements, too many to be proven here",
+            "export a jvp or vjp, or choose fewer elements with --of or --wrt",
+        )
 
 
 def directed(problem: Problem, operator: str) -> Problem:
@@ -188,23 +209,28 @@ def _at_another_size(
     tell: Callable[[str], None],
 ) -> tuple[bool, str]:
     """Whether the file holds with its open dimensions at other sizes, and what is to be said."""
-    tell("another size")
-    feeds = elsewhere_sized(problem, one.way)
-    if feeds is None:
-        return True, ""
-    try:
-        other = directed(again(feeds), operator)
-    except OutOfTimeError:
-        raise
-    except GradcliError as error:
-        return True, f"checked at one size only: the model takes no other ({error.message})"
-    try:
-        proof = _proven(file, other, operator, one, form, tell, 1)
-    except OutOfTimeError:
-        raise
-    except GradcliError as error:
-        return False, f"at another size: {error.message}"
-    return proof.holds, "" if proof.holds else f"at another size {proof.reason}"
+    others = elsewhere_sized(problem, one.way)
+    refused = []
+    for k, feeds in enumerate(others):
+        tell(Part("another size", k + 1, len(others)))
+        try:
+            other = directed(again(feeds), operator)
+        except OutOfTimeError:
+            raise
+        except GradcliError as error:
+            refused.append(error.message)  # the model itself does not take this size
+            continue
+        try:
+            proof = _proven(file, other, operator, one, form, tell, 1)
+        except OutOfTimeError:
+            raise
+        except GradcliError as error:
+            return False, f"at another size: {error.message}"
+        if not proof.holds:
+            return False, f"at another size {proof.reason}"
+    if others and len(refused) == len(others):
+        return True, f"checked at one size only: the model takes no other ({refused[0]})"
+    return True, ""
 
 
 # ---- what the file says --------------------------------------------------------------------------
@@ -317,7 +343,7 @@ def _notes(
         notes.append(f"{condition}{because}; give another point with --input or --shape")
     if one.made.zero:
         notes.append(f"{', '.join(one.made.zero)} is 0 everywhere: no derivative flows there")
-    if operator == "gradient" and _batched(one.made.graph) and not rows:
+    if operator == "gradient" and one.many and not rows:
         notes.append(
             "of a batch this is the gradient of the sum: that rows do not mix is not proven"
         )
@@ -329,7 +355,3 @@ def _notes(
     if form.tuned:
         notes.append("the file is tuned: differentiate one without --tuned again, not this one")
     return [*notes, *([also] if also else [])]
-
-
-def _batched(graph: Graph) -> bool:
-    return any(v.shape and isinstance(v.shape[0], str) for v in graph.inputs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from gradcli.errors import CannotError, GradcliError, OutOfTimeError, UnsupportedError, UsageError
 from gradcli.exporting.derivative import Made, declared, derivative_graph
-from gradcli.graph import Graph, Shape
+from gradcli.graph import Graph, Shape, is_static
 from gradcli.problem import Problem
 from gradcli.problem.posing import decide
 from gradcli.transform import depends, expose, tune
@@ -45,6 +45,8 @@ class Opened:
         fixed: For each dimension that did not, its size at the point.
         reason: Why it did not: the node and what it said; empty where nothing had to be fixed.
         choices: Whether control flow goes its ways as it does at the point.
+        many: Whether what is differentiated may have more than one element in each tensor, of an
+            open batch.
     """
 
     made: Made
@@ -52,6 +54,11 @@ class Opened:
     fixed: dict[str, int]
     reason: str
     choices: bool
+    many: bool
+
+
+def _many(primal: Graph) -> bool:
+    return any(v.shape is None or not is_static(v.shape) for v in primal.outputs)
 
 
 def symbols_of(problem: Problem) -> dict[str, int]:
@@ -122,7 +129,7 @@ def opened(
             reason, failure = reason or why(error), error
             continue
         fixed = {d: n for d, n in sizes.items() if d not in way.symbols}
-        yield Opened(made, way, fixed, reason, chose)
+        yield Opened(made, way, fixed, reason, chose, _many(primal))
         reason = reason or "at another size it is another function"
     if isinstance(failure, GradcliError):
         raise failure
@@ -221,7 +228,7 @@ def _check_gradient(primal: Graph, operator: str, of: Sequence[str]) -> None:
         count += 1 if all(d == 1 for d in rest) else 2
     if count != 1:
         raise UsageError(
-            f"a gradient is of one number, and {', '.join(of)} has more",
+            f"a gradient is of one number, and {', '.join(of)} {'has' if len(of) == 1 else 'have'} more",
             f"choose one element with --of '{of[0]}[0,...]' (in every row: '{of[0]}[:,0]'), or"
             " --operator jacobian or vjp",
         )

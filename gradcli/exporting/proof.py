@@ -36,6 +36,10 @@ SHAKES = 4
 """Evaluations with random roundings."""
 
 
+LARGE = 1 << 16
+"""Elements of all inputs up to which four times as many are tried along open dimensions."""
+
+
 @dataclass(frozen=True)
 class Proof:
     """What a file was held against, and how well it held.
@@ -344,14 +348,26 @@ def _apart(
     return error, excess
 
 
-def elsewhere_sized(problem: Problem, way: Way) -> dict[str, np.ndarray] | None:
-    """Inputs like a problem's, with one more along each dimension that stays open.
+def elsewhere_sized(problem: Problem, way: Way) -> list[dict[str, np.ndarray]]:
+    """Inputs like a problem's at other sizes along each dimension that stays open.
 
-    None where none does.
+    One more; one; and, unless that is much, four times as many, so that what goes another way from
+    some size on is found out, and a model that takes only even sizes is looked at too.
     """
     assert problem.model is not None
     if not way.symbols:
-        return None
+        return []
+    found = [_sized(problem, way, lambda n: n + 1)]
+    for change in (lambda _: 1, lambda n: 4 * n):
+        feeds = _sized(problem, way, change)
+        same = all(np.shape(x) == np.shape(problem.feeds[name]) for name, x in feeds.items())
+        if not same and sum(np.size(x) for x in feeds.values()) <= LARGE:
+            found.append(feeds)
+    return found
+
+
+def _sized(problem: Problem, way: Way, change: Callable[[int], int]) -> dict[str, np.ndarray]:
+    assert problem.model is not None
     rng = np.random.default_rng(problem.seed + 1)
     feeds = dict(problem.feeds)
     for value in problem.model.graph.inputs:
@@ -359,7 +375,8 @@ def elsewhere_sized(problem: Problem, way: Way) -> dict[str, np.ndarray] | None:
         if old is None or value.shape is None:
             continue
         shape = tuple(
-            n + 1 if d in way.symbols else n for d, n in zip(value.shape, old.shape, strict=True)
+            change(n) if d in way.symbols else n
+            for d, n in zip(value.shape, old.shape, strict=True)
         )
         if shape == old.shape:
             continue

@@ -338,3 +338,91 @@ def test_a_gradient_is_of_one_number_in_each_row():
         gradcli.export(str(SAMPLES / "digits.onnx"), operator="gradient")
     made = gradcli.export(str(SAMPLES / "digits.onnx"), operator="gradient", of="logits[:,3]")
     assert made.shapes["image_bar"] == ("N", 1, 8, 8)
+
+
+def by_size(steps, shape=("N", 3)):
+    """x -> x * x where there are more than `steps` rows, else sin(x)."""
+    ways = {
+        name: helper.make_graph(
+            [helper.make_node(op, ["x"] * count, [name])],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, FLOAT, None)],
+        )
+        for name, op, count in (("square", "Mul", 2), ("sine", "Sin", 1))
+    }
+    nodes = [
+        helper.make_node("Shape", ["x"], ["n"], start=0, end=1),
+        helper.make_node("Squeeze", ["n"], ["rows"]),
+        helper.make_node("Greater", ["rows", "steps"], ["many"]),
+        helper.make_node(
+            "If", ["many"], ["y"], then_branch=ways["square"], else_branch=ways["sine"]
+        ),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "made",
+        [helper.make_tensor_value_info("x", FLOAT, shape)],
+        [helper.make_tensor_value_info("y", FLOAT, shape)],
+        [numpy_helper.from_array(np.array(steps), "steps")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_what_goes_another_way_from_some_size_on_stays_at_its_size(steps):
+    """At 2 rows: of 3, of 1 and of 8 rows it is another function, one of them in each case."""
+    made = gradcli.export(by_size(steps), operator="vjp", shapes={"x": [2, 3]})
+    assert made.shapes["x"] == (2, 3)
+    assert any("another size" in note for note in made.notes), made.notes
+
+
+def test_a_model_of_even_sizes_only_is_looked_at_at_another_one(tmp_path):
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "s"], ["r"]), helper.make_node("Sin", ["r"], ["y"])],
+        "made",
+        [helper.make_tensor_value_info("x", FLOAT, ["N"])],
+        [helper.make_tensor_value_info("y", FLOAT, ["M", 2])],
+        [numpy_helper.from_array(np.array([-1, 2]), "s")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    made = gradcli.export(
+        model.SerializeToString(), tmp_path / "d.onnx", operator="gradient", of="y[0,0]",
+        shapes={"x": [4]},
+    )  # fmt: skip
+    assert made.shapes["x"] == ("N",)
+    assert not any("one size only" in note for note in made.notes)
+    x = np.arange(10, dtype=np.float32)
+    want = np.where(x == 0, np.cos(x), 0)
+    np.testing.assert_allclose(run(tmp_path / "d.onnx", {"x": x})["x_bar"], want)
+
+
+def test_a_jacobian_that_is_too_large_to_be_proven_is_refused():
+    graph = helper.make_graph(
+        [helper.make_node("Tanh", ["x"], ["y"])],
+        "made",
+        [helper.make_tensor_value_info("x", FLOAT, ["N"])],
+        [helper.make_tensor_value_info("y", FLOAT, ["N"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    data = model.SerializeToString()
+    with pytest.raises(CannotError, match="1,000,000,000,000 elements"):
+        gradcli.export(data, operator="jacobian", shapes={"x": [1_000_000]})
+    made = gradcli.export(data, operator="jacobian", of="y[:2]", shapes={"x": [1000]})
+    assert made.proof.holds
+
+
+def test_the_gradient_of_one_number_is_not_said_to_be_one_of_a_sum():
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["x", "x"], ["s"]),
+            helper.make_node("ReduceMean", ["s"], ["y"], keepdims=0),
+        ],
+        "made",
+        [helper.make_tensor_value_info("x", FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info("y", FLOAT, [])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    made = gradcli.export(model.SerializeToString(), operator="gradient", shapes={"x": [2, 3]})
+    assert not any("gradient of the sum" in note for note in made.notes)
