@@ -1,4 +1,4 @@
-"""A question answered by a file: written, read back, proven, at several sizes where it has a choice."""
+"""A question answered by a file: written, read back, proven, at several sizes where it can."""
 
 from __future__ import annotations
 

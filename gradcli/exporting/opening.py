@@ -227,8 +227,9 @@ def _check_gradient(primal: Graph, operator: str, of: Sequence[str]) -> None:
         rest = shape[1:] if shape and isinstance(shape[0], str) else shape
         count += 1 if all(d == 1 for d in rest) else 2
     if count != 1:
+        more = "has more" if len(of) == 1 else "have more"
         raise UsageError(
-            f"a gradient is of one number, and {', '.join(of)} {'has' if len(of) == 1 else 'have'} more",
+            f"a gradient is of one number, and {', '.join(of)} {more}",
             f"choose one element with --of '{of[0]}[0,...]' (in every row: '{of[0]}[:,0]'), or"
             " --operator jacobian or vjp",
         )
