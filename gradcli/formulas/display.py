@@ -31,8 +31,8 @@ def equations(lines: Sequence[tuple[str, Sequence[str], str]]) -> list[str]:
         lines: Of each the left-hand side; the right-hand side, cut where a line is best broken; and
             what stands in a column of its own behind it, or an empty string.
     """
-    targets = max(seen(target) for target, _, _ in lines)
-    columns = max(seen(after) for _, _, after in lines)
+    targets = max((seen(target) for target, _, _ in lines), default=0)
+    columns = max((seen(after) for _, _, after in lines), default=0)
     room = max(ROOM - targets - columns, ROOM // 2)
     return [_rows(*line, room) for line in lines]
 
@@ -87,6 +87,7 @@ def page(source: str, said: Sequence[str], blocks: Sequence[tuple[str, Sequence[
     lines.append(r"\begingroup\allowdisplaybreaks")
     for title, rows in blocks:
         if title:
-            lines.append(rf"\par\noindent {title}")
-        lines += [r"\begin{align*}", " \\\\\n".join(rows), r"\end{align*}"]
+            lines += filled([r"\par\noindent", *title.split(" ")], WIDTH)
+        if rows:
+            lines += [r"\begin{align*}", " \\\\\n".join(rows), r"\end{align*}"]
     return "\n".join([*lines, r"\endgroup"]) + "\n"

@@ -294,12 +294,16 @@ def _beside(
     return [line for line in (*heads, *ordered) if line.term != line.target]
 
 
+_ENDS = {2**63 - 1: "end", -(2**63 - 1): "start", -(2**63): "start"}
+"""How far a slice goes that goes as far as there is anything."""
+
+
 def _written(array: np.ndarray) -> str:
     """Numbers in the fewest digits that give them back."""
     if array.dtype.kind == "f":
         number = array.reshape(()).item() if array.dtype == np.float64 else array.reshape(-1)[0]
         return repr(float(str(number)))
-    flat = [str(x) for x in array.reshape(-1).tolist()]
+    flat = [_ENDS.get(x, str(x)) for x in array.reshape(-1).tolist()]
     return flat[0] if array.size == 1 and array.ndim == 0 else f"[{','.join(flat)}]"
 
 

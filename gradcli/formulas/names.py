@@ -21,11 +21,13 @@ private public protected try catch throw operator virtual friend export"""
 
 _JULIA = """abstract baremodule begin break catch const continue do else elseif end export false
 finally for function global if import in isa let local macro module mutable primitive quote return
-struct true try using where while type Float64 Inf NaN pi im"""
+struct true try using where while type Float64 Inf NaN pi im Vector undef
+permutedims DomainError rethrow"""
 
-_FUNCTIONS = """abs acos acosh asin asinh atan atanh cast ceil cos cosh diag erf erfc exp expm1 fabs
-floor fmax formula kept log log1p math max min np nan inf pow reshape round sech sigmoid sign sin
-sinh sqrt sum tan tanh where transpose"""
+_FUNCTIONS = """abs acos acosh asin asinh atan atanh cast ceil cos cosh diag domain erf erfc exp
+expm1 fabs floor fmax formula log log1p math max min np nan inf pow reshape round sech sigmoid sign
+sin sinh sqrt sum tan tanh where transpose clip concat expand flatten gather greater less mean none
+not pad reciprocal relu slice softmax softplus split squeeze unsqueeze"""
 
 RESERVED = frozenset(
     [*keyword.kwlist, *keyword.softkwlist, *_C.split(), *_JULIA.split(), *_FUNCTIONS.split()]

@@ -17,6 +17,10 @@ SUM, PRODUCT, POWER, ATOM = range(4)
 """How strongly the parts of a text hold together."""
 
 
+MOST_LISTED = 16
+"""Numbers of an attribute that are written out."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """Text, where it may be cut, and how strongly it holds together."""
@@ -49,10 +53,25 @@ _CALLED = {
 """Operators with a name that everybody knows."""
 
 _LOWER = frozenset(
-    {"Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Concat", "Cos"}
-    | {"Cosh", "Exp", "Expand", "Floor", "Gather", "Log", "Not", "Reciprocal", "Relu", "Reshape"}
+    {"Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Clip"}
+    | {
+        "Concat",
+        "Cos",
+        "Cosh",
+        "Exp",
+        "Expand",
+        "Flatten",
+        "Floor",
+        "Gather",
+        "Log",
+        "Not",
+        "Pad",
+        "Reciprocal",
+        "Relu",
+        "Reshape",
+    }
     | {"Round", "Sigmoid", "Sign", "Sin", "Sinh", "Slice", "Softmax", "Softplus", "Split", "Sqrt"}
-    | {"Squeeze", "Tan", "Tanh", "Unsqueeze"}
+    | {"Squeeze", "Tan", "Tanh", "Transpose", "Unsqueeze"}
 )
 """Likewise: their own name in small letters."""
 
@@ -221,6 +240,8 @@ class Notation:
             if value.size == 1:
                 return self.number(str(value.reshape(-1)[0]))
             return self.word(f"array{list(value.shape)}")
+        if isinstance(value, tuple) and len(value) > MOST_LISTED:
+            return self.word(f"array[{len(value)}]")
         if isinstance(value, tuple):
             return self.number(f"[{','.join(_plain(v) for v in value)}]")
         return self.number(str(value)) if not isinstance(value, str) else self.word(_plain(value))

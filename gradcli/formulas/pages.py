@@ -105,11 +105,15 @@ def _sections(found: System, problem: Problem) -> list[tuple[str, tuple[Equation
     of = ", ".join(found.labels[name] for name in problem.of)
     wrt = ", ".join(found.labels[name] for name in problem.wrt)
     return [
-        ("output", found.primal),
+        (OUTPUT, found.primal),
         (f"jvp: the tangent of {of} (_dot) from that of {wrt}", found.forward),
         (f"vjp: the cotangent of {wrt} (_bar) from that of {of}", found.backward),
     ]
 
+
+OUTPUT = "output"
+
+NO_WAY = "zero, as there is no way between them, or only one by steps and indices"
 
 LEGEND = (
     "@ is the product of matrices, .T a transpose, * and / are elementwise; _dot marks a tangent,"
@@ -128,6 +132,8 @@ def _matrix_text(found: System, problem: Problem, source: str) -> str:
         lines += ["", *filled(title.split(" "), WIDTH)]
         for e in block:
             lines += _matrix_line(e, notation)
+        if not block and title != OUTPUT:
+            lines.append(f"  {NO_WAY}")
     if found.chain:
         lines += ["", "Jacobian"]
         y, x = found.labels[problem.of[0]], found.labels[problem.wrt[0]]
@@ -160,8 +166,8 @@ def _matrix_latex(found: System, problem: Problem, source: str) -> str:
             (notation.tensor(e.target), notation.term(e.term).parts, _latex_shape(e.shape))
             for e in block
         ]
-        if rows:
-            blocks.append((escaped(title), equations(rows)))
+        none = "" if rows or title == OUTPUT else f": {NO_WAY}"
+        blocks.append((escaped(title) + none, equations(rows)))
     if found.chain:
         y, x = (latex_name(found.labels[n]) for n in (problem.of[0], problem.wrt[0]))
         target = rf"\frac{{\partial {y}}}{{\partial {x}}}"

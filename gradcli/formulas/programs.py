@@ -47,7 +47,7 @@ def program(problem: Problem, language: str, source: str) -> str:
 
 def _about(problem: Problem, sign: Signature, source: str) -> list[str]:
     """Lines for the comment above the function."""
-    said = [remark(source), ""]
+    said = [*filled(remark(source).split(), WIDTH - 4), ""] if source else []
     for what, arrays in (("takes", sign.inputs), ("gives", _results(sign))):
         for array in arrays:
             name = "" if array.name == array.label else f"  {remark(array.label)}"
@@ -200,6 +200,16 @@ _JULIA_HELPERS = {
         "",
         "sigmoid(v) = (v > 0.0 ? 1.0 : exp(-abs(v)))/(1.0 + exp(-abs(v)))",
     ],
+    "domain": [
+        "",
+        "function domain(f, v...)",
+        "    try",
+        "        return f(v...)",
+        "    catch error",
+        "        return error isa DomainError ? NaN : rethrow()",
+        "    end",
+        "end",
+    ],
 }
 
 
@@ -207,14 +217,14 @@ def _julia(sign: Signature, found: Closed, about: Sequence[str]) -> str:
     body = _body(found, "", "")
     results = _results(sign)
     head = [f"    {y.name} = Vector{{Float64}}(undef, {y.size})" for y in results]
-    special = _needs(body, {"erfc?": ["using SpecialFunctions: erf, erfc", ""]})
+    special = [name for name in ("erf", "erfc") if re.search(rf"\b{name}\(", "\n".join(body))]
     tail = [f"        {y.name} = {_julia_shaped(y)}," for y in results]
     return _text(
         [
             *(f"# {line}".rstrip() for line in about),
             "# Vectors in, in row-major order: Julia's own order of elements is another.",
             "",
-            *special,
+            *([f"using SpecialFunctions: {', '.join(special)}", ""] if special else []),
             *_needs(body, _JULIA_HELPERS),
             f"function formula({', '.join(x.name for x in sign.inputs)})",
             *head,

@@ -17,6 +17,7 @@ from gradcli.formulas import formula
 from gradcli.graph import DType
 from gradcli.ops import OPS
 from gradcli.problem import Key, Problem
+from tests.formulas import julia
 from tests.ops.checks import applied, draw
 from tests.ops.rows import TABLE
 
@@ -82,7 +83,7 @@ def held(found, posed):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.op)
-def test_python_agrees_with_reverse_mode_on_kinks_too(row):
+def test_programs_agree_with_reverse_mode_on_kinks_too(row):
     for one in cases(row):
         if row.op in REFUSED and one.problem.rows:
             with pytest.raises(
@@ -96,6 +97,8 @@ def test_python_agrees_with_reverse_mode_on_kinks_too(row):
         exec(compile(source, "<formula>", "exec"), scope)
         made = list(scope["formula"](*one.problem.point.values()).values())
         held(made[len(one.problem.of) :], one)
+        read = list(julia.run(formula(one.problem, "julia"), *one.problem.point.values()).values())
+        held(read[len(one.problem.of) :], one)
 
 
 def test_c_agrees_with_reverse_mode_on_kinks_too(tmp_path):

@@ -2,13 +2,18 @@
 
 import math
 import re
+import shutil
+import subprocess
 import warnings
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import gradcli
 from gradcli.errors import UsageError
+from gradcli.formulas.display import equations as equations_of
+from gradcli.formulas.display import seen
 from gradcli.formulas.layout import filled
 from gradcli.formulas.names import Names, identifier, remark
 from tests.cli.support import DIABETES, PHYSICS, POINT, SAMPLES, cli, refused, two_inputs
@@ -246,6 +251,59 @@ def test_lines_are_cut_between_terms_only():
     assert filled(["x = 1.25", "- y", "+ z"], 10, "  ") == ["x = 1.25", "  - y + z"]
     assert filled(["1.25", "- y", "+ z"], 8, end=True) == ["1.25 -", "y + z"]
     assert filled(["12345678901234567890"], 10) == ["12345678901234567890"]
+
+
+def written(*nodes, **arrays):
+    """A network of x [2, 4], its last node making y [2, 4], as text in matrices and as LaTeX."""
+    made = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    shape = (TensorProto.FLOAT, [2, 4])
+    x, y = ([helper.make_tensor_value_info(name, *shape)] for name in ("x", "y"))
+    graph = helper.make_graph(nodes, "made", x, y, made)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    data = model.SerializeToString()
+    return [gradcli.formula(data, form="matrix", lang=lang) for lang in ("text", "latex")]
+
+
+def test_a_derivative_that_is_zero_is_said_to_be():
+    for text in written(helper.make_node("Sign", ["x"], ["y"])):
+        assert " ".join(text.split()).count("there is no way") == 2
+        assert max(map(len, text.splitlines())) <= 80
+        assert "align*}\n\\end" not in text
+
+
+def test_a_slice_to_the_end_and_names_of_functions():
+    far = np.array([2**63 - 1])
+    slices = helper.make_node("Slice", ["x", "one", "far"], ["mean"])
+    last = helper.make_node("Mul", ["x", "mean"], ["y"])
+    text, _ = written(slices, last, one=np.array([1]), far=far)
+    assert "mean_ = slice(x, [1], [end]" in text
+    assert "y = x * mean_" in text
+
+
+def test_equations_share_their_columns():
+    long = ["a" * 30, *(f"+ {'b' * 20}" for _ in range(3))]
+    first, second = equations_of([("y", long, r"1 \times 4"), ("z" * 20, ["1"], "")])
+    # Two columns beside it leave half a line, into which one term fits.
+    assert first.count(r"\quad") == 3
+    assert first.endswith(r"&& 1 \times 4")
+    assert second == "z" * 20 + " &= 1"
+    assert seen(r"\operatorname{tanh}\left(z_{1}\right)") == len("tanh(z1)")
+
+
+@pytest.mark.parametrize("name", ["physics", "kinked", "digits"])
+@pytest.mark.parametrize("form", ["auto", "matrix"])
+def test_latex_is_set_without_a_line_too_wide(name, form, tmp_path):
+    latex = shutil.which("pdflatex")
+    if latex is None:
+        pytest.skip("there is no pdflatex on this machine")
+    source = gradcli.formula(str(SAMPLES / f"{name}.onnx"), lang="latex", form=form)
+    head = "\\documentclass{article}\\usepackage{amsmath}\\begin{document}\n"
+    (tmp_path / "f.tex").write_text(f"{head}{source}\\end{{document}}\n")
+    command = [latex, "-interaction=nonstopmode", "-halt-on-error", "f.tex"]
+    made = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert made.returncode == 0, made.stdout
+    wide = re.findall(r"Overfull \\[hv]box \(([0-9.]+)pt", made.stdout)
+    assert all(float(width) < 5 for width in wide)
 
 
 def test_inputs_are_not_asked_for(tmp_path):

@@ -16,6 +16,7 @@ import gradcli
 from gradcli.errors import CannotError, UsageError
 from gradcli.formulas import Language
 from tests.cli.support import DIABETES, PHYSICS, SAMPLES, cli, refused
+from tests.formulas import julia
 
 KINKED = str(SAMPLES / "kinked.onnx")
 TINY = [PHYSICS, KINKED]
@@ -151,6 +152,54 @@ def test_julia_is_written_and_runs_where_it_is_installed(tmp_path):
     )
     want = jacobian(PHYSICS, at)["u/x"].item()
     assert abs(float(made.stdout) - want) <= 1e-12 * abs(want)
+
+
+def test_julia_is_taken_by_a_parser(tmp_path):
+    fatou = shutil.which("fatou")
+    if fatou is None:
+        pytest.skip("fatou, a linter of Julia, is not installed")
+    for k, path in enumerate((PHYSICS, KINKED, DIABETES, hostile(tmp_path))):
+        (tmp_path / f"f{k}.jl").write_text(gradcli.formula(path, lang="julia"))
+    made = subprocess.run(
+        [fatou, "lint", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stdout
+
+
+def test_at_a_kink_a_program_has_the_convention(tmp_path):
+    # 0.5 and -2 times 0: both units of relu stand at 0, where the piece that holds has slope 1.
+    relu = [helper.make_node("Mul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
+    source = gradcli.formula(one_layer(relu), lang="python")
+    at = {"x": np.zeros((1, 2))}
+    np.testing.assert_array_equal(by_python(source, at)["dy_dx"], np.zeros((1, 2, 1, 2)))
+    out = by_c(gradcli.formula(one_layer(relu), lang="c"), at, [2, 4], tmp_path)
+    np.testing.assert_array_equal(out[1], np.zeros(4))
+
+
+def test_a_reciprocal_is_a_quotient_and_julia_throws_nowhere():
+    nodes = [
+        helper.make_node("Log", ["x"], ["l"]),
+        helper.make_node("Mul", ["l", "w"], ["m"]),
+        helper.make_node("Reciprocal", ["m"], ["y"]),
+    ]
+    model = one_layer(nodes)
+    assert "pow(" not in gradcli.formula(model, lang="c", of="m")
+    assert "1.0/x[0]" in gradcli.formula(model, lang="c", of="m")
+    # Of a negative number Julia's own log throws, and everybody else's is NaN.
+    source = gradcli.formula(model, lang="julia")
+    assert "= domain(log, x[1])" in source
+    found = julia.run(source, np.array([-1.0, 2.0]))["y"]
+    assert np.isnan(found[0, 0])
+    assert np.isfinite(found[0, 1])
+
+
+def one_layer(nodes):
+    """Nodes from x [1, 2] to y [1, 2], with a weight w, as a file's bytes."""
+    w = numpy_helper.from_array(np.array([[0.5, -2.0]], np.float32), "w")
+    x, y = ([helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2])] for name in ("x", "y"))
+    graph = helper.make_graph(nodes, "made", x, y, [w])
+    opsets = [helper.make_opsetid("", 21)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
 
 
 def hostile(folder, x=HOSTILE, y="lambda"):

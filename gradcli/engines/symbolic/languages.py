@@ -17,6 +17,9 @@ Names = Mapping[Any, str]
 
 _ELEMENTARY = ("exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh")
 _INVERSE = ("asin", "acos", "atan", "asinh", "acosh", "atanh")
+_BOUNDED = ("log", "log1p", "sqrt", "asin", "acos", "acosh", "atanh")
+"""Functions that are not defined everywhere."""
+
 _KNOWN = (*_ELEMENTARY, *_INVERSE, "erf", "erfc", "sech", "sigmoid", "floor", "Abs", "sign", "Max")
 
 
@@ -130,6 +133,12 @@ class _Latex(LatexPrinter):  # type: ignore[misc]  # likewise
 # ---- for compilers -------------------------------------------------------------------------------
 
 
+def _turned(power: Any) -> Any:
+    """x^n of x^-n, as it stands; x itself of 1/x."""
+    base, n = power.args
+    return base if n == -1 else sympy.Pow(base, -n, evaluate=False)
+
+
 class _Code(_Printer):
     """What C, Julia and Python have in common. Every number is a float: 1/2 is a half."""
 
@@ -159,7 +168,7 @@ class _Code(_Printer):
         for factor in expr.args:
             power = factor.is_Pow and factor.exp.is_Rational and factor.exp < 0
             if power:
-                below.append(sympy.Pow(factor.base, -factor.exp, evaluate=False))
+                below.append(_turned(factor))
             else:
                 above.append(factor)
         text = "*".join(map(self._factor, above)) or self._number(1.0)
@@ -173,11 +182,14 @@ class _Code(_Printer):
         del rational  # of SymPy's signature
         base, power = e.args
         if power.is_Rational and power < 0:
-            return f"{self._number(1.0)}/{self._factor(sympy.Pow(base, -power, evaluate=False))}"
+            return f"{self._number(1.0)}/{self._factor(_turned(e))}"
         if power == sympy.S.Half:
-            return f"{self.functions['sqrt']}({self._print(base)})"
+            return self._root(base)
         text = self._print(base)
         return self._power(text if base.is_Symbol or base.is_Function else f"({text})", power)
+
+    def _root(self, base: Any) -> str:
+        return f"{self.functions['sqrt']}({self._print(base)})"
 
     def _power(self, base: str, power: Any) -> str:
         exponent = int(power) if power.is_Integer else self._print(power)
@@ -266,10 +278,24 @@ class _C(_Code):
 
 
 class _Julia(_Code):
-    """Julia, in Float64."""
+    """Julia, in Float64. Where others give NaN it throws: `domain` gives NaN."""
 
     functions: Mapping[str, str] = {"Abs": "abs", "Max": "max", "sqrt": "sqrt", "exp": "exp"}
     constants = ("Float64(pi)", "Inf", "NaN")
+
+    def _print_Function(self, e: Any) -> str:
+        name = _function(e)
+        if name in _BOUNDED:
+            return f"domain({name}, {self._print(e.args[0])})"
+        return str(super()._print_Function(e))
+
+    def _root(self, base: Any) -> str:
+        return f"domain(sqrt, {self._print(base)})"
+
+    def _power(self, base: str, power: Any) -> str:
+        if power.is_Integer:
+            return f"{base}^{int(power)}"
+        return f"domain(^, {base}, {self._print(power)})"
 
     def _choice(self, condition: str, one: str, other: str) -> str:
         return f"({condition} ? {one} : {other})"
