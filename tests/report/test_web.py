@@ -458,6 +458,7 @@ def test_of_several_points_all_are_told_and_it_is_said_which_is_shown():
         "point 0", "point 1 (this page)", "point 2",
     ]  # fmt: skip
     assert text.count(headline(good).text) == 2
+    assert "part of the tolerance" in text
     many = tuple(At(f"point {k}", bad if k == 777 else good) for k in range(1000))
     made = Page(html(replace(c, points=many, worst_point=777)))
     names = [t for tag, t in made.texts if tag == "th" and t.startswith("point ")]

@@ -270,6 +270,7 @@ _POINTS = (
     Column("digits", ("least", "digits"), "accuracy"),
     Column("error", ("max rel", "error"), "accuracy"),
     Column("method", ("of",), "accuracy", right=False),
+    Column("needed", ("part of", "the tolerance"), "accuracy"),
     Column("what", ("what came of it",), "both", right=False),
 )
 
@@ -288,6 +289,8 @@ def _point(at: At, *, shown: bool) -> tuple[str, tuple[Cell, ...]]:
     digits = min((j.correct_digits for j in at.comparison.methods if j.correct_digits is not None),
                  default=None)  # fmt: skip
     off = {j.method: j.max_rel_error for j in at.comparison.methods if j.max_rel_error is not None}
+    # The worst point is the one where most of this is needed, among equals otherwise.
+    needed = how_bad(at.comparison)[2]
     worst = max(off, key=lambda name: off[name], default="")
     cells = (
         (at.label + " (this page)" * shown, at.label),
@@ -295,6 +298,7 @@ def _point(at: At, *, shown: bool) -> tuple[str, tuple[Cell, ...]]:
         (ABSENT if digits is None else f"{digits:.1f}", "" if digits is None else repr(digits)),
         (scientific(off.get(worst)), repr(off[worst]) if worst else ""),
         (worst or ABSENT, worst),
+        (scientific(needed), repr(needed)),
         (said.text, said.text),
     )
     pairs = zip(cells, _POINTS, strict=True)
