@@ -20,7 +20,10 @@ _CLOSES = re.compile(r"\}|\\right\b|\\end\b")
 
 
 def seen(source: str) -> int:
-    """About how many letters wide a formula is set; one under a fraction's line counts too."""
+    """About how many letters wide a formula is set."""
+    slope = re.fullmatch(r"\\frac\{(\\partial .+)\}\{(\\partial .+)\}", source)
+    if slope:
+        return max(map(seen, slope.groups()))
     return len(re.sub(r"\\[A-Za-z]+|\\.", "o", _SILENT.sub("", source)))
 
 

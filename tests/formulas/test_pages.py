@@ -288,6 +288,7 @@ def test_equations_share_their_columns():
     assert first.endswith(r"&& 1 \times 4")
     assert second == "z" * 20 + " &= 1"
     assert seen(r"\operatorname{tanh}\left(z_{1}\right)") == len("tanh(z1)")
+    assert seen(r"\frac{\partial y_{0,2}}{\partial \mathrm{width}_{1}}") == len("d width1")
 
 
 @pytest.mark.parametrize("name", ["physics", "kinked", "digits"])

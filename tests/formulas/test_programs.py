@@ -233,6 +233,9 @@ NAMES = [
     ("linux", "NAN"),
     ('"""', "*/"),
     ("a" * 300, "a" * 299 + "b"),
+    ("Vector", "permutedims"),
+    ("domain", "sigmoid"),
+    ("#=", "=#"),
 ]
 
 
@@ -246,6 +249,8 @@ def test_names_of_strangers_do_nothing(x, y, tmp_path):
     np.testing.assert_allclose(list(found.values())[1], slopes, rtol=1e-12, atol=1e-14)
     out = by_c(gradcli.formula(path, lang="c"), {"x": at}, [2, 4], tmp_path)
     np.testing.assert_allclose(out[1], slopes.reshape(-1), rtol=1e-12, atol=1e-14)
+    read = julia.run(gradcli.formula(path, lang="julia"), at)
+    np.testing.assert_allclose(list(read.values())[1], slopes, rtol=1e-12, atol=1e-14)
     source = gradcli.formula(path, lang="python")
     called = {ast.unparse(n.func) for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)}
     assert called <= {
