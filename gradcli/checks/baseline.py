@@ -15,7 +15,9 @@ import numpy as np
 
 from gradcli import measure
 from gradcli.api import Settings
-from gradcli.comparison import Block, Comparison, Kept, Record, Snapshot, Speed, machine, snapshot
+from gradcli.comparison import Block, Comparison, Kept, Record, Snapshot, Speed, snapshot
+from gradcli.comparison import elsewhere as differ
+from gradcli.comparison.baseline import PRODUCTS, SMALL
 from gradcli.deadline import until
 from gradcli.engines import ENGINES, Program
 from gradcli.engines.base import UNKNOWN, Environment
@@ -180,9 +182,14 @@ def speeds(
 # ---- the file ------------------------------------------------------------------------------------
 
 
+def elsewhere(baseline: Baseline) -> tuple[str, ...]:
+    """In what the machine and the libraries differ that costs there are of."""
+    return tuple(map(printable, differ(baseline.environment, environment())))
+
+
 def same_machine(baseline: Baseline) -> bool:
     """Whether costs there are of this machine and these libraries."""
-    return machine(baseline.environment) == machine(environment())
+    return not elsewhere(baseline)
 
 
 def to_text(models: Mapping[str, Snapshot]) -> str:
@@ -257,10 +264,22 @@ def read(path: Path) -> Baseline:
     try:
         if len(data) > MAX_BYTES:
             raise ValueError("it is too large")
-        return _from(json.loads(data))
+        content = json.loads(data)
+        version = content.get("gradcli_baseline")
+        if type(version) is int and version > VERSION:
+            raise UsageError(
+                f"{shown}: was saved by a newer gradcli, which writes version {version} of"
+                f" baselines; this one reads {VERSION}",
+                f"use that gradcli, or {again} of this one",
+            )
+        return _from(content)
     except GradcliError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except KeyError as error:
+        raise UsageError(
+            f"{shown}: is no baseline of gradcli (it lacks {printable(str(error))})", again
+        ) from error
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UsageError(
             f"{shown}: is no baseline of gradcli ({printable(str(error))})", again
         ) from error
@@ -302,16 +321,30 @@ def _kept(k: Mapping[str, Any]) -> Kept:
         float(k["norm"]),
         whole,
     )
+    whole_size = math.prod(made.shape)
+    if len(made.values) != (whole_size if whole else PRODUCTS) or whole != (whole_size <= SMALL):
+        raise ValueError(f"block {made.name} has {len(made.values)} numbers of {whole_size}")
     if len(made.values) != len(made.uncertainty):
         raise ValueError(f"block {made.name} has other uncertainties than numbers")
+    unknown = any(not math.isfinite(x) for x in made.values)
+    if unknown and (made.known == "all" or not whole):
+        raise ValueError(f"block {made.name} has numbers that are none")
+    if not all(0 <= u < math.inf for u in (*made.uncertainty, made.largest, made.norm)):
+        raise ValueError(f"block {made.name} has a size or an uncertainty that can be none")
     return made
 
 
 def _record_of(r: Mapping[str, Any]) -> Record:
     speed, u = r["times_forward"], r["uncertainty"]
+    costs = None if speed is None else [float(speed[k]) for k in ("low", "median", "high")]
+    if costs is not None and not (0 < costs[0] <= costs[1] <= costs[2] < math.inf):
+        raise ValueError(f"a method costs {costs} forward passes")
+    numbers = [math.inf if x is None else float(x) for x in (r["error"], u)]
+    if not all(x >= 0 for x in numbers):
+        raise ValueError(f"a method has the error {numbers[0]}, uncertain by {numbers[1]}")
     return Record(
-        str(r["dtype"]),
-        None if r["error"] is None else float(r["error"]),
-        math.inf if u is None else float(u),
-        None if speed is None else Speed(*(float(speed[k]) for k in ("low", "median", "high"))),
+        DType(r["dtype"]).value,
+        None if r["error"] is None else numbers[0],
+        numbers[1],
+        None if costs is None else Speed(*costs),
     )

@@ -85,6 +85,8 @@ def command(
     held = None if saved is not None else baseline or found.baseline
     before = None if held is None else checks.read_baseline(Path(held))
     _refuse_unknown(before, entries, held)
+    if saved is not None:
+        before = _older(Path(saved), bool(names))
     dress = Dress(
         command_line(),
         detail=detail or "normal",
@@ -101,7 +103,7 @@ def command(
             run.all(written.keep, exit_first, inconclusive, exit_zero)
         written.finish(run.report(), in_haste=run.interrupted)
         if saved is not None and not run.interrupted:
-            _save(kept, saved, run, names)
+            _save(kept, saved, run, before if names else None)
     if run.interrupted:
         say("interrupted")
         return INTERRUPTED
@@ -164,13 +166,15 @@ class _Run:
 
     def report(self) -> Report:
         """What is known."""
+        from gradcli import checks
         from gradcli.comparison import Report
         from gradcli.onnxfile import printable
 
         done = tuple(self._done)
         left = tuple(printable(entry.name) for entry in self.entries[len(done) :])
         seconds = time.perf_counter() - self._start
-        return Report(printable(self._config), done, left, printable(self._held), seconds)
+        other = checks.elsewhere(self._before) if self._held and self._before else ()
+        return Report(printable(self._config), done, left, printable(self._held), seconds, other)
 
     def _one(self, entry: Entry, inconclusive: Inconclusive | None, exit_zero: bool) -> None:
         from gradcli.checks import same_machine
@@ -180,7 +184,7 @@ class _Run:
         where = f"{len(self._done) + 1}/{len(self.entries)} {entry.name}: "
         checked, now = check(
             entry,
-            before.models[entry.name] if before is not None else None,
+            before.models.get(entry.name) if before is not None else None,
             keeping=self._keeping,
             same_machine=before is None or same_machine(before),
             inconclusive=inconclusive,
@@ -223,15 +227,35 @@ def _refuse_unknown(before: Baseline | None, entries: Sequence[Entry], held: str
         )
 
 
-def _save(kept: screen.Sink, path: str, run: _Run, names: Sequence[str]) -> None:
-    """Write the baseline, unless a model has none to be kept."""
+def _older(path: Path, needed: bool) -> Baseline | None:
+    """The baseline that is to be replaced; one that cannot be read only where it is needed."""
+    from gradcli import checks
+
+    try:
+        return checks.read_baseline(path) if path.is_file() else None
+    except UsageError:
+        if needed:
+            raise
+        return None
+
+
+def _save(kept: screen.Sink, path: str, run: _Run, older: Baseline | None) -> None:
+    """Write the baseline, unless a model has none to be kept.
+
+    Args:
+        kept: Where to.
+        path: Of it, to be told.
+        run: The models.
+        older: Of which other models are kept; without their costs where those are of elsewhere.
+    """
     from gradcli import checks
 
     if lacking := [e.name for e in run.entries if e.name not in run.kept]:
         say(f"{path} is not written: there is nothing to keep of {', '.join(lacking)}")
         return
     others: Mapping[str, Snapshot] = {}
-    if names and Path(path).exists():
-        others = checks.read_baseline(Path(path)).models
+    if older is not None:
+        same = checks.same_machine(older)
+        others = older.models if same else {n: s.timeless for n, s in older.models.items()}
     kept.write(checks.baseline_text({**others, **run.kept}).encode())
     say(f"wrote {path}: {len(run.kept)} models")

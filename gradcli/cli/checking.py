@@ -10,7 +10,7 @@ from gradcli import api
 from gradcli.checks import Entry
 from gradcli.checks.baseline import ASK_AGAIN, differences, keep, question_of, speeds
 from gradcli.cli.options import ask
-from gradcli.comparison import Checked, Inconclusive, Policy, Snapshot, beside, changes
+from gradcli.comparison import Checked, Inconclusive, Policy, Snapshot, beside, changes, succeeded
 from gradcli.errors import GradcliError, UsageError
 from gradcli.onnxfile import printable
 from gradcli.problem import Problem
@@ -34,7 +34,8 @@ def check(
     Args:
         entry: The model, and how.
         before: What it was, to be held against.
-        keeping: Whether what it is now is wanted too.
+        keeping: Whether what it is now is to be saved, in the place of `before`; then changes are
+            told and are no findings.
         same_machine: Whether costs in `before` are of this machine.
         inconclusive: Goes before the entry's own.
         exit_zero: Whether verdicts and findings are no failures.
@@ -48,7 +49,10 @@ def check(
     now: Snapshot | None = None
     try:
         problem = posed(entry)
-        if before is not None:
+        if keeping and before is not None:
+            asked = question_of(problem, entry.settings)
+            before = None if differences(before.question, asked) else before
+        elif before is not None:
             refuse_other(before, problem, entry.settings)
         settings = replace(entry.settings, elements=keeping or before is not None)
         comparison = api.judged(problem, settings, progress=progress)
@@ -59,7 +63,11 @@ def check(
         if before is not None and now is not None:
             now = _measured_again(problem, settings, before, now, same_machine, progress)
             found = changes(before, now, same_machine=same_machine)
-            checked = replace(checked, changes=found, said=beside(before, now))
+            if keeping:  # it is what is wanted now, and no finding; but nobody overlooks it
+                checked = replace(checked, said=tuple(f"saved anew: {c.text}" for c in found))
+                now = succeeded(before, now) if same_machine else now
+            else:
+                checked = replace(checked, changes=found, said=beside(before, now))
     except GradcliError as error:
         checked = _refused(name, path, error.message, error.hint, error.exit_code)
     except MemoryError:

@@ -8,8 +8,9 @@ from gradcli.comparison.baseline import (
     Speed,
     beside,
     changes,
-    machine,
+    elsewhere,
     snapshot,
+    succeeded,
 )
 from gradcli.comparison.blame import explained, explanation_of, focus_of, rules_of
 from gradcli.comparison.checked import Checked, Report
@@ -85,16 +86,17 @@ __all__ = [
     "changes",
     "described",
     "elements_of",
+    "elsewhere",
     "explained",
     "explanation_of",
     "focus_of",
     "hold_primal",
     "how_bad",
     "judge",
-    "machine",
     "name_nodes",
     "rules_of",
     "snapshot",
+    "succeeded",
     "undecided",
     "worst_of",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -130,6 +130,12 @@ class Snapshot:
     reference: str
     derivative: tuple[Kept, ...]
     methods: Mapping[str, Record]
+
+    @property
+    def timeless(self) -> Snapshot:
+        """Without what depends on the machine."""
+        methods = {name: replace(r, speed=None) for name, r in self.methods.items()}
+        return replace(self, methods=methods)
 
 
 @dataclass(frozen=True)
@@ -284,10 +290,29 @@ def beside(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
     return tuple(said)
 
 
-def machine(environment: Environment) -> tuple[str, ...]:
-    """What speeds depend on."""
-    e = environment
-    return (e.cpu, e.machine, str(e.cores), e.onnxruntime, e.numpy, e.python, e.gradcli)
+def elsewhere(then: Environment, now: Environment) -> tuple[str, ...]:
+    """In what machines and libraries differ that speeds depend on; empty where they are alike."""
+    names = ("cpu", "machine", "cores", "onnxruntime", "numpy", "python", "gradcli")
+    pairs = [(name, getattr(then, name), getattr(now, name)) for name in names]
+    return tuple(f"{name} was {a} and is {b}" for name, a, b in pairs if str(a) != str(b))
+
+
+def succeeded(before: Snapshot, after: Snapshot) -> Snapshot:
+    """What to save in the place of an older one to the same question, on the same machine.
+
+    Where nothing has changed beyond its uncertainty that is the older one: many small losses then
+    add up to one that is found, and do not each become the new normal.
+    """
+    alike = (
+        before.question == after.question
+        and before.reference == after.reference
+        and before.methods.keys() == after.methods.keys()
+        and [(k.name, k.known) for k in before.derivative]
+        == [(k.name, k.known) for k in after.derivative]
+    )
+    if not alike or changes(before, after):
+        return after
+    return replace(before, sha256=after.sha256)
 
 
 def _of_block(then: Kept, now: Kept) -> Iterator[Change]:

@@ -64,6 +64,7 @@ class Report:
         models: In its order.
         left: Names of models that were not reached.
         baseline: The file that they were held against, or empty.
+        elsewhere: In what the machine and libraries of that file differ from these.
         seconds: That everything took.
     """
 
@@ -72,6 +73,7 @@ class Report:
     left: tuple[str, ...] = ()
     baseline: str = ""
     seconds: float = 0.0
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:

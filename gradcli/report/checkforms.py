@@ -37,6 +37,7 @@ def _json(r: Report, d: Dress) -> str:
             "schema_version": SCHEMA_VERSION,
             "config": r.config,
             "baseline": r.baseline or None,
+            "elsewhere": list(r.elsewhere),
             "models": [_model(m) for m in r.models],
             "left": list(r.left),
             "seconds": r.seconds,

@@ -65,7 +65,8 @@ def _since(report: Report) -> str:
     bad = sum(c.fails for c in found)
     better = f", {len(found) - bad} for the better" if len(found) > bad else ""
     findings = f"{bad} finding{'' if bad == 1 else 's'}" if bad else "no findings"
-    return f"; {findings} against {report.baseline}{better}"
+    other = f", saved elsewhere: {', '.join(report.elsewhere)}" if report.elsewhere else ""
+    return f"; {findings} against {report.baseline}{better}{other}"
 
 
 def standing(model: Checked) -> tuple[str, Tone]:

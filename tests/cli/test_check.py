@@ -263,7 +263,7 @@ def test_another_question_is_an_error_that_says_what_differs(saved):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"gradcli_baseline": 9}', '{"gradcli_baseline": 1, "models": 3}']
+    "content", ["", "[]", "{}", '{"gradcli_baseline": 0}', '{"gradcli_baseline": 1, "models": 3}']
 )
 def test_what_is_no_baseline_is_refused(content):
     rewritten("base.json", content)
@@ -276,6 +276,69 @@ def test_a_baseline_that_is_not_there_or_lacks_a_model_is_refused(saved):
     rewritten("base.json", json.dumps(saved))
     refused(cli("check", "--baseline", "base.json"), "kinked", "--save-baseline base.json")
     refused(cli("check", "--baseline", "a", "--save-baseline", "b"), "both")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda b: b.update(gradcli_baseline=2), ["newer gradcli", "version 2"]),
+        (lambda b: b.pop("environment"), ["it lacks 'environment'"]),
+        (lambda b: b["models"]["physics"].pop("question"), ["it lacks 'question'"]),
+        (lambda b: block(b).update(shape=[7]), ["block x has 1 numbers of 7"]),
+        (lambda b: block(b).update(elements=[], uncertainty=[]), ["0 numbers of 1"]),
+        (lambda b: block(b).update(elements=[None]), ["numbers that are none"]),
+        (lambda b: block(b).update(elements=["x"]), ["'x'"]),
+        (lambda b: block(b).update(uncertainty=[-1]), ["uncertainty that can be none"]),
+        (lambda b: block(b).update(uncertainty=[float("inf")]), ["uncertainty that can be none"]),
+        (lambda b: reverse(b).update(dtype="float7"), ["float7"]),
+        (lambda b: reverse(b).update(error=-1), ["has the error -1"]),
+        (lambda b: reverse(b)["times_forward"].update(low=0, median=0), ["forward passes"]),
+    ],
+)
+def test_a_baseline_that_says_what_cannot_be_is_refused(saved, change, words):
+    change(saved)
+    rewritten("base.json", json.dumps(saved))
+    refused(cli("check", "physics", "--baseline", "base.json"), "base.json", *words)
+
+
+def block(baseline):
+    return baseline["models"]["physics"]["derivative"][0]
+
+
+def reverse(baseline):
+    return baseline["models"]["physics"]["methods"]["reverse"]
+
+
+def test_a_baseline_of_another_machine_says_so(saved):
+    saved["environment"]["onnxruntime"] = "1.0.0"
+    rewritten("base.json", json.dumps(saved))
+    result = cli("check", "physics", "--baseline", "base.json", "--export", "r.json")
+    assert result.exit_code == 0
+    told = " ".join(result.stdout.split())
+    assert "no findings against base.json, saved elsewhere: onnxruntime was 1.0.0 and is" in told
+    (other,) = json.loads(Path("r.json").read_text())["elsewhere"]
+    assert other.startswith("onnxruntime was 1.0.0")
+    assert cli("check", "physics", "--save-baseline", "base.json").exit_code == 0
+    kept = json.loads(Path("base.json").read_text())["models"]["kinked"]["methods"]
+    assert {r["times_forward"] for r in kept.values()} == {None}, "costs there are of elsewhere"
+
+
+def test_saving_anew_keeps_what_has_not_changed_and_tells_what_has(saved):
+    result = cli("check", "--save-baseline", "base.json")
+    assert result.exit_code == 0
+    assert "saved anew" not in result.stdout
+    again = json.loads(Path("base.json").read_text())
+    assert again["models"] == saved["models"], "many small changes add up to one that is found"
+    perturbed("physics.onnx", first_weight("physics.onnx"))
+    result = cli("check", "--save-baseline", "base.json")
+    assert result.exit_code == 0
+    assert "saved anew: the derivative" in " ".join(result.stdout.split())
+    again = json.loads(Path("base.json").read_text())["models"]
+    assert again["kinked"] == saved["models"]["kinked"]
+    assert again["physics"]["sha256"] != saved["models"]["physics"]["sha256"]
+    assert again["physics"]["derivative"] != saved["models"]["physics"]["derivative"]
+    rewritten("base.json", "nothing")
+    assert cli("check", "--save-baseline", "base.json").exit_code == 0
 
 
 def test_no_baseline_is_written_of_a_model_in_error(saved):
