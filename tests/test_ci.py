@@ -90,6 +90,17 @@ def test_the_page_s_test_passes_and_its_models_are_tests(project):
     assert "3 passed" in result.stdout
 
 
+def test_what_gitlab_and_jenkins_run_runs(project):
+    (job,) = [b for b in blocks("yaml", PAGE) if "script:" in b]
+    gitlab = yaml().safe_load(job)["derivatives"]
+    install, check = gitlab["script"]
+    assert install.endswith('pip install "gradcli[certified]"')
+    (jenkins,) = re.findall(r"sh '([^']+)'", PAGE)
+    assert jenkins == check
+    assert shell(check, project).returncode == 0
+    assert (project / gitlab["artifacts"]["reports"]["junit"]).is_file()
+
+
 # ---- pre-commit ----------------------------------------------------------------------------------
 
 

@@ -213,7 +213,8 @@ def _refuse_form(form: str | None, exports: Sequence[Export]) -> None:
         if wanted not in CHECK_FORMATS:
             raise UsageError(
                 f"gradcli check writes no {wanted}, which is of one model",
-                f"one of {', '.join(CHECK_FORMATS)}; gradcli compare writes it",
+                f"one of {', '.join(CHECK_FORMATS)}; of one model: gradcli compare MODEL --input"
+                f" FILE --export {wanted}=FILE",
             )
 
 
