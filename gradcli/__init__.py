@@ -12,7 +12,9 @@ Importing this package loads nothing else: NumPy, onnxruntime and the rest follo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+# As type checkers know it: importing typing is most of what importing this would take, and Ctrl-C
+# shows Python's traceback until the command line is there to catch it.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from gradcli.api import (

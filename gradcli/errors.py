@@ -40,6 +40,10 @@ class ModelError(GradcliError):
     """The model file cannot be read, is malformed, or breaks a budget."""
 
 
+class UnfitError(ModelError):
+    """A node of the model cannot take operands of these shapes."""
+
+
 class UnsupportedError(GradcliError):
     """The model is fine, but gradcli has no card or no rule for something in it."""
 

@@ -10,7 +10,7 @@ from onnx import GraphProto, TensorProto, helper
 
 import gradcli
 from gradcli import api, engines, onnxfile
-from gradcli.errors import CannotError, GradcliError, InputError, UsageError
+from gradcli.errors import CannotError, GradcliError, InputError, UnfitError, UsageError
 from gradcli.graph import Builder, DType
 from gradcli.ops import OPS
 from gradcli.report.rows import screen
@@ -331,3 +331,37 @@ def test_a_sum_over_nothing_has_an_empty_derivative() -> None:
     shown = screen(found)
     assert shown.headline.text == f"{NOTHING} (exit 0)"
     assert [f.text for f in shown.above if f.label == "reference"] == [NONE_NEEDED]
+
+
+def test_dimensions_that_nobody_gives_grow_until_the_model_can_take_them(tmp_path):
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["p"], kernel_shape=[5], strides=[5]),
+        helper.make_node("ReduceSum", ["p"], ["y"]),
+    ]
+    path = save_model(
+        tmp_path / "pooled.onnx",
+        nodes,
+        {"x": (TensorProto.FLOAT, ["N", 2, "T"])},
+        {"y": (TensorProto.FLOAT, [])},
+    )
+    problem = api.ask(str(path))
+    assert problem.shape("x") == (1, 2, 8)
+    assert "x[1, 2, 8] is random" in " ".join(problem.notes)
+    assert api.ask(str(path), shapes={"x": (3, 2, 6)}).shape("x") == (3, 2, 6)
+    with pytest.raises(UnfitError, match="cannot take operands"):
+        api.ask(str(path), shapes={"x": (1, 2, 4)})
+
+
+def test_where_no_size_fits_the_hint_is_what_to_type(tmp_path):
+    path = save_model(
+        tmp_path / "odd.onnx",
+        [
+            helper.make_node("Constant", [], ["w"], value_floats=[1.0] * 7),
+            helper.make_node("MatMul", ["x", "w"], ["y"]),
+        ],
+        {"x": (TensorProto.FLOAT, ["N", "T"])},
+        {"y": (TensorProto.FLOAT, ["N"])},
+    )
+    with pytest.raises(UnfitError) as refusal:
+        api.ask(str(path))
+    assert "--shape x=1,1" in refusal.value.hint

@@ -6,6 +6,7 @@ from gradcli.api.contrasting import diff
 from gradcli.api.deriving import (
     METHOD,
     Derivative,
+    Deriver,
     Program,
     by_name,
     derive,
@@ -26,6 +27,7 @@ __all__ = [
     "METHOD",
     "WIDTHS",
     "Derivative",
+    "Deriver",
     "Given",
     "Interrupted",
     "Program",

@@ -5,23 +5,29 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gradcli import onnxfile, runtime
 from gradcli.engines import ENGINES, Engine
-from gradcli.errors import InputError, UsageError
+from gradcli.errors import InputError, UnfitError, UsageError
 from gradcli.graph import DType
 from gradcli.onnxfile import Model
 from gradcli.ops import OPS
-from gradcli.problem import Problem, check_directions, check_feeds, pose
+from gradcli.problem import Problem, check_directions, check_feeds, open_dims, pose
 
 Source = str | os.PathLike[str] | bytes | Model
 """A model: the path of a file, its bytes, or what `load` made of it."""
 
 Given = Mapping[str, ArrayLike] | ArrayLike | None
 """Arrays by tensor name, or just the array where there is only one tensor that it can be for."""
+
+SIZES = (8, 32, 128, 224, 512)
+"""Of unknown dimensions of inputs that are drawn, where a model cannot take 1: the first that it
+can."""
 
 WIDTHS = {"float32": DType.FLOAT32, "float64": DType.FLOAT64}
 
@@ -58,10 +64,10 @@ def ask(
     """Complete and check a question. See `compare` for the arguments."""
     model = load(model)
     runtime.check_provider(provider)
-    feeds, notes = check_feeds(model, _inputs(model, inputs), shapes=shapes, seed=seed)
-    return pose(
+    given = _inputs(model, inputs)
+    posed = partial(
+        pose,
         model,
-        feeds,
         wrt=names_of(wrt),
         of=names_of(of),
         operator=operator,
@@ -71,8 +77,35 @@ def ask(
         threads=threads,
         provider=provider,
         seed=seed,
-        notes=notes,
         straight_through=straight_through,
+    )
+    feeds, notes = check_feeds(model, given, shapes=shapes, seed=seed)
+    try:
+        return posed(feeds, notes=notes)
+    except UnfitError as error:
+        asked = {**(shapes or {}), **{name: a.shape for name, a in given.items()}}
+        if not open_dims(model, {model.shown(name): shape for name, shape in asked.items()}):
+            raise
+        for size in SIZES:
+            drawn, notes = check_feeds(model, given, shapes=shapes, seed=seed, size=size)
+            with suppress(UnfitError):
+                return posed(drawn, notes=notes)
+        raise _how_large(error, feeds, given) from error
+
+
+def _how_large(
+    error: UnfitError, feeds: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
+) -> UnfitError:
+    """The error, with what to type: which inputs were drawn, and how to say their shapes."""
+    options = " ".join(
+        f"--shape {name}={','.join(map(str, a.shape))}"
+        for name, a in feeds.items()
+        if name not in given and a.dtype.kind == "f" and a.ndim
+    )
+    return UnfitError(
+        error.message,
+        "the file does not say how large its inputs are: give real data with --input, or their"
+        f" shapes, with the right numbers in place of the 1s that were tried: {options}",
     )
 
 

@@ -194,7 +194,7 @@ class Program:
     def settle(self, inputs: Given) -> EngineProgram:
         """Make ready for these inputs, and keep them as the point."""
         feeds = complete(self._model, inputs)
-        key = self._prepared_for(feeds)
+        key = _prepared_for(self._model, names_of(self._asked["wrt"]) or (), feeds)
         program = self._program
         if program is None or key != self._key or not program.problem.same_branches(feeds):
             program = EngineProgram(self._engine, ask(self._model, feeds, **self._asked))
@@ -231,17 +231,19 @@ class Program:
             self._held = True
         return by_name(in_own_width(problem, self._engine, estimate))
 
-    def _prepared_for(self, feeds: Mapping[str, np.ndarray]) -> tuple[Any, ...]:
-        graph = self._model.graph
-        inputs = {v.name for v in graph.inputs}
-        inner = not set(names_of(self._asked["wrt"]) or ()) <= inputs | {
-            v.name for v in graph.constants
-        }
-        return tuple(
-            (name, a.shape, b"" if moves and name in inputs and not inner else a.tobytes())
-            for name, a in feeds.items()
-            for moves in [DType.of(a).is_float]
-        )
+
+def _prepared_for(
+    model: Model, wrt: Sequence[str], feeds: Mapping[str, np.ndarray]
+) -> tuple[Any, ...]:
+    """What of a point preparing depends on; which way the model's Ifs go comes besides."""
+    graph = model.graph
+    inputs = {v.name for v in graph.inputs}
+    inner = not set(wrt) <= inputs | {v.name for v in graph.constants}
+    return tuple(
+        (name, a.shape, b"" if moves and name in inputs and not inner else a.tobytes())
+        for name, a in feeds.items()
+        for moves in [DType.of(a).is_float]
+    )
 
 
 @dataclass(frozen=True)
@@ -259,19 +261,58 @@ class Derivative:
     notes: tuple[str, ...]
 
 
+class Deriver:
+    """One method, for the same question at many points: made ready again only where it has to be.
+
+    Args:
+        method: Its name.
+        step: Of finite differences.
+    """
+
+    def __init__(self, method: str = METHOD, *, step: float | None = None) -> None:
+        self._engine = engine(method)
+        self._options = Options(step=step)
+        self._program: EngineProgram | None = None
+
+    def derive(self, problem: Problem) -> Derivative:
+        """Answer a question; of all but its point the same as the last.
+
+        Raises:
+            CannotError: When the method is out of its depth, or the model's own output does not
+                match.
+        """
+        program = self._program
+        if program is None or not _serves(program.problem, problem):
+            self._program = program = EngineProgram(self._engine, problem, self._options)
+            estimate = program.run()
+        else:
+            estimate = program.run(
+                point=problem.point, tangents=problem.tangents, cotangents=problem.cotangents
+            )
+        hold_primal(problem, estimate, problem.feeds)
+        blocks = in_own_width(problem, self._engine, estimate)
+        dtype = DType.FLOAT64 if self._engine.exact else problem.dtype
+        notes = (*estimate.notes, *_lost(problem, estimate))
+        return Derivative(blocks, dtype.value, notes)
+
+
+def _serves(old: Problem, new: Problem) -> bool:
+    """Whether what was prepared for the one answers the other."""
+    if old is new:
+        return True
+    if old.model is None or old.model is not new.model:
+        return False
+    keys = [_prepared_for(old.model, p.wrt, p.feeds) for p in (old, new)]
+    return keys[0] == keys[1] and old.same_branches(new.feeds)
+
+
 def derive(problem: Problem, method: str = METHOD, *, step: float | None = None) -> Derivative:
     """Answer a question by one method.
 
     Raises:
         CannotError: When the method is out of its depth, or the model's own output does not match.
     """
-    chosen = engine(method)
-    estimate = EngineProgram(chosen, problem, Options(step=step)).run()
-    hold_primal(problem, estimate, problem.feeds)
-    blocks = in_own_width(problem, chosen, estimate)
-    dtype = DType.FLOAT64 if chosen.exact else problem.dtype
-    notes = (*estimate.notes, *_lost(problem, estimate))
-    return Derivative(blocks, dtype.value, notes)
+    return Deriver(method, step=step).derive(problem)
 
 
 def _lost(problem: Problem, estimate: Estimate) -> Iterator[str]:

@@ -12,6 +12,10 @@ main = Shell(
     help=(
         "Differentiate saved ONNX networks by several methods, each with its measured error, its"
         " measured cost and a verdict.\n\n"
+        "\b\nStart with:\n"
+        "  gradcli compare model.onnx                 judge every method, at a random input\n"
+        "  gradcli compare model.onnx --input x.npy   ... at yours\n"
+        "  gradcli grad model.onnx --input x.npy      print the derivative itself\n\n"
         "Exit codes: 0 the methods agree, 1 one disagrees, 2 the command, the model or an input is"
         " in error, 3 nothing could be decided, 70 an error inside gradcli, 130 interrupted."
     ),

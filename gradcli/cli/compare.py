@@ -133,7 +133,8 @@ def command(
         interrupted = False
         try:
             with screen.progress("reading the model") as tell:
-                count, problems = asked(model, **question)
+                warn = _in_the_report if written.tells_notes else say
+                count, problems = asked(model, warn=warn, **question)
                 comparison = api.judged_at(
                     count, problems, settings, progress=tell, so_far=written.keep
                 )
@@ -145,3 +146,7 @@ def command(
     if interrupted:
         say("interrupted")
     return policy.applied(comparison).exit_code
+
+
+def _in_the_report(_: str) -> None:
+    """What is a note of the report on stdout is not told on stderr besides."""

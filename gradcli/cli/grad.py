@@ -97,6 +97,7 @@ def _derived(
     from gradcli.engines.base import Part
 
     found: list[Derivative] = []
+    deriver = api.Deriver(method, step=step)
     for label, problem in problems:
         if form == "npy" and len(problem.keys) != 1:
             raise UsageError(
@@ -105,7 +106,7 @@ def _derived(
             )
         tell(Part(f"{method}, by points", len(found) + 1, count) if count > 1 else method)
         try:
-            found.append(api.derive(problem, method, step=step))
+            found.append(deriver.derive(problem))
         except GradcliError as error:
             if count > 1:
                 error.message = f"{label}: {error.message}"

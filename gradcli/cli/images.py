@@ -26,6 +26,9 @@ KINDS = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 """Formats by how their files begin."""
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_DEEP = ("I;16", "I;16B", "I;16L", "I")
+"""Modes of one channel of 16 bits."""
+
 _PRESETS = {
     "default": "",
     "imagenet": "scale=1/255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225",
@@ -167,15 +170,23 @@ def _damaged(where: str, kind: str) -> InputError:
 def _pixels(image: Any, where: str, kind: str, how: Recipe, value: Value) -> np.ndarray:
     """The image in the shape of an input."""
     import PIL.Image
+    import PIL.ImageOps
 
-    layout, (channels, height, width) = _layout(image, where, how, value)
     try:
-        made = image.convert(_MODES[channels])
+        image = PIL.ImageOps.exif_transpose(image)
+        layout, (channels, height, width) = _layout(image, where, how, value)
+        made = _deep(image) if image.mode in _DEEP else image.convert(_MODES[channels])
+    except InputError:
+        raise
     except Exception as error:
         raise _damaged(where, kind) from error
     if made.size != (width, height):
         made = made.resize((width, height), PIL.Image.Resampling.BILINEAR)
-    pixels = np.asarray(made).reshape(height, width, channels)
+    pixels = np.asarray(made).reshape(height, width, -1)
+    if pixels.shape[2] < channels:
+        grey = np.repeat(pixels, min(channels, 3), axis=2)
+        opaque = np.full((height, width, channels - grey.shape[2]), 255.0)
+        pixels = np.concatenate([grey, opaque], axis=2)
     if how.bgr:
         pixels = pixels[:, :, [2, 1, 0, *range(3, channels)][:channels] if channels > 1 else [0]]
     if value.dtype.is_float:
@@ -186,11 +197,20 @@ def _pixels(image: Any, where: str, kind: str, how: Recipe, value: Value) -> np.
                     "give one, or one for each channel",
                 )
         pixels = (how.scale * pixels.astype(np.float64) - np.array(how.mean)) / np.array(how.std)
+    else:
+        pixels = np.rint(pixels).astype(np.uint8)
     if layout == "NCHW":
         pixels = pixels.transpose(2, 0, 1)
     rank = 4 if value.shape is None else len(value.shape)
     array = np.ascontiguousarray(pixels)
     return array[None] if rank == 4 else array.reshape(height, width) if rank == 2 else array
+
+
+def _deep(image: Any) -> Any:
+    """Grey of 16 bits as numbers of 0 to 255 that need not be whole; Pillow would clip them."""
+    import PIL.Image
+
+    return PIL.Image.fromarray(np.asarray(image).astype(np.float32) / np.float32(257.0))
 
 
 def _layout(image: Any, where: str, how: Recipe, value: Value) -> tuple[str, tuple[int, int, int]]:
@@ -204,7 +224,10 @@ def _layout(image: Any, where: str, how: Recipe, value: Value) -> tuple[str, tup
     if len(dims) == 2:
         dims = [1, *dims]
     dims = dims[-3:]
-    suggested = "NHWC" if dims[0] not in _MODES and dims[2] in _MODES else "NCHW"
+    # Where both ends may count channels, it is the one that is as many as the image has.
+    bands = len(image.getbands())
+    first = dims[0] in _MODES and (dims[0] == bands or dims[2] != bands)
+    suggested = "NHWC" if dims[2] in _MODES and not first else "NCHW"
     layout = (
         "NCHW" if value.shape is not None and len(value.shape) == 2 else how.layout or suggested
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gradcli.cli.files import Stdin
     from gradcli.cli.images import Recipe
     from gradcli.cli.stored import Stored
+    from gradcli.graph import Value
     from gradcli.onnxfile import Model
     from gradcli.problem import Problem
 
@@ -94,9 +96,9 @@ _POINT = (
         multiple=True,
         metavar="[NAME=]FILE",
         type=Tensor("inputs", "="),
-        help="The point: a .npy for the only input, NAME=x.npy (repeat it), or a .npz by name; also"
-        " .csv (a row is a point), .json, .pb (TensorProto), .png and .jpg. '-' is stdin. Float"
-        " inputs that are missing are drawn at random.",
+        help="The point: a .npy for the only input, NAME=x.npy (repeat it), or a .npz by name;"
+        " also .csv (a row is a point), .json, .pb (TensorProto), .png and .jpg; or NAME=0.5, a"
+        " number for every place. '-' is stdin. Float inputs that are missing are drawn at random.",
     ),
     click.option(
         "--image",
@@ -111,7 +113,8 @@ _POINT = (
         multiple=True,
         type=Shape(),
         metavar="NAME=1,15,64",
-        help="Shape of an input drawn at random; unknown dimensions are 1 without it.",
+        help="Shape of an input drawn at random; without it unknown dimensions are 1, or the least"
+        " of 8, 32, 128, 224, 512 that the model can take.",
     ),
     click.option(
         "--wrt",
@@ -289,7 +292,7 @@ def asked(
     stdin = Stdin()
     loaded = load(model, stdin)
     how = None if image is None else recipe(image)
-    feeds = _feeds(loaded, inputs, stdin, how)
+    feeds = _feeds(loaded, inputs, stdin, how, dict(shapes))
     at = _points(loaded, points, stdin, feeds) if points else [("", {})]
     more = {
         "shapes": dict(shapes),
@@ -340,7 +343,11 @@ def load(model: str, stdin: Stdin) -> Model:
 
 
 def _feeds(
-    model: Model, given: Sequence[str], stdin: Any, image: Recipe | None
+    model: Model,
+    given: Sequence[str],
+    stdin: Any,
+    image: Recipe | None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, np.ndarray]:
     """Every --input, read after its header was held against the model."""
     from gradcli.cli.files import open_arrays
@@ -350,7 +357,8 @@ def _feeds(
     feeds: dict[str, np.ndarray] = {}
     for text in given:
         name, path = split_input(text, values, model.real_names)
-        stored = open_arrays(path, "--input", stdin, image)
+        filled = _filled(path, values.get(model.shown(name)), (shapes or {}).get(name))
+        stored = filled or open_arrays(path, "--input", stdin, image)
         for given_as, array in _named(name, stored, [v.name for v in model.graph.inputs]).items():
             key = model.shown(given_as)
             if key in feeds:
@@ -363,6 +371,27 @@ def _feeds(
             check_shape(key, fitted.shape, values[key], array.where)
             feeds[key] = fitted.read()
     return feeds
+
+
+def _filled(
+    text: str, value: Value | None, asked: Sequence[int] | None
+) -> dict[str, Stored] | None:
+    """An input with one number in every place; None where the text is no number, or is a file."""
+    import numpy as np
+
+    from gradcli.cli.stored import here
+
+    whole = re.fullmatch(r"[+-]?\d{1,18}", text) is not None
+    try:
+        number = int(text) if whole else float(text)
+    except ValueError:
+        return None
+    if value is None or Path(text).exists():
+        return None
+    shape = [d if isinstance(d, int) else 1 for d in value.shape or ()] if asked is None else asked
+    boolean = value.dtype.np == np.bool_ and number in (0, 1)
+    array = np.full(shape, number, bool if boolean else None)
+    return {"": here(f"--input {value.name}={text}", array)}
 
 
 def _empty() -> np.ndarray:

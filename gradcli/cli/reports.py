@@ -223,6 +223,12 @@ class Reports(Generic[T]):
             raise failure
 
     @property
+    def tells_notes(self) -> bool:
+        """Whether the reader of stdout finds the comparison's notes there."""
+        whole = self._dress.detail != "quiet"
+        return whole and self._output is None and self._form in ("table", "markdown")
+
+    @property
     def pictured(self) -> bool:
         """Whether any of them draws the elements of the answer."""
         from gradcli.report import PICTURED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 import signal
@@ -16,7 +17,8 @@ from typing import Any, NamedTuple
 import click
 
 from gradcli.cli.screen import inert
-from gradcli.errors import GradcliError
+from gradcli.errors import GradcliError, UsageError
+from gradcli.interruption import CODE, leave
 
 SCREEN = 1800
 """Characters of an error message: what fits a screen."""
@@ -24,7 +26,7 @@ SCREEN = 1800
 GIVEN = "gradcli.arguments"
 """Where click's context keeps the command line as it was given."""
 
-INTERRUPTED = 130
+INTERRUPTED = CODE
 INTERNAL = 70
 USAGE = 2
 
@@ -69,6 +71,28 @@ class Shell(click.Group):
         command = import_module(self._lazy[cmd_name].module).command
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; whoever names none, or a model first, is told what to type.
+
+        Raises:
+            UsageError: When there is no such command.
+        """
+        name = args[0]
+        if name in self._lazy or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        if name.endswith(".onnx") or Path(name).is_file():
+            given = " ".join(map(_quoted, args))
+            raise UsageError(
+                f"a command goes before the model {name}",
+                f"gradcli compare {given}    judges every method\n"
+                f"      gradcli grad {given}    computes the derivative",
+            )
+        near = difflib.get_close_matches(name, self._lazy, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(self._lazy)}"
+        raise UsageError(f"No such command {name!r}", hint)
 
     def format_commands(
         self,
@@ -160,7 +184,8 @@ def status(run: Callable[[], Any]) -> int:
 @contextmanager
 def _counted(interrupts: list[int]) -> Iterator[None]:
     """Within it, every Ctrl-C is put on a list before it is raised."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    before = signal.getsignal(signal.SIGINT)
+    if before not in (signal.default_int_handler, leave):
         yield
         return
 
@@ -176,7 +201,7 @@ def _counted(interrupts: list[int]) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
 
 
 def say(message: str, hint: str = "") -> None:

@@ -41,7 +41,7 @@ from gradcli.comparison.facts import (
 from gradcli.comparison.field import FLOOR, MARGIN, RTOL
 from gradcli.comparison.judge import AtKink, judge, name_nodes
 from gradcli.comparison.method import described
-from gradcli.comparison.points import how_bad, worst_of
+from gradcli.comparison.points import at_points, how_bad, worst_of
 from gradcli.comparison.policy import UNDECIDED, Inconclusive, Policy, Standing, undecided
 from gradcli.comparison.primal import hold_primal
 
@@ -82,6 +82,7 @@ __all__ = [
     "Verdict",
     "What",
     "Worst",
+    "at_points",
     "beside",
     "changes",
     "described",

@@ -394,14 +394,12 @@ def _cause(f: _Facing) -> tuple[Cause | None, str]:
             return Cause.RULE, "the same graph in float64 is wrong too"
         return Cause.ROUNDING, f"{outcome.dtype.value} is too coarse here, and float64 is too"
     coarse = f"the same graph in float64 agrees; {outcome.dtype.value} is too coarse here"
+    rounding = evidence.rounding_of(outcome.method).narrow
+    if rounding is not None and _by_rounding(f, f.gap(), f.band, bad, rounding, outcome.dtype.tiny):
+        return Cause.ROUNDING, coarse
     # On which side of a kink the arithmetic ends up is no kernel's fault.
     beside = _beside(f)
-    rounding = evidence.rounding_of(outcome.method).narrow
-    if (
-        rounding is None
-        or beside
-        or _by_rounding(f, f.gap(), f.band, bad, rounding, outcome.dtype.tiny)
-    ):
+    if rounding is None or beside:
         return Cause.ROUNDING, f"{coarse}{beside}"
     return (
         Cause.RUNTIME,

@@ -28,3 +28,8 @@ def how_bad(c: Comparison) -> tuple[int, bool, float]:
     """By what points are ordered, the worst last; see `worst_of`."""
     needed = [j.needed_rtol / j.rtol for j in c.methods if j.needed_rtol is not None and j.rtol]
     return _GRAVITY.get(c.exit_code, 2), undecided(c), max(needed, default=0.0)
+
+
+def at_points(c: Comparison) -> tuple[At, ...]:
+    """What was found at every point that was asked; of one point, that, without a label."""
+    return c.points or (At("", c),)

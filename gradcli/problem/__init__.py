@@ -1,6 +1,13 @@
 """What is differentiated, with respect to what, at which point."""
 
-from gradcli.problem.arrays import DRAWN, check_directions, check_feeds, check_shape, declared
+from gradcli.problem.arrays import (
+    DRAWN,
+    check_directions,
+    check_feeds,
+    check_shape,
+    declared,
+    open_dims,
+)
 from gradcli.problem.posing import JACOBIAN_ENTRIES, JACOBIAN_ROWS, OPERATORS, machine_memory, pose
 from gradcli.problem.question import Key, Problem, static
 
@@ -16,6 +23,7 @@ __all__ = [
     "check_shape",
     "declared",
     "machine_memory",
+    "open_dims",
     "pose",
     "static",
 ]

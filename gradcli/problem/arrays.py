@@ -99,6 +99,7 @@ def check_feeds(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
+    size: int = 1,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """An array for each model input: the given ones checked, missing float ones drawn at random.
 
@@ -106,8 +107,10 @@ def check_feeds(
         model: The file.
         given: Arrays by input name, real or as it is shown.
         shapes: For drawing: shapes by input name. Without one, a symbolic dimension is as large as
-            in an input that has it too and is given, else 1.
+            in an input that has it too and is given, else 1 or, where it does not come first,
+            `size`.
         seed: Of the draw.
+        size: Of the unknown dimensions that are `open_dims`.
 
     Returns:
         The arrays, and what must be said about those that were drawn.
@@ -130,10 +133,8 @@ def check_feeds(
     rng = np.random.default_rng(seed)
     asked = {**shapes, **{name: np.shape(array) for name, array in given.items()}}
     sizes = {
-        dim: int(size)
-        for name, value in inputs.items()
-        for dim, size in zip(value.shape or (), asked.get(name, ()), strict=False)
-        if isinstance(dim, str)
+        **dict.fromkeys(open_dims(model, asked), size),
+        **_sizes(inputs, asked),
     }
     for name, value in inputs.items():
         if name in given:
@@ -145,7 +146,8 @@ def check_feeds(
         else:
             raise InputError(
                 f"input {name!r} holds {value.dtype.value} and cannot be drawn at random",
-                f"give it with --input {name}=FILE.npy",
+                f"give it with --input {name}=FILE.npy, or one number for all of it:"
+                f" --input {name}=1",
             )
     for name in given.keys() - inputs.keys():
         if not known[name].dtype.is_float:
@@ -158,6 +160,38 @@ def check_feeds(
     if drawn:
         notes.append(f"input {', '.join(drawn)} {DRAWN}, seed {seed}): give real data with --input")
     return feeds, notes
+
+
+def _sizes(inputs: Mapping[str, Value], asked: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """What arrays and shapes that are given say of symbolic dimensions."""
+    return {
+        dim: int(size)
+        for name, value in inputs.items()
+        for dim, size in zip(value.shape or (), asked.get(name, ()), strict=False)
+        if isinstance(dim, str)
+    }
+
+
+def open_dims(model: Model, asked: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """Symbolic dimensions of inputs to be drawn that nothing says the size of.
+
+    Those that come first in an input are not among them: they count what is 1 at a point.
+
+    Args:
+        model: The file.
+        asked: Shapes of inputs that are given, or asked for, by name.
+    """
+    inputs = {v.name: v for v in model.graph.inputs}
+    shapes = [v.shape for v in inputs.values() if v.shape]
+    known = {*_sizes(inputs, asked), *(shape[0] for shape in shapes)}
+    found = (
+        d
+        for name, value in inputs.items()
+        if name not in asked and value.dtype.is_float
+        for d in (value.shape or ())[1:]
+        if isinstance(d, str) and d not in known
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def declared(model: Model) -> dict[str, Value]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from gradcli.comparison import Comparison, Judgement, Policy, Verdict
+from gradcli.comparison import At, Comparison, Judgement, Policy, Verdict, at_points
 from gradcli.report.encoding import visible
 from gradcli.report.headline import headline
 from gradcli.report.rows import why
@@ -53,13 +53,27 @@ def github(comparison: Comparison, *, policy: Policy | None = None) -> str:
 
 
 def annotated(comparison: Comparison, policy: Policy) -> list[Annotation]:
-    """Those of one comparison, methods of which the same is said together."""
+    """Those of one comparison, methods of which the same is said together.
+
+    Of several points the worst comes first, then what is wrong at the others.
+    """
+    points = list(at_points(comparison))
+    worst = points.pop(comparison.worst_point if comparison.points else 0)
+    wrong = (a for at in points for a in _annotated(at, policy) if a.level != "notice")
+    return [*_annotated(worst, policy), *wrong]
+
+
+def _annotated(at: At, policy: Policy) -> list[Annotation]:
     groups: dict[Annotation, list[str]] = {}
-    for annotation, method in _found(comparison, policy):
+    for annotation, method in _found(at.comparison, policy):
         groups.setdefault(annotation, []).append(method)
-    path = comparison.subject.path
+    path = at.comparison.subject.path
+    where = f"{at.label}: " if at.label else ""
     return [
-        a._replace(text=f"{', '.join(methods)}: {a.text}" if any(methods) else a.text, path=path)
+        a._replace(
+            text=f"{where}{', '.join(methods)}: {a.text}" if any(methods) else f"{where}{a.text}",
+            path=path,
+        )
         for a, methods in groups.items()
     ]
 

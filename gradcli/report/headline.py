@@ -41,7 +41,8 @@ def _sentence(c: Comparison) -> str:
         return "no method was run"
     concerned = [j for j in computed if j.verdict is c.verdict]
     if c.verdict is Verdict.AGREE:
-        return f"{_methods(concerned)} with {_trusted(c.reference)}"
+        nothing = ", which is 0 here" if any(map(_all_zero, concerned)) else ""
+        return f"{_methods(concerned)} with {_trusted(c.reference)}{nothing}"
     if not concerned:
         return "nothing could be decided"
     if c.verdict is Verdict.DISAGREE:
@@ -71,6 +72,11 @@ def _trusted(r: Reference) -> str:
     return r.kind
 
 
+def _all_zero(j: Judgement) -> bool:
+    """Whether it has looked at every element, and the reference of each is zero within u."""
+    return not j.sampled and 0 < sum(j.counts.values()) == j.zero
+
+
 def _gravity(j: Judgement) -> tuple[int, float]:
     grave = GRAVITY.index(j.cause) if j.cause in GRAVITY else len(GRAVITY)
     return grave, -(j.max_rel_error or 0.0)
@@ -78,7 +84,12 @@ def _gravity(j: Judgement) -> tuple[int, float]:
 
 def _worst(j: Judgement) -> str:
     """How far off the worst of them is, where, and by whose fault."""
-    off = "" if j.max_rel_error is None else f" by {scientific(j.max_rel_error)} relative"
+    off = ""
+    if j.worst is None:
+        off = "" if j.max_rel_error is None else f" by {scientific(j.max_rel_error)} relative"
+    elif j.worst.reference and math.isfinite(j.worst.reference) and math.isfinite(j.worst.value):
+        relative = abs(j.worst.value / j.worst.reference - 1.0)
+        off = f" by {scientific(relative)} relative"
     at = f" at {place(j.worst)}: {apart(j.worst.value, j.worst.reference)}" if j.worst else ""
     node = f", node {j.worst.node}" if j.worst and j.worst.node else ""
     cause = f", cause {j.cause}" if j.cause else ""

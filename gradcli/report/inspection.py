@@ -80,7 +80,8 @@ def _shape(shape: Shape | None) -> str:
 
 
 def _used(used: Used, digits: int) -> str:
-    why = f": {used.why}" if used.why else ""
+    said = "; slope taken at a kink: " if used.nature == "kinked" else ": "
+    why = f"{said}{used.why}" if used.why else ""
     return f"{used.count:>{digits},} {used.op}  {used.nature}{why}"
 
 

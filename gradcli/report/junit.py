@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from xml.etree import ElementTree as ET
 
-from gradcli.comparison import Comparison, Judgement, Policy, Standing, Verdict
+from gradcli.comparison import Comparison, Judgement, Policy, Standing, Verdict, at_points
 from gradcli.report.encoding import visible
 from gradcli.report.headline import headline
 from gradcli.report.rows import question, why
@@ -22,14 +22,26 @@ WHOLE = "comparison"
 def junit(
     comparison: Comparison, *, policy: Policy | None = None, command: str | None = None
 ) -> str:
-    """A document of one suite: see `suite_of`.
+    """A document of one suite, of several points one for each: see `suite_of`.
 
     Args:
         comparison: As judged.
         policy: What counts as what.
         command: The command line that asks the same again.
     """
-    return document([suite_of(comparison, policy=policy, command=command)])
+    asked = f"{comparison.subject.path}: {question(comparison.subject)}"
+    return document(
+        [
+            suite_of(
+                at.comparison,
+                policy=policy,
+                command=command,
+                name=f"{asked}, {at.label}" if at.label else "",
+                point=at.label,
+            )
+            for at in at_points(comparison)
+        ]
+    )
 
 
 def suite_of(
@@ -38,6 +50,7 @@ def suite_of(
     policy: Policy | None = None,
     command: str | None = None,
     name: str = "",
+    point: str = "",
 ) -> ET.Element:
     """One suite: a test case a method, and one of the whole where that is at fault by itself.
 
@@ -50,23 +63,27 @@ def suite_of(
         policy: What counts as what.
         command: The command line that asks the same again.
         name: What to call the suite; by default the file, and what was asked.
+        point: Which of several it is of: a CI tells cases by their names.
     """
     policy = policy or Policy()
     c = comparison
     named = visible_xml(name or f"{c.subject.path}: {question(c.subject)}")
     suite = ET.Element("testsuite", name=named)
+    there = f", {point}" if point else ""
     properties = ET.SubElement(suite, "properties")
     for key, value in _properties(c, command).items():
         ET.SubElement(properties, "property", name=key, value=visible_xml(value))
     for judgement in c.methods:
-        case = _case(suite, c, judgement.method, _seconds(judgement))
+        case = _case(suite, c, judgement.method + there, _seconds(judgement))
         say(case, policy.standing(judgement), *_told(judgement))
     for method in c.unfinished:
-        say(_case(suite, c, method, 0.0), "broken", "unfinished", "it has not been run")
+        say(_case(suite, c, method + there, 0.0), "broken", "unfinished", "it has not been run")
     whole = policy.of_whole(c)
     if whole != "passed":
         said = headline(c)
-        say(_case(suite, c, WHOLE, 0.0), whole, str(c.verdict), f"{said.label}: {said.text}")
+        say(
+            _case(suite, c, WHOLE + there, 0.0), whole, str(c.verdict), f"{said.label}: {said.text}"
+        )
     ET.SubElement(suite, "system-out").text = visible_xml(table(policy.applied(c), width=100))
     return suite
 

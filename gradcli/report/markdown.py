@@ -10,6 +10,7 @@ from gradcli.report.cells import Column, Fact, Row
 from gradcli.report.encoding import visible
 from gradcli.report.nodes import BLAMED
 from gradcli.report.rows import Detail, screen
+from gradcli.report.shortening import shortened
 from gradcli.report.sweeps import SWEEP_COLUMNS, sweep_facts, sweep_rows
 
 
@@ -24,9 +25,14 @@ def markdown(
         failures_only: Likewise.
     """
     content = screen(comparison, detail, failures_only=failures_only)
+    if detail != "verbose":
+        content = shortened(content, comparison)
     blocks = [f"### {escaped(_sentence(content.headline))}"]
     if detail != "quiet":
-        blocks += [bulleted(content.above), tabled(content.columns, content.rows)]
+        blocks += [
+            bulleted((*content.above, *content.points)),
+            tabled(content.columns, content.rows),
+        ]
         if content.beside:
             blocks += [tabled(BLAMED, content.nodes), bulleted(content.beside)]
         for sweep in comparison.sweeps:

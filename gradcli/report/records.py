@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from gradcli.comparison import Comparison, Judgement, Verdict
+from gradcli.comparison import Comparison, Judgement, Verdict, at_points
 from gradcli.report.encoding import visible
 from gradcli.report.jsonform import SCHEMA_VERSION, method_fields, plain
 
@@ -19,16 +19,20 @@ TIMES = ("mean", "stddev", "median", "min", "max")
 
 
 def jsonl(comparison: Comparison, *, command: str | None = None) -> str:
-    """One JSON object a line and method: its numbers, and all that tells it from other ones."""
-    asked = _asked(comparison)
+    """One JSON object a line and method, of several points at each.
+
+    It has the method's numbers, and all that tells it from other ones.
+    """
     lines = (
         {
-            **asked,
+            **_asked(at.comparison),
+            "point": at.label or None,
             **method_fields(judgement),
-            "environment": vars(comparison.environment),
+            "environment": vars(at.comparison.environment),
             "command": command,
         }
-        for judgement in comparison.methods
+        for at in at_points(comparison)
+        for judgement in at.comparison.methods
     )
     return "".join(f"{json.dumps(plain(line), allow_nan=False)}\n" for line in lines)
 
@@ -54,17 +58,19 @@ def _asked(c: Comparison) -> dict[str, Any]:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """A heading and a row a method, as RFC 4180 has it: commas, CRLF, quotes doubled.
+    """A heading and a row a method, of several points at each.
 
+    In the form of RFC 4180: commas, CRLF, quotes doubled.
     Text that a spreadsheet would take for a formula gets an apostrophe in front. Numbers are raw,
     in seconds; what is not known is empty.
     """
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(CSV_COLUMNS)
-    for judgement in comparison.methods:
-        cells = record(comparison, judgement)
-        writer.writerow([_cell(cells[name]) for name in CSV_COLUMNS])
+    for at in at_points(comparison):
+        for judgement in at.comparison.methods:
+            cells = {**record(at.comparison, judgement), "point": at.label}
+            writer.writerow([_cell(cells[name]) for name in CSV_COLUMNS])
     return file.getvalue()
 
 
@@ -100,7 +106,7 @@ CSV_COLUMNS = (
     *("correct_digits", "max_abs_error", "max_rel_error", "uncertainty", "rtol", "needed_rtol"),
     *("worst_name", "worst_index", "worst_value", "worst_reference", "worst_node"),
     *(*map(str, Verdict), "zero", "evaluations", "sampled", "prepare", *TIMES, "runs"),
-    *("times_forward", "notes", "seed", "threads", "provider", *_MACHINE),
+    *("times_forward", "notes", "seed", "threads", "provider", *_MACHINE, "point"),
 )
 """In this order, whatever the model."""
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal
 
 from gradcli.comparison import (
+    FLOOR,
     Cause,
     Comparison,
     Judgement,
@@ -22,6 +23,7 @@ from gradcli.comparison import (
 from gradcli.engines.base import Unsteady
 from gradcli.report.cells import (
     ABSENT,
+    LISTED,
     Column,
     Fact,
     Row,
@@ -84,6 +86,7 @@ class Screen:
         nodes: The nodes that an error comes from, worst first; empty where that was not asked for.
         beside: What is said of those.
         below: What is odd, and last the advice.
+        points: Of several points, what came of those where something is wrong.
     """
 
     headline: Fact
@@ -93,6 +96,7 @@ class Screen:
     below: tuple[Fact, ...]
     nodes: tuple[Row, ...] = ()
     beside: tuple[Fact, ...] = ()
+    points: tuple[Fact, ...] = ()
 
 
 def screen(
@@ -116,6 +120,7 @@ def screen(
         tuple(_below(c, methods, detail, advised=not failures_only)),
         tuple(map(partial(blame_row, comparison.explanation), listed(comparison.explanation))),
         tuple(explained(comparison)),
+        tuple(_points(c, detail)),
     )
 
 
@@ -179,6 +184,16 @@ def _above(c: Comparison, detail: Detail) -> Iterator[Fact]:
         yield Fact("arithmetic", _arithmetic(s))
     yield _primal(c.primal)
     yield _reference(c.reference)
+
+
+def _points(c: Comparison, detail: Detail) -> Iterator[Fact]:
+    """What came of the points where something is wrong, each in a line; of all in detail."""
+    told = [at for at in c.points if detail == "verbose" or at.comparison.exit_code]
+    for at in told if detail == "verbose" else told[:LISTED]:
+        said = headline(at.comparison)
+        yield Fact("points", f"{at.label}: {said.label}  {said.text}", said.tone)
+    if detail != "verbose" and (more := len(told) - LISTED) > 0:
+        yield Fact("points", f"and {more:,} more like these; -v lists all, and so do CSV and JSON")
 
 
 def question(s: Subject) -> str:
@@ -255,19 +270,69 @@ def _certified(r: Reference) -> str:
 # ---- what came of it -----------------------------------------------------------------------------
 
 
+MEANINGS = {
+    Verdict.AGREE: "right to within the tolerance, for certain (u: by how much the number and the"
+    " reference may be off)",
+    Verdict.KINK: "the derivative has two sides here, and each value between them is a convention",
+    Verdict.STAIRCASE: "the function jumps: a difference across a jump is no derivative",
+    Verdict.INCONCLUSIVE: "neither right nor wrong is claimed: raise --budget, widen --rtol, or"
+    " take another method",
+}
+"""What the verdicts say of a method's numbers; of DISAGREE its cause says it."""
+
+CAUSES = {
+    Cause.RULE: "a rule of differentiation is wrong: report it, and do not use the number",
+    Cause.RUNTIME: "a kernel of the runtime spoils it: --explain names the node",
+    Cause.ROUNDING: "the network loses digits in this width: ask with --dtype float64; --explain"
+    " says where",
+    Cause.STEP: "the finite difference's step does not suit: leave out --step, or look at --sweep",
+}
+
+
+def _meanings(methods: Sequence[Judgement]) -> Iterator[Fact]:
+    """What each verdict that was given means, and what to do about it."""
+    verdicts = {j.verdict for j in methods}
+    causes = {j.cause for j in methods if j.verdict is Verdict.DISAGREE}
+    for cause, text in CAUSES.items():
+        if cause in causes:
+            yield Fact("means", f"{Verdict.DISAGREE}, cause {cause}: wrong; {text}")
+    if None in causes:
+        yield Fact("means", f"{Verdict.DISAGREE}: wrong, by more than all that is not known")
+    for verdict, text in MEANINGS.items():
+        if verdict in verdicts:
+            yield Fact("means", f"{verdict}: {text}")
+
+
 def _below(
     c: Comparison, methods: Sequence[Judgement], detail: Detail, *, advised: bool
 ) -> Iterator[Fact]:
     yield from _grouped(methods, detail)
+    yield from _meanings(methods)
     yield from kinks_near(c.kinks, c.room)
     yield from (Fact("note", unsteady_sentence(u), "odd") for u in c.unsteady)
     if c.unfinished:
         yield Fact("missing", f"interrupted before {listed_names(c.unfinished)}", "odd")
     if advised:
         yield from (Fact("advice", advice.text) for advice in c.advice)
+        yield from (Fact("advice", text) for text in _numbers_by(c))
 
 
-REMARKS = (*map(str, Verdict), "failed", "skipped", "zero", "sample", "way", "note")
+def _numbers_by(c: Comparison) -> Iterator[str]:
+    """How to get the derivative itself, by a method that is to be trusted: reverse if it is."""
+    trusted = [j.method for j in c.methods if j.verdict in (Verdict.AGREE, Verdict.KINK)]
+    coarse = [j.method for j in c.methods if j.cause is Cause.ROUNDING and j.dtype == "float32"]
+    if "reverse" in trusted:
+        also = ""
+    elif "reverse" in coarse:
+        also = " and --dtype float64"
+    elif trusted:
+        also = f" and --method {trusted[0]}"
+    else:
+        return
+    yield f"the derivative itself: gradcli grad, with the same model and options{also}"
+
+
+REMARKS = (*map(str, Verdict), "failed", "skipped", "zero", "small", "sample", "way", "note")
 """Labels of what is said of single methods, in order; under a label, methods keep theirs."""
 
 
@@ -290,6 +355,8 @@ def _remarks(j: Judgement, detail: Detail) -> Iterator[Fact]:
         yield Fact(str(j.verdict), why(j), _tone(j))
     if j.max_rel_error is None and j.max_abs_error is not None:
         yield Fact("zero", "every element of the reference is zero within u")
+    if j.verdict is Verdict.AGREE and (small := _small(j)):
+        yield Fact("small", small)
     whole = detail == "verbose" or j.verdict is not Verdict.AGREE
     if j.level and detail == "verbose":
         yield Fact("way", j.level)
@@ -297,6 +364,17 @@ def _remarks(j: Judgement, detail: Detail) -> Iterator[Fact]:
         yield Fact("sample", "computed a sample, and the times are the sample's")
     for note in dict.fromkeys(j.notes) if whole else ():
         yield Fact("note", note)
+
+
+def _small(j: Judgement) -> str:
+    """Of a method that agrees with a relative error beyond its tolerance: whose that is."""
+    if j.max_rel_error is None or not j.rtol or j.max_rel_error <= j.rtol * (1.0 + 2.0 * j.rtol):
+        return ""
+    judged = "" if j.needed_rtol is None else f", and comes to {scientific(j.needed_rtol)}"
+    return (
+        "the max rel error is that of an element next to 0; below"
+        f" {scientific(FLOOR)} of the largest an error is taken relative to that{judged}"
+    )
 
 
 def why(j: Judgement) -> str:

@@ -13,6 +13,7 @@ from gradcli.report.cells import Column, Fact, Row, Tone
 from gradcli.report.chart import LEGEND, chart
 from gradcli.report.nodes import BLAMED
 from gradcli.report.rows import Detail, screen
+from gradcli.report.shortening import shortened
 from gradcli.report.sweeps import SWEEP_COLUMNS, sweep_facts, sweep_rows
 
 if TYPE_CHECKING:
@@ -56,11 +57,15 @@ def table(
         failures_only: Whether methods that agree or were skipped are left out, and the advice.
     """
     content = screen(comparison, detail, failures_only=failures_only)
+    if detail != "verbose":
+        content = shortened(content, comparison)
     room = max(width, NARROWEST)
     parts: list[RenderableType] = [facts([content.headline], bold=True)]
     if detail == "quiet":
         return laid_out(*parts, width=width, color=color)
     parts.append(facts(content.above))
+    if content.points:
+        parts.append(facts(content.points))
     if content.rows:
         parts += _methods(content.columns, content.rows, room)
     if content.beside:

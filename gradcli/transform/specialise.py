@@ -45,7 +45,7 @@ def specialise(
         folded: Is told how float constants were computed.
 
     Raises:
-        ModelError: When shapes do not fit together; it names the node.
+        UnfitError: When shapes do not fit together; it names the node.
         UnsupportedError: When control flow is too long to be written out.
     """
     values = values or {}

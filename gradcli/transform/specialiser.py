@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gradcli import deadline
-from gradcli.errors import InternalError, ModelError
+from gradcli.errors import InternalError, UnfitError
 from gradcli.graph import Graph, Node, Value, Var
 from gradcli.graph.dtypes import DType, Shape, is_static
 from gradcli.ops import Table
@@ -181,14 +181,13 @@ class Specialiser(Rewriter):
         except (ValueError, IndexError, AssertionError) as error:
             raise self.unfit(node, error) from error
 
-    def unfit(self, node: Node, error: Exception) -> ModelError:
+    def unfit(self, node: Node, error: Exception) -> UnfitError:
         """The error that says that a node cannot take its operands."""
         operands = self.operands(node)
         shapes = ", ".join("absent" if x is None else str(x.shape) for x in operands)
-        return ModelError(
+        return UnfitError(
             f"node {node.name!r} ({node.key}) cannot take operands of shape {shapes}: {error}",
-            "give the inputs the shapes that the model was made for, with --input or --shape: of"
-            " inputs that are drawn, unknown dimensions are 1 without",
+            "give the inputs the shapes that the model was made for, with --input or --shape",
         )
 
     # ---- control flow -------------------------------------------------------------------------

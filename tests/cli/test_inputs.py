@@ -68,6 +68,36 @@ def test_rows_are_a_batch(tmp_path):
     assert grad(tmp_path / "x.csv").shape == (2, 1, 2, 10)
 
 
+def test_a_number_is_for_every_place(tmp_path):
+    (tmp_path / "x.json").write_text('{"x": [[0.25]], "t": [[0.5]]}')
+    one = cli("grad", PHYSICS, "-i", "x=0.25", "-i", "t=5e-1", "--format", "json")
+    other = cli("grad", PHYSICS, "-i", str(tmp_path / "x.json"), "--format", "json")
+    assert json.loads(one.stdout)["derivative"] == json.loads(other.stdout)["derivative"]
+    many = cli("grad", DIABETES, "-i", "patient=2", "--shape", "patient=3,10", "--format", "json")
+    (block,) = json.loads(many.stdout)["derivative"]
+    assert block["shape"][-2:] == [3, 10]
+    refused(cli("grad", PHYSICS, "-i", "x=nan"), "'x' holds NaN or infinity")
+    refused(cli("grad", PHYSICS, "-i", "0.25"), "there is no such file")
+
+
+def test_a_file_called_like_a_number_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "7").write_bytes(b"")
+    refused(cli("grad", PHYSICS, "-i", "x=7"), "is not a .npy or .npz file")
+
+
+def test_whole_numbers_that_are_missing_are_asked_for_by_what_to_type(tmp_path):
+    path = save_model(
+        tmp_path / "picked.onnx",
+        [helper.make_node("Gather", ["x", "k"], ["y"], axis=1)],
+        {"x": (TensorProto.FLOAT, [1, 4]), "k": (TensorProto.INT64, [1])},
+        {"y": (TensorProto.FLOAT, [1, 1])},
+    )
+    refused(cli("grad", str(path)), "'k' holds int64", "--input k=1")
+    assert cli("grad", str(path), "--input", "k=1").exit_code == 0
+    refused(cli("grad", str(path), "--input", "k=0.5"), "'k' must hold int64")
+
+
 def test_columns_called_as_the_inputs_are_those(tmp_path):
     (tmp_path / "x.csv").write_text("t,x\n0.5,0.25\n")
     result = cli("grad", PHYSICS, "-i", str(tmp_path / "x.csv"), "--format", "json")
@@ -235,6 +265,37 @@ class TestImages:
         assert pixels(tmp_path, "size=7x4", (1, 3, "H", "W")).shape == (1, 3, 4, 7)
         flat = png(np.full((4, 4), 51, np.uint8))
         np.testing.assert_allclose(pixels(tmp_path, "default", (1, 1, 8, 8), flat), 0.2)
+
+    def test_where_both_ends_may_count_channels_it_is_the_one_the_image_has(self, tmp_path):
+        tall = np.random.default_rng(1).integers(0, 256, (4, 5, 3), np.uint8)
+        made = pixels(tmp_path, "default", (1, 4, 5, 3), png(tall))
+        np.testing.assert_allclose(made, tall[None] / 255)
+        made = pixels(tmp_path, "default", (1, 3, 5, 4), png(tall))
+        assert made.shape == (1, 3, 5, 4)
+
+    @pytest.mark.parametrize("channels", [1, 3, 4])
+    def test_grey_of_16_bits_keeps_them(self, channels, tmp_path, pillow):
+        deep = np.random.default_rng(1).integers(0, 65536, (2, 3)).astype(np.uint16)
+        file = io.BytesIO()
+        pillow.fromarray(deep).save(file, "PNG")
+        made = pixels(tmp_path, "default", (1, channels, 2, 3), file.getvalue())
+        for k in range(min(channels, 3)):
+            np.testing.assert_allclose(made[0, k], deep / 65535, rtol=1e-6)
+        np.testing.assert_array_equal(made[0, 3:], np.ones((max(channels - 3, 0), 2, 3)))
+        whole = pixels(tmp_path, "default", (1, 1, 2, 3), file.getvalue(), DType.UINT8)
+        np.testing.assert_array_equal(whole[0, 0], np.rint(deep / 257))
+
+    def test_a_photograph_is_turned_as_its_camera_says(self, tmp_path, pillow):
+        flat = np.zeros((16, 8, 3), np.uint8)
+        flat[:8] = 200
+        image = pillow.fromarray(flat)
+        exif = image.getexif()
+        exif[0x112] = 6  # to be turned a quarter clockwise
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=100, exif=exif)
+        made = pixels(tmp_path, "default", (1, 3, "H", "W"), file.getvalue())
+        want = np.rot90(flat, -1).transpose(2, 0, 1)[None] / 255
+        np.testing.assert_allclose(made, want, atol=4 / 255)
 
     def test_one_channel(self, tmp_path):
         grey = png(PIXELS[:, :, 0])

@@ -1,14 +1,18 @@
 """--points: as many questions as there are rows, and the worst of them is the answer."""
 
+import csv
 import io
 import json
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from gradcli import api
 from gradcli.cli.points import MOST
-from tests.cli.support import DIABETES, PHYSICS, SAMPLES, cli, refused
+from gradcli.engines import Program as EngineProgram
+from tests.cli.support import DIABETES, PHYSICS, SAMPLES, cli, refused, save_model
 from tests.cli.test_inputs import TYPED, claiming_npy
 
 ROWS = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, -0.5]], np.float32)
@@ -76,6 +80,62 @@ def test_compare_reports_the_worst_point_and_has_all(tmp_path):
     result = cli("compare", *given, "--at-kink", "fail")
     assert result.exit_code == 1
     assert "worst, point 1" in " ".join(result.stdout.split())
+
+
+def test_every_format_has_every_point(tmp_path):
+    (tmp_path / "p.csv").write_text("x,t\n0.25,0.5\n0.5,0.5\n0.75,0.1\n")
+    where = [f"point {k} (line {k + 2})" for k in range(3)]
+    # A tolerance that no float32 keeps, so that there is something to tell of each.
+    asked = ["compare", PHYSICS, "--points", str(tmp_path / "p.csv"), "--method", "reverse"]
+    asked += ["--rtol", "1e-9", "--runs", "1", "--warmup", "0"]
+
+    def told(form):
+        result = cli(*asked, "--format", form)
+        assert result.exit_code == 1, result.output
+        return result.stdout
+
+    rows = list(csv.DictReader(io.StringIO(told("csv"))))
+    assert [(row["point"], row["verdict"]) for row in rows] == [(w, "DISAGREE") for w in where]
+    assert len({row["worst_value"] for row in rows}) == 3
+    lines = [json.loads(line) for line in told("jsonl").splitlines()]
+    assert [line["point"] for line in lines] == where
+    suites = ET.fromstring(told("junit"))
+    cases = [case.get("name") for case in suites.iter("testcase")]
+    assert cases == [f"reverse, {w}" for w in where]
+    assert (suites.get("tests"), suites.get("failures")) == ("3", "3")
+    for form in ("table", "markdown", "github"):
+        text = " ".join(told(form).split())
+        assert [w for w in where if w not in text] == [], form
+
+
+def test_a_method_is_prepared_once_for_all_points(tmp_path, monkeypatch):
+    prepared = []
+    init = EngineProgram.__init__
+
+    def counted(*args):
+        prepared.append(args)
+        init(*args)
+
+    monkeypatch.setattr(EngineProgram, "__init__", counted)
+    (tmp_path / "p.csv").write_text("x,t\n0.25,0.5\n0.5,0.5\n0.75,0.1\n")
+    assert cli("grad", PHYSICS, "--points", str(tmp_path / "p.csv")).exit_code == 0
+    assert len(prepared) == 1
+
+
+def test_what_is_prepared_at_one_point_is_not_taken_where_it_differs(tmp_path):
+    path = save_model(
+        tmp_path / "picked.onnx",
+        [helper.make_node("Gather", ["x", "k"], ["y"], axis=1)],
+        {"x": (TensorProto.FLOAT, ["N", 3]), "k": (TensorProto.INT64, [1])},
+        {"y": (TensorProto.FLOAT, ["N", 1])},
+    )
+    deriver, model = api.Deriver(), api.load(path)
+    for k, rows in ((0, 1), (1, 1), (1, 2), (2, 2)):
+        x = np.ones((rows, 3), np.float32)
+        problem = api.ask(model, {"x": x, "k": np.array([k])}, operator="vjp", seed=k)
+        (found,) = deriver.derive(problem).blocks.values()
+        np.testing.assert_array_equal(found[:, k], problem.cotangents["y"][:, 0].astype("f4"))
+        assert np.count_nonzero(found) == rows
 
 
 def test_a_row_of_a_table_is_told_by_its_line(tmp_path):

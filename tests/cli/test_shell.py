@@ -65,6 +65,42 @@ def test_what_a_module_makes_of_an_interruption_is_one_all_the_same(capsys):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's here")
+@pytest.mark.parametrize("module", ["gradcli.cli", "click", "numpy", "onnxruntime", "rich"])
+def test_an_interruption_while_a_module_loads_ends_quietly(module):
+    """At the very moment that a module is first looked for, in a process of its own."""
+    code = f"""
+import signal, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["gradcli", "compare", {PHYSICS!r}, "--input", {POINT!r}]
+from gradcli.__main__ import main
+main()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stderr.strip()) == (130, b"gradcli: interrupted")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([PHYSICS], ["a command goes before", f"gradcli compare {PHYSICS}", "gradcli grad "]),
+        (["no model.onnx", "-v"], ["gradcli compare 'no model.onnx' -v"]),
+        (["compar"], ["did you mean compare?"]),
+        (["frobnicate"], ["there are: compare, grad"]),
+    ],
+)
+def test_who_names_no_command_is_told_what_to_type(args, words):
+    refused(cli(*args), *words)
+
+
 def test_a_closed_pipe_is_silent():
     result = ending(BrokenPipeError())
     assert (result.exit_code, result.output) == (0, "")

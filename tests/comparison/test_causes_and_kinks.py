@@ -68,6 +68,28 @@ def test_why_a_narrow_method_is_wrong(twin, rounding, cause):
 
 
 @pytest.mark.parametrize(
+    ("spread", "cause", "blamed"),
+    [(0.2, Cause.ROUNDING, False), (1e-7, Cause.ROUNDING, True)],
+)
+def test_a_kink_nearby_is_named_only_where_rounding_alone_explains_nothing(spread, cause, blamed):
+    near = Near("act", "Relu", (0,), 1e-9, "kink", widest=1.0)
+    row = only(
+        judge(
+            evidence(
+                (1.0, 2.0, 4.0),
+                outcome("forward", COARSE, dtype=DType.FLOAT32),
+                problem=problem(dtype=DType.FLOAT32),
+                twins={"forward": EXACT},
+                rounding=said([0.0, 0.0, spread]),
+                survey=Survey((near,)),
+            )
+        )
+    )
+    assert verdict(row) == (DISAGREE, cause)
+    assert ("'act' (Relu) has a kink" in row.detail) == blamed
+
+
+@pytest.mark.parametrize(
     ("dtype", "other", "cause"),
     [(DType.FLOAT32, Cause.RUNTIME, Cause.ROUNDING), (DType.FLOAT64, Cause.RULE, Cause.ROUNDING)],
 )

@@ -243,7 +243,78 @@ def test_of_several_that_disagree_the_headline_tells_the_gravest():
     said = replace(
         examples.odd(), primal=examples.smooth().primal, methods=(mild, wrong, grave), counts={}
     )
-    assert first(said).startswith("DISAGREE 3 methods disagree; grave is off by 1.0e0 relative")
+    assert first(said).startswith("DISAGREE 3 methods disagree; grave is off by 3.1e-2 relative at")
+
+
+def test_what_the_headline_tells_is_of_the_element_that_it_names():
+    wrong = replace(
+        examples.odd().methods[0],
+        max_rel_error=2.5,
+        worst=Worst("x", (3,), 1.5, 1.0),
+    )
+    said = replace(examples.odd(), primal=examples.smooth().primal, methods=(wrong,), counts={})
+    assert "is off by 5.0e-1 relative at x[3]: 1.5 against 1" in first(said)
+
+
+def test_that_all_of_a_derivative_is_0_is_told_first():
+    c = examples.smooth()
+    zero = replace(c.methods[0], counts={"AGREE": 2}, zero=2, max_rel_error=None)
+    assert ", which is 0 here" in first(replace(c, methods=(zero,)))
+    some = replace(zero, zero=1)
+    assert "which is 0" not in first(replace(c, methods=(some,)))
+    part = replace(zero, sampled=True)
+    assert "which is 0" not in first(replace(c, methods=(part,)))
+
+
+def test_an_error_beyond_the_tolerance_of_what_agrees_is_explained():
+    c = examples.smooth()
+    j = replace(c.methods[0], verdict=Verdict.AGREE, rtol=3e-3, max_rel_error=2.5, needed_rtol=1e-4)
+    small = [f.text for f in screen(replace(c, methods=(j,))).below if f.label == "small"]
+    text = (
+        "the max rel error is that of an element next to 0; below 1.0e-3 of the largest an error"
+        " is taken relative to that, and comes to 1.0e-4"
+    )
+    assert small == [f"{j.method}: {text}"]
+    j = replace(j, max_rel_error=3e-3)
+    assert not [f for f in screen(replace(c, methods=(j,))).below if f.label == "small"]
+
+
+def test_every_verdict_and_cause_that_was_given_is_put_in_plain_words():
+    c, j = examples.smooth(), examples.smooth().methods[0]
+    given = [(v, None) for v in Verdict] + [(Verdict.DISAGREE, cause) for cause in Cause]
+    for verdict, cause in given:
+        one = replace(c, verdict=verdict, methods=(replace(j, verdict=verdict, cause=cause),))
+        (means,) = [f.text for f in screen(one).below if f.label == "means"]
+        assert means.startswith(f"{verdict}, cause {cause}: " if cause else f"{verdict}: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "also"),
+    [
+        ({}, ""),
+        ({"verdict": Verdict.DISAGREE, "cause": Cause.ROUNDING}, " and --dtype float64"),
+        ({"verdict": Verdict.DISAGREE, "cause": Cause.RULE}, " and --method forward"),
+    ],
+)
+def test_how_to_get_the_numbers_is_told_last(changes, also):
+    c = examples.smooth()
+    methods = tuple(
+        replace(j, dtype="float32", **changes) if j.method == "reverse" else j for j in c.methods
+    )
+    *_, last = screen(replace(c, methods=methods)).below
+    assert (
+        last.text == f"the derivative itself: gradcli grad, with the same model and options{also}"
+    )
+
+
+def test_of_several_points_those_that_fail_are_told_one_by_one():
+    c = examples.pointed()
+    bad = [at.label for at in c.points if at.comparison.exit_code]
+    assert bad
+    normal, verbose = screen(c), screen(c, "verbose")
+    for shown, wanted in ((normal, bad), (verbose, [at.label for at in c.points])):
+        told = [f.text for f in shown.points]
+        assert [text.partition(":")[0] for text in told] == wanted
 
 
 def test_the_headline_of_a_kink_tells_both_sides():
