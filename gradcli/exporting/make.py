@@ -350,7 +350,8 @@ def _notes(
     if proof.is_rounding:
         notes.append(
             f"{problem.dtype.value} rounds much here: at the point the file is off by"
-            f" {proof.error:.1e}, which its rounding explains; --dtype float64 does better"
+            f" {proof.error:.1e}, which its rounding explains; gradcli grad --dtype float64"
+            " does better"
         )
     if form.tuned:
         notes.append("the file is tuned: differentiate one without --tuned again, not this one")

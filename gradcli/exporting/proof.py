@@ -10,7 +10,7 @@ import numpy as np
 from gradcli import runtime
 from gradcli.engines import ENGINES, Program
 from gradcli.engines.base import Arrays, Estimate, Part, shaken, spread
-from gradcli.errors import CannotError, GradcliError
+from gradcli.errors import CannotError, GradcliError, KernelError, ModelError
 from gradcli.exporting.derivative import Tensor
 from gradcli.exporting.opening import Way
 from gradcli.graph import DType
@@ -35,6 +35,12 @@ NOISE = 16.0
 SHAKES = 4
 """Evaluations with random roundings."""
 
+
+HINTS = {
+    DType.FLOAT64: "it has no float64 kernels for some operators, such as Conv: leave --dtype out",
+    DType.FLOAT16: "--dtype float32 writes a file that it runs",
+}
+"""What to do where onnxruntime has no kernel in a width."""
 
 LARGE = 1 << 16
 """Elements of all inputs up to which four times as many are tried along open dimensions."""
@@ -118,7 +124,14 @@ def prove(
         reason = f"its rules, in float64, are off from {witness} by {rules:.1e}"
         return Proof(witness, rules, np.inf, tolerance, reason)
     tell("the file, in onnxruntime")
-    out = runtime.prepare(file, threads=problem.threads).run(_feeds(file, problem, inputs))
+    try:
+        out = runtime.prepare(file, threads=problem.threads).run(_feeds(file, problem, inputs))
+    except (ModelError, KernelError) as refusal:
+        raise CannotError(
+            f"onnxruntime does not run the derivative in {problem.dtype.value}, so that it could"
+            f" not be proven: {refusal.message}",
+            HINTS.get(problem.dtype, ""),
+        ) from refusal
     if reason := _primal_off(problem, out, outputs, tolerance):
         return Proof(witness, rules, np.inf, tolerance, reason)
     found = _found(problem, operator, out, outputs, dots, per_row)

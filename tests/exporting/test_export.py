@@ -426,3 +426,9 @@ def test_the_gradient_of_one_number_is_not_said_to_be_one_of_a_sum():
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     made = gradcli.export(model.SerializeToString(), operator="gradient", shapes={"x": [2, 3]})
     assert not any("gradient of the sum" in note for note in made.notes)
+
+
+def test_a_width_that_onnxruntime_has_no_kernel_in_is_named():
+    with pytest.raises(CannotError, match=r"derivative in float64.*Conv") as error:
+        gradcli.export(str(SAMPLES / "digits.onnx"), operator="vjp", dtype="float64")
+    assert "leave --dtype out" in error.value.hint
