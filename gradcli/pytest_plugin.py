@@ -61,7 +61,7 @@ def assert_derivatives_agree(
     if applied.exit_code == 0:
         return found
     report = table(applied, width=WIDTH, failures_only=True)
-    again = _again(loaded.path, arrays, keep, {"at_kink": at_kink, **how})
+    again = _again(loaded.path, inputs, keep, {"at_kink": at_kink, **how})
     raise AssertionError(f"the derivatives do not agree\n\n{report}\n{again}")
 
 
@@ -90,7 +90,10 @@ OPTIONS = {"methods": "--method", "shapes": "--shape"}
 
 
 def _again(
-    path: str, inputs: Given, keep: str | os.PathLike[str] | None, how: Mapping[str, Any]
+    path: str,
+    inputs: Given | str | os.PathLike[str],
+    keep: str | os.PathLike[str] | None,
+    how: Mapping[str, Any],
 ) -> str:
     """How to ask the same again: a command line, and how its files come about."""
     import shlex
@@ -103,6 +106,9 @@ def _again(
     given = {"input": inputs, **{k: how[k] for k in ("tangent", "cotangent") if k in how}}
     for name, arrays in given.items():
         if arrays is None:
+            continue
+        if isinstance(arrays, str | os.PathLike):
+            words += [f"--{name}", os.fspath(arrays)]
             continue
         named = isinstance(arrays, Mapping)
         file = Path(keep or ".") / f"{name}.{'npz' if named else 'npy'}"

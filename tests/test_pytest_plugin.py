@@ -72,6 +72,12 @@ def test_without_a_folder_it_says_how_to_save_the_inputs():
     assert "--method reverse --method finite" in said
 
 
+def test_inputs_of_a_file_are_asked_again_from_that_file():
+    again = failure(PHYSICS, POINT, rtol=1e-13).splitlines()[-1]
+    assert f"--input {POINT}" in again
+    assert "savez" not in again
+
+
 def test_what_is_no_model_is_an_error_and_no_failure():
     from gradcli import GradcliError
 
