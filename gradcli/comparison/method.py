@@ -297,13 +297,17 @@ def _needed(off: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def _beside(f: _Facing) -> str:
-    """The kink, if any, that is so near that the method's arithmetic may be on its other side."""
-    blurred = BLUR * f.outcome.dtype.eps
+    """The kink, if any, that is so near that the method's arithmetic may be on its other side.
+
+    Whether it is, and whether that matters, only a walk over the nodes tells.
+    """
+    width = f.outcome.dtype
     for near in f.evidence.survey.nearest:
-        if near.kind == "kink" and not near.touched and near.margin <= blurred * near.widest:
+        blurred = BLUR * width.eps * near.widest
+        if near.kind == "kink" and not near.touched and near.margin <= blurred:
             return (
-                f"; node {near.node!r} ({near.op}) has a kink within {near.margin:.1g}, nearer than"
-                f" {f.outcome.dtype.value} tells"
+                f", and may be on the other side of the kink of node {near.node!r} ({near.op}),"
+                f" within {near.margin:.1g}"
             )
     return ""
 
@@ -394,12 +398,14 @@ def _cause(f: _Facing) -> tuple[Cause | None, str]:
             return Cause.RULE, "the same graph in float64 is wrong too"
         return Cause.ROUNDING, f"{outcome.dtype.value} is too coarse here, and float64 is too"
     coarse = f"the same graph in float64 agrees; {outcome.dtype.value} is too coarse here"
-    rounding = evidence.rounding_of(outcome.method).narrow
-    if rounding is not None and _by_rounding(f, f.gap(), f.band, bad, rounding, outcome.dtype.tiny):
-        return Cause.ROUNDING, coarse
     # On which side of a kink the arithmetic ends up is no kernel's fault.
     beside = _beside(f)
-    if rounding is None or beside:
+    rounding = evidence.rounding_of(outcome.method).narrow
+    if (
+        rounding is None
+        or beside
+        or _by_rounding(f, f.gap(), f.band, bad, rounding, outcome.dtype.tiny)
+    ):
         return Cause.ROUNDING, f"{coarse}{beside}"
     return (
         Cause.RUNTIME,

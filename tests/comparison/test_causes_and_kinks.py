@@ -67,11 +67,8 @@ def test_why_a_narrow_method_is_wrong(twin, rounding, cause):
     assert row.detail
 
 
-@pytest.mark.parametrize(
-    ("spread", "cause", "blamed"),
-    [(0.2, Cause.ROUNDING, False), (1e-7, Cause.ROUNDING, True)],
-)
-def test_a_kink_nearby_is_named_only_where_rounding_alone_explains_nothing(spread, cause, blamed):
+@pytest.mark.parametrize("spread", [0.2, 1e-7])
+def test_a_kink_nearby_is_named_as_what_may_be(spread):
     near = Near("act", "Relu", (0,), 1e-9, "kink", widest=1.0)
     row = only(
         judge(
@@ -85,8 +82,8 @@ def test_a_kink_nearby_is_named_only_where_rounding_alone_explains_nothing(sprea
             )
         )
     )
-    assert verdict(row) == (DISAGREE, cause)
-    assert ("'act' (Relu) has a kink" in row.detail) == blamed
+    assert verdict(row) == (DISAGREE, Cause.ROUNDING)
+    assert "may be on the other side of the kink of node 'act' (Relu)" in row.detail
 
 
 @pytest.mark.parametrize(
