@@ -37,6 +37,9 @@ MAX_BYTES = 1 << 26
 SHARE = 0.1
 """The part of a budget that costs may take, and that what is taken at kinks may."""
 
+LONGEST = 1.0
+"""Seconds that the turns of one method take at most."""
+
 RESOLVED = 1e-6
 """An element less certain than this, relative to the largest, is one of two slopes."""
 
@@ -171,7 +174,7 @@ def speeds(
     progress: Progress | None = None,
 ) -> dict[str, Speed]:
     """What these methods cost beside a forward pass; by name, the seconds that one answer takes."""
-    share = min(1.0, SHARE * settings.budget / max(len(methods), 1))
+    share = min(LONGEST, SHARE * settings.budget / max(len(methods), 1))
     turns = measure.ratios(problem, methods, settings.step, seconds=share, progress=progress)
     return {
         name: Speed(*(float(f"{measure.percentile(t, p):.4g}") for p in (0.1, 0.5, 0.9)))

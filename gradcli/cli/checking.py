@@ -10,7 +10,16 @@ from gradcli import api
 from gradcli.checks import Entry
 from gradcli.checks.baseline import ASK_AGAIN, differences, keep, question_of, speeds
 from gradcli.cli.options import ask
-from gradcli.comparison import Checked, Inconclusive, Policy, Snapshot, beside, changes, succeeded
+from gradcli.comparison import (
+    Checked,
+    Inconclusive,
+    Policy,
+    Snapshot,
+    beside,
+    changes,
+    succeeded,
+    uncompared,
+)
 from gradcli.errors import GradcliError, UsageError
 from gradcli.onnxfile import printable
 from gradcli.problem import Problem
@@ -67,7 +76,8 @@ def check(
                 checked = replace(checked, said=tuple(f"saved anew: {c.text}" for c in found))
                 now = succeeded(before, now) if same_machine else now
             else:
-                checked = replace(checked, changes=found, said=beside(before, now))
+                said, lost = beside(before, now), uncompared(before, now)
+                checked = replace(checked, changes=found, said=said, uncompared=lost)
     except GradcliError as error:
         checked = _refused(name, path, error.message, error.hint, error.exit_code)
     except MemoryError:

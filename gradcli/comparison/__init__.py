@@ -11,6 +11,7 @@ from gradcli.comparison.baseline import (
     elsewhere,
     snapshot,
     succeeded,
+    uncompared,
 )
 from gradcli.comparison.blame import explained, explanation_of, focus_of, rules_of
 from gradcli.comparison.checked import Checked, Report
@@ -98,6 +99,7 @@ __all__ = [
     "rules_of",
     "snapshot",
     "succeeded",
+    "uncompared",
     "undecided",
     "worst_of",
 ]

@@ -254,7 +254,7 @@ def changes(before: Snapshot, after: Snapshot, *, same_machine: bool = True) -> 
     found: list[Change] = []
     then = {k.name: k for k in before.derivative}
     for now in after.derivative:
-        if now.name in then and now.known == then[now.name].known:
+        if now.name in then and _comparable(then[now.name], now):
             found += _of_block(then[now.name], now)
     least = SAME_MACHINE if same_machine else OTHER_MACHINE
     for name, record in after.methods.items():
@@ -264,17 +264,25 @@ def changes(before: Snapshot, after: Snapshot, *, same_machine: bool = True) -> 
     return tuple(found)
 
 
+def uncompared(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
+    """Names of the blocks of which not all that was known then is held against what is now."""
+    now = {k.name: k for k in after.derivative}
+    return tuple(
+        then.name
+        for then in before.derivative
+        if then.name not in now
+        or not _comparable(then, now[then.name])
+        or np.any(np.isnan(now[then.name].values) & ~np.isnan(then.values))
+    )
+
+
 def beside(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
     """What else is to be said: what could not be compared, and whether the file is the same."""
     said = []
-    then = {k.name: k for k in before.derivative}
-    other = [
-        k.name for k in after.derivative if k.name not in then or k.known != then[k.name].known
-    ]
-    if other:
+    if other := uncompared(before, after):
         said.append(
-            f"of {', '.join(other)} other elements are known than then: it was not compared; with a"
-            " larger budget it may be whole"
+            f"{', '.join(other)}: not all of it could be compared, because other elements are known"
+            " now than then; with a larger budget all may be known"
         )
     if before.sha256 != after.sha256:
         moved = any(change.what == "derivative" for change in changes(before, after))
@@ -315,13 +323,16 @@ def succeeded(before: Snapshot, after: Snapshot) -> Snapshot:
     return replace(before, sha256=after.sha256)
 
 
+def _comparable(then: Kept, now: Kept) -> bool:
+    """Whether two blocks' numbers are of the same; of elements, those that both know."""
+    return then.shape == now.shape and (then.known == now.known or (then.whole and now.whole))
+
+
 def _of_block(then: Kept, now: Kept) -> Iterator[Change]:
-    if then.shape != now.shape or len(then.values) != len(now.values):
-        return
     a, b = np.array(then.values), np.array(now.values)
     trifle = TRIFLE * max(then.largest if now.whole else then.norm, 0.0)
     u = SAFETY * (np.array(then.uncertainty) + np.array(now.uncertainty)) + trifle
-    gap = np.where(np.isnan(a) & np.isnan(b), 0.0, np.abs(b - a))
+    gap = np.where(np.isnan(a) | np.isnan(b), 0.0, np.abs(b - a))
     off = gap > u
     if not np.any(off):
         return

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gradcli.comparison.baseline import Change
 from gradcli.comparison.facts import Comparison
-from gradcli.comparison.policy import Policy
+from gradcli.comparison.policy import STANDINGS, Policy, Standing
 
 GRAVITY = (0, 3, 1, 2, 70)
 """Exit codes, the gravest last."""
@@ -28,6 +28,7 @@ class Checked:
         code: The exit code of that error.
         changes: Since the baseline.
         said: What else is to be said of the baseline.
+        uncompared: Blocks of the derivative that it could not be held against, or not whole.
     """
 
     name: str
@@ -40,14 +41,24 @@ class Checked:
     code: int = 0
     changes: tuple[Change, ...] = ()
     said: tuple[str, ...] = ()
+    uncompared: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
         """Of this model by itself."""
         if self.comparison is None:
             return self.code
-        changed = bool(self.findings) and not self.policy.exit_zero
-        return gravest((self.policy.applied(self.comparison).exit_code, int(changed)))
+        code = self.policy.applied(self.comparison).exit_code
+        if self.held != "failed" or self.policy.exit_zero:
+            return code
+        return gravest((code, 1 if self.findings else 3))
+
+    @property
+    def held(self) -> Standing:
+        """How it stands beside its baseline; what could not be compared is not decided."""
+        if self.findings:
+            return "failed"
+        return STANDINGS[self.policy.inconclusive or "fail"] if self.uncompared else "passed"
 
     @property
     def findings(self) -> tuple[Change, ...]:

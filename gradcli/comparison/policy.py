@@ -17,7 +17,8 @@ Standing = Literal["passed", "undecided", "skipped", "failed", "broken"]
 UNDECIDED = (Verdict.INCONCLUSIVE, Verdict.STAIRCASE)
 """Verdicts that speak neither for a method nor against it."""
 
-_STANDINGS: dict[Inconclusive, Standing] = {"fail": "failed", "warn": "undecided", "ok": "passed"}
+STANDINGS: dict[Inconclusive, Standing] = {"fail": "failed", "warn": "undecided", "ok": "passed"}
+"""How what decided nothing stands."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Policy:
             comparison: As judged, and not as `applied`.
         """
         if undecided(comparison):
-            return _STANDINGS[self._level(comparison)]
+            return STANDINGS[self._level(comparison)]
         told = any(self.standing(judgement) == "failed" for judgement in comparison.methods)
         jumps = any(kink.active for kink in comparison.kinks)
         return "failed" if self.at_kink == "fail" and jumps and not told else "passed"

@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from gradcli.comparison import Checked, Report
-from gradcli.report.checks import check_text, sentence, standing, summary
+from gradcli.comparison import Checked, Report, Verdict
+from gradcli.report.checks import NOT_COMPARED, check_text, sentence, standing, summary
 from gradcli.report.formats import Dress
-from gradcli.report.github import Annotation, Level, annotated, commands
+from gradcli.report.github import LEVELS, Annotation, Level, annotated, commands
 from gradcli.report.jsonform import SCHEMA_VERSION, comparison_json, dumps
 from gradcli.report.junit import case, document, say, suite_of, visible_xml
 from gradcli.report.markdown import escaped, markdown
@@ -58,6 +58,7 @@ def _model(m: Checked) -> dict[str, Any]:
         "error": {"message": m.error, "hint": m.hint} if m.error else None,
         "changes": [vars(change) for change in m.changes],
         "baseline_notes": list(m.said),
+        "not_compared": list(m.uncompared),
         "comparison": None if c is None else json.loads(comparison_json(m.policy.applied(c))),
     }
 
@@ -97,7 +98,8 @@ def _suite(m: Checked, r: Report, d: Dress) -> ET.Element:
             suite.remove(output)
             suite.append(output)
         told = "\n".join(change.text for change in m.findings)
-        say(held, "failed" if m.findings else "passed", "CHANGED", told)
+        kind = "CHANGED" if m.findings else str(Verdict.INCONCLUSIVE)
+        say(held, m.held, kind, told or NOT_COMPARED)
     return suite
 
 
@@ -116,6 +118,9 @@ def _github(r: Report, d: Dress) -> str:  # noqa: ARG001 # as every format
             continue
         title = "gradcli: changed"
         told += [Annotation("error", title, f"{m.name}: {c.text}", m.path) for c in m.findings]
+        if not m.findings and m.held in LEVELS:
+            said = f"{m.name}: {NOT_COMPARED}"
+            told.append(Annotation(LEVELS[m.held], "gradcli: not compared", said, m.path))
         found = annotated(m.comparison, m.policy)
         # Of a model that passes, one notice would crowd out those of others.
         told += [a for a in found if a.level != "notice" or len(r.models) == 1]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gradcli.comparison import Change, Checked, Report
+from gradcli.comparison import Change, Checked, Report, Verdict
 from gradcli.report.cells import WORDS, Fact, Tone, seconds
 from gradcli.report.headline import headline
 from gradcli.report.rows import Detail
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 WORD = {"CHANGED": "changed", "ERROR": "in error"}
 """What models may be called besides the verdicts."""
+
+NOT_COMPARED = "its derivative could not be compared with its baseline, or not all of it"
 
 
 def check_text(
@@ -74,8 +76,11 @@ def standing(model: Checked) -> tuple[str, Tone]:
     if model.comparison is None:
         return "ERROR", "bad"
     verdict = str(model.comparison.verdict)
-    if model.findings and not model.policy.applied(model.comparison).exit_code:
+    decided = not model.policy.applied(model.comparison).exit_code
+    if model.findings and decided:
         return "CHANGED", "bad"
+    if model.held != "passed" and decided:
+        return str(Verdict.INCONCLUSIVE), "odd"
     if model.exit_code:
         return verdict, "odd" if model.exit_code == 3 else "bad"
     return verdict, "good" if verdict == "AGREE" else "odd"
@@ -89,6 +94,8 @@ def sentence(model: Checked) -> str:
     if (bad := model.findings) and not applied.exit_code:
         more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
         return f"since its baseline, {bad[0].text}{more}"
+    if model.held != "passed" and not applied.exit_code:
+        return NOT_COMPARED
     return headline(applied).text
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from gradcli.comparison import At, Comparison, Judgement, Policy, Verdict, at_points
+from gradcli.comparison import At, Comparison, Judgement, Policy, Standing, Verdict, at_points
 from gradcli.report.encoding import visible
 from gradcli.report.headline import headline
 from gradcli.report.rows import why
@@ -21,6 +21,9 @@ NAMELESS = ("", "<stdin>", "<bytes>")
 """What models are called that are no files."""
 
 Level = Literal["error", "warning", "notice"]
+
+LEVELS: Mapping[Standing, Level] = {"failed": "error", "undecided": "warning"}
+"""How loud the whole is, where it is louder than a notice."""
 
 
 class Annotation(NamedTuple):
@@ -93,8 +96,7 @@ def _found(c: Comparison, policy: Policy) -> Iterator[tuple[Annotation, str]]:
     for method in c.unfinished:
         yield Annotation("error", _title("unfinished"), "it has not been run"), method
     said = headline(policy.applied(c))
-    standings: dict[str, Level] = {"failed": "error", "undecided": "warning"}
-    level = standings.get(policy.of_whole(c), "notice")
+    level = LEVELS.get(policy.of_whole(c), "notice")
     yield Annotation(level, _title(str(c.verdict)), f"{said.label}: {said.text}"), ""
 
 

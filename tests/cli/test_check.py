@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -12,6 +14,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from gradcli.checks.baseline import keep
 from gradcli.cli import checking
 from gradcli.comparison import Speed
 from tests.cli.support import SAMPLES, cli, process, refused
@@ -34,11 +37,17 @@ inputs = "kinked.npz"
 @pytest.fixture(autouse=True)
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # What is tested here is what is done with costs: a fiftieth of a second of each is enough.
+    monkeypatch.setattr("gradcli.checks.baseline.LONGEST", 0.02)
+    return made(tmp_path)
+
+
+def made(folder):
     for name in ("physics", "kinked"):
         for suffix in (".onnx", ".npz"):
-            shutil.copy(SAMPLES / f"{name}{suffix}", tmp_path)
-    Path("gradcli.toml").write_text(CONFIG, encoding="utf-8")
-    return tmp_path
+            shutil.copy(SAMPLES / f"{name}{suffix}", folder)
+    (folder / "gradcli.toml").write_text(CONFIG, encoding="utf-8")
+    return folder
 
 
 def rewritten(name, text):
@@ -193,12 +202,21 @@ def test_nothing_of_a_pipe_is_coloured_and_names_are_harmless():
 # ---- baselines -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def saved():
-    result = cli("check", "--save-baseline", "base.json")
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory):
+    """One of the project, with costs as they are measured where nobody is in a hurry."""
+    folder = made(tmp_path_factory.mktemp("saved"))
+    path = folder / "base.json"
+    result = cli("check", "--config", str(folder / "gradcli.toml"), "--save-baseline", str(path))
     assert result.exit_code == 0, result.output
-    assert "wrote base.json: 2 models" in result.stderr
-    return json.loads(Path("base.json").read_text(encoding="utf-8"))
+    assert f"wrote {path}: 2 models" in result.stderr
+    return path.read_bytes()
+
+
+@pytest.fixture
+def saved(baseline):
+    Path("base.json").write_bytes(baseline)
+    return json.loads(baseline)
 
 
 def test_a_baseline_says_what_it_is_of(saved):
@@ -350,6 +368,39 @@ def test_no_baseline_is_written_of_a_model_in_error(saved):
     assert Path("base.json").read_bytes() == before
 
 
+def test_what_could_not_be_compared_is_not_decided(saved, monkeypatch):
+    def less(*args):
+        now = keep(*args)
+        unknown = tuple(
+            replace(b, values=(math.nan,) * len(b.values), known="few") for b in now.derivative
+        )
+        return replace(now, derivative=unknown)
+
+    monkeypatch.setattr(checking, "keep", less)
+    asked = ("check", "physics", "--baseline", "base.json")
+    result = cli(*asked, "--export", "r.xml", "--export", "r.json", "--export", "r.md")
+    assert result.exit_code == 3
+    assert result.stdout.startswith("INCONCLUSIVE  physics  its derivative could not be compared")
+    assert "x, t: not all of it could be compared" in " ".join(result.stdout.split())
+    assert "1 inconclusive; no findings against base.json (exit 3)" in " ".join(
+        result.stdout.split()
+    )
+    (model,) = json.loads(Path("r.json").read_text())["models"]
+    assert (model["exit_code"], model["not_compared"]) == (3, ["x", "t"])
+    assert "| INCONCLUSIVE | physics |" in Path("r.md").read_text(encoding="utf-8")
+
+    def held(*words):
+        report = cli(*asked, *words, "--export", "r.xml", "--format", "github")
+        (case,) = [c for c in ET.parse("r.xml").iter("testcase") if c.get("name") == "baseline"]
+        told = [line for line in report.stdout.splitlines() if "not compared" in line]
+        return report.exit_code, [e.tag for e in case], [line.split()[0] for line in told]
+
+    assert held() == (3, ["failure"], ["::error"])
+    assert held("--inconclusive", "warn") == (0, ["skipped"], ["::warning"])
+    assert held("--inconclusive", "ok") == (0, [], [])
+    assert held("--exit-zero") == (0, ["failure"], ["::error"])
+
+
 def test_a_cost_is_a_finding_only_where_it_is_so_again_and_again(saved, monkeypatch):
     measured = []
 
@@ -410,7 +461,7 @@ def weights():
 def test_any_one_weight_that_changed_by_a_thousandth_is_found(sample, tensor, live):
     for suffix in (".onnx", ".npz"):
         shutil.copy(SAMPLES / f"{sample}{suffix}", ".")
-    config = f'methods = ["reverse"]\nruns = 1\n[[model]]\npath = "{sample}.onnx"\n'
+    config = f'methods = ["reverse"]\nruns = 1\nwarmup = 0\n[[model]]\npath = "{sample}.onnx"\n'
     rewritten("gradcli.toml", f'{config}inputs = "{sample}.npz"\n')
     assert cli("check", "--save-baseline", "base.json").exit_code == 0
     index = int(np.random.default_rng(len(tensor)).choice(np.flatnonzero(live)))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradcli.comparison import Block, Record, Snapshot, Speed, beside, changes
+from gradcli.comparison import Block, Record, Snapshot, Speed, beside, changes, uncompared
 from gradcli.comparison.baseline import PRODUCTS, kept
 
 U = 1e-15
@@ -85,12 +85,34 @@ def test_what_another_machine_rounds_otherwise_has_not_changed():
     assert changes(shot(block([1.0, 1e-9], 0.0)), shot(block([1.0, 1e-9 + 1e-13], 0.0))) == ()
 
 
-def test_what_is_not_known_is_not_compared():
-    then, now = normal(3), normal(3)
-    then[1] = np.nan
-    assert changes(shot(block(then)), shot(block(then))) == ()
-    assert changes(shot(block(then)), shot(block(now))) == ()
-    assert "not compared" in " ".join(beside(shot(block(then)), shot(block(now))))
+def test_of_a_small_one_elements_that_both_know_are_compared():
+    whole, part = normal(3), normal(3)
+    part[1] = np.nan
+    for then, now in ((whole, part), (part, whole), (part, part)):
+        assert changes(shot(block(then)), shot(block(now))) == ()
+        (change,) = changes(shot(block(then)), shot(block(now * 2)))
+        assert change.by == pytest.approx(np.nanmax(np.abs(part)))
+
+
+def test_elements_that_are_not_known_any_more_leave_it_undecided():
+    whole, part = normal(3), normal(3)
+    part[1] = np.nan
+    assert uncompared(shot(block(whole)), shot(block(part))) == ("y/x",)
+    assert "not all of it could be compared" in " ".join(
+        beside(shot(block(whole)), shot(block(part)))
+    )
+    assert uncompared(shot(block(part)), shot(block(whole))) == (), "all that was kept is compared"
+    assert uncompared(shot(block(part)), shot(block(part))) == ()
+    assert uncompared(shot(block(whole)), shot()) == ("y/x",)
+
+
+def test_of_a_large_one_nothing_is_compared_where_other_elements_are_known():
+    whole, part = normal(100), normal(100)
+    part[1] = np.nan
+    for then, now in ((whole, part), (part, whole)):
+        assert changes(shot(block(then)), shot(block(now * 2))) == ()
+        assert uncompared(shot(block(then)), shot(block(now))) == ("y/x",)
+    assert uncompared(shot(block(part)), shot(block(part))) == ()
 
 
 # ---- errors --------------------------------------------------------------------------------------
