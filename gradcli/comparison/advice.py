@@ -36,7 +36,8 @@ def advise(methods: Sequence[Judgement]) -> tuple[Advice, ...]:
     # On an active kink a value is a convention: it has no digits that could be right. Nor has the
     # reference itself.
     known = [m for m in trusted if m.correct_digits is not None]
-    if known:
+    # Of equals none is the most accurate, as where the derivative is 0.
+    if len(known) == 1 or len({m.correct_digits for m in known}) > 1:
         best = max(known, key=_accuracy)
         parts = [m for m in agreeing if m.sampled and _accuracy(m) > _accuracy(best)]
         out.append(_accurate(best, max(parts, key=_accuracy, default=None)))

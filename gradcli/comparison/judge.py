@@ -166,17 +166,16 @@ def _sample_notes(evidence: Evidence) -> list[str]:
     probes = evidence.probes
     if probes is None:
         return []
-    taken = [o.method for o in (*evidence.outcomes,) if o.sampled]
-    whole = all(len(v) == np.prod(evidence.problem.shape(k)) for k, v in probes.wrt.items())
-    if whole and not taken and not probes.directions:
+    taken = [o.method for o in evidence.outcomes if o.sampled]
+    if not taken:
         return []
     parts = [
-        f"{len(v)} of {int(np.prod(evidence.problem.shape(k)))} coordinates of {k}"
+        f"{len(v)} of {int(np.prod(evidence.problem.shape(k))):,} coordinates of {k}"
         for k, v in probes.wrt.items()
     ]
     along = f" and {probes.directions} random directions" if probes.directions else ""
-    who = f" by {', '.join(taken)}" if taken else ""
-    return [f"sampled{who}: at most {', '.join(parts)}{along} (seed {evidence.problem.seed})"]
+    drawn = f"at most {', '.join(parts)}{along} (seed {evidence.problem.seed})"
+    return [f"sampled by {', '.join(taken)}: {drawn}; their times are the sample's"]
 
 
 def _sweep_notes(evidence: Evidence, truth: Field | None) -> list[str]:

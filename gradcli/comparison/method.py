@@ -114,8 +114,8 @@ def judgement_of(
         return _with(base, verdict=Verdict.INCONCLUSIVE, detail="there is no reference")
     own = field_of(evidence, outcome.estimate)
     # Of what its arithmetic has no normal numbers for, a method knows nothing.
-    tiny, size = outcome.dtype.tiny, np.abs(truth.value)
-    own = replace(own, u=own.u + np.where((size > 0) & (size < tiny / EPS), tiny, 0.0))
+    below = np.where(_tiny(truth, outcome.dtype), outcome.dtype.tiny, 0.0)
+    own = replace(own, u=own.u + below)
     tolerance = rtol if rtol is not None else tolerance_of(outcome)
     least = least_of(evidence, outcome, truth)
     verdicts = _elements(evidence, own, truth, tolerance, atol, least)
@@ -225,6 +225,8 @@ def _summary(f: _Facing) -> dict[str, object]:
         found |= {"detail": described(rim[0])}
     elif verdict is Verdict.INCONCLUSIVE and np.any(open_):
         found |= {"detail": _lost(f.evidence)}
+    elif verdict is Verdict.INCONCLUSIVE:
+        found |= {"detail": _underflow(f)}
     if verdict is Verdict.DISAGREE:
         cause, detail = _cause(f)
         found |= {"cause": cause, "detail": detail}
@@ -274,6 +276,8 @@ def _parts(f: _Facing) -> list[Part]:
         relative = off[sizable] / np.abs(r[sizable])
         needed = _needed(np.fmax(off, doubt) - f.atol, size[block][smooth])
         known = bool(off.size)
+        # Of a sample too, an error is one of the whole block.
+        whole = largest(f.truth.value[block][np.isin(f.verdicts[block], (*_SMOOTH, _UNKNOWN))])
         parts.append(
             Part(
                 name,
@@ -282,7 +286,7 @@ def _parts(f: _Facing) -> list[Part]:
                 counts,
                 float(np.max(off)) if known else None,
                 float(np.max(relative)) if relative.size else None,
-                _digits(float(np.max(off)), largest(r)) if known else None,
+                _digits(float(np.max(off)), whole) if known else None,
                 float(np.max(doubt)) if known else None,
                 int(np.sum(np.abs(r) <= doubt)),
                 float(np.max(needed)) if known else None,
@@ -316,6 +320,21 @@ def _lost(evidence: Evidence) -> str:
     """The first node that makes of numbers what is none, or too large."""
     lost = next((near for near in evidence.survey.nearest if near.kind == "lost"), None)
     return described(lost) if lost else ""
+
+
+def _underflow(f: _Facing) -> str:
+    """That what is undecided is too small for the method's arithmetic, if that is all."""
+    dtype, undecided = f.outcome.dtype, f.verdicts == _CODES.index(Verdict.INCONCLUSIVE)
+    if np.any(undecided & ~(f.band < dtype.tiny)) or not np.all(_tiny(f.truth, dtype)[undecided]):
+        return ""
+    wider = "" if dtype is DType.FLOAT64 else "; --dtype float64 has"
+    return f"{dtype.value} has no normal numbers below {dtype.tiny:.1e}{wider}"
+
+
+def _tiny(truth: Field, dtype: DType) -> np.ndarray:
+    """What an arithmetic may lose a part of, as it lies near the least of its normal numbers."""
+    size = np.abs(truth.value)
+    return np.asarray((size > 0) & (size < dtype.tiny / EPS))
 
 
 def described(near: Near) -> str:

@@ -58,12 +58,14 @@ class Fact:
 
 
 def scientific(x: float | None) -> str:
-    """Two digits and the shortest exponent: 1.2e-7."""
+    """Two digits and the shortest exponent, none of 0 or 1: 1.2e-7, 1.2, 12."""
     if x is None:
         return ABSENT
     if x == 0 or not math.isfinite(x):
         return f"{x:.0f}"
     mantissa, exponent = f"{x:.1e}".split("e")
+    if int(exponent) in (0, 1):
+        return f"{x:.{1 - int(exponent)}f}"
     return f"{mantissa}e{int(exponent)}"
 
 
@@ -155,4 +157,9 @@ WORDS = {
 
 def tally(counts: Mapping[str, int]) -> str:
     """Methods or elements by verdict, in words: 5 agree, 1 at a kink, 1 skipped."""
-    return ", ".join(f"{n:,} {WORDS.get(name, name)}" for name, n in counts.items() if n)
+    return ", ".join(f"{n:,} {_word(name, n)}" for name, n in counts.items() if n)
+
+
+def _word(name: str, n: int) -> str:
+    word = WORDS.get(name, name)
+    return f"{word}s" if n == 1 and word.endswith("agree") else word

@@ -41,7 +41,7 @@ def _sentence(c: Comparison) -> str:
         return "no method was run"
     concerned = [j for j in computed if j.verdict is c.verdict]
     if c.verdict is Verdict.AGREE:
-        nothing = ", which is 0 here" if any(map(_all_zero, concerned)) else ""
+        nothing = ", which is 0 here" if any(map(all_zero, concerned)) else ""
         return f"{_methods(concerned)} with {_trusted(c.reference)}{nothing}"
     if not concerned:
         return "nothing could be decided"
@@ -72,8 +72,8 @@ def _trusted(r: Reference) -> str:
     return r.kind
 
 
-def _all_zero(j: Judgement) -> bool:
-    """Whether it has looked at every element, and the reference of each is zero within u."""
+def all_zero(j: Judgement) -> bool:
+    """Whether a method has looked at every element, and the reference of each is zero within u."""
     return not j.sampled and 0 < sum(j.counts.values()) == j.zero
 
 

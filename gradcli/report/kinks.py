@@ -30,7 +30,7 @@ def kinks_near(kinks: Sequence[KinkAt], room: Sequence[Room]) -> Iterator[Fact]:
         text = jump_sentence(jumping.jump)
         slopes = "the slopes on both sides of it differ "
         yield Fact("jump", f"{slopes * bool(jumping.what)}{text}", "odd")
-    off = [k for k in kinks if k.kind == "kink" and k.margin > NEAR and not k.touched]
+    off = [] if any(k.kind == "kink" for k in near) else [k for k in kinks if k.kind == "kink"]
     for r in room[:LISTED]:
         index = f", element [{', '.join(map(str, r.index))}]" if r.index else ""
         where = f"node {r.node} ({r.op}){index}"

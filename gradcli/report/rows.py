@@ -39,7 +39,7 @@ from gradcli.report.cells import (
     tensor,
     value,
 )
-from gradcli.report.headline import headline, place, verdict_tone
+from gradcli.report.headline import all_zero, headline, place, verdict_tone
 from gradcli.report.kinks import kinks_near
 from gradcli.report.nodes import blame_row, explained, listed
 
@@ -319,20 +319,21 @@ def _below(
 
 def _numbers_by(c: Comparison) -> Iterator[str]:
     """How to get the derivative itself, by a method that is to be trusted: reverse if it is."""
-    trusted = [j.method for j in c.methods if j.verdict in (Verdict.AGREE, Verdict.KINK)]
+    trusted = [j for j in c.methods if j.verdict in (Verdict.AGREE, Verdict.KINK)]
     coarse = [j.method for j in c.methods if j.cause is Cause.ROUNDING and j.dtype == "float32"]
-    if "reverse" in trusted:
+    if any(j.method == "reverse" for j in trusted):
         also = ""
     elif "reverse" in coarse:
         also = " and --dtype float64"
     elif trusted:
-        also = f" and --method {trusted[0]}"
+        best = max(trusted, key=lambda j: (not j.sampled, j.correct_digits or 0.0))
+        also = f" and --method {best.method}"
     else:
         return
     yield f"the derivative itself: gradcli grad, with the same model and options{also}"
 
 
-REMARKS = (*map(str, Verdict), "failed", "skipped", "zero", "small", "sample", "way", "note")
+REMARKS = (*map(str, Verdict), "failed", "skipped", "zero", "small", "way", "note")
 """Labels of what is said of single methods, in order; under a label, methods keep theirs."""
 
 
@@ -342,8 +343,9 @@ def _grouped(methods: Sequence[Judgement], detail: Detail) -> Iterator[Fact]:
     for j in methods:
         for remark in _remarks(j, detail):
             groups.setdefault(remark, []).append(j.method)
-    for fact in sorted(groups, key=lambda fact: REMARKS.index(fact.label)):
-        yield Fact(fact.label, f"{', '.join(groups[fact])}: {fact.text}", fact.tone)
+    said = [Fact(f.label, f"{', '.join(who)}: {f.text}", f.tone) for f, who in groups.items()]
+    said += _small(methods)
+    yield from sorted(said, key=lambda fact: REMARKS.index(fact.label))
 
 
 def _remarks(j: Judgement, detail: Detail) -> Iterator[Fact]:
@@ -353,28 +355,31 @@ def _remarks(j: Judgement, detail: Detail) -> Iterator[Fact]:
         return
     if j.verdict is not None and j.verdict is not Verdict.AGREE:
         yield Fact(str(j.verdict), why(j), _tone(j))
-    if j.max_rel_error is None and j.max_abs_error is not None:
+    if j.max_rel_error is None and j.max_abs_error is not None and not all_zero(j):
         yield Fact("zero", "every element of the reference is zero within u")
-    if j.verdict is Verdict.AGREE and (small := _small(j)):
-        yield Fact("small", small)
     whole = detail == "verbose" or j.verdict is not Verdict.AGREE
     if j.level and detail == "verbose":
         yield Fact("way", j.level)
-    if j.sampled:
-        yield Fact("sample", "computed a sample, and the times are the sample's")
     for note in dict.fromkeys(j.notes) if whole else ():
         yield Fact("note", note)
 
 
-def _small(j: Judgement) -> str:
-    """Of a method that agrees with a relative error beyond its tolerance: whose that is."""
-    if j.max_rel_error is None or not j.rtol or j.max_rel_error <= j.rtol * (1.0 + 2.0 * j.rtol):
-        return ""
-    judged = "" if j.needed_rtol is None else f", and comes to {scientific(j.needed_rtol)}"
-    return (
-        "the max rel error is that of an element next to 0; below"
-        f" {scientific(FLOOR)} of the largest an error is taken relative to that{judged}"
-    )
+def _small(methods: Sequence[Judgement]) -> Iterator[Fact]:
+    """Of methods that agree with a relative error beyond their tolerance: whose error that is."""
+    judged = [
+        f"{j.method} {scientific(j.needed_rtol)}"
+        for j in methods
+        if j.verdict is Verdict.AGREE
+        and j.max_rel_error is not None
+        and j.rtol
+        and j.max_rel_error > j.rtol * (1.0 + 2.0 * j.rtol)
+    ]
+    if judged:
+        yield Fact(
+            "small",
+            "next to 0 a max rel error is large and tells nothing; relative to at least"
+            f" {scientific(FLOOR)} of the largest, as verdicts take it: {', '.join(judged)}",
+        )
 
 
 def why(j: Judgement) -> str:

@@ -35,6 +35,11 @@ def test_a_sample_of_fewer_digits_is_not_told():
     assert accurate == "the most accurate is reverse, with 6.0 correct digits"
 
 
+def test_among_equals_none_is_the_most_accurate():
+    assert len(texts(row("reverse", 17.0, 1e-3), row("forward", 17.0, 2e-3))) == 1
+    assert len(texts(row("reverse", 17.0, 1e-3))) == 2
+
+
 def test_what_float32_is_too_coarse_for_is_to_be_asked_in_float64():
     off = row("reverse", 1.8, 1e-3, verdict=Verdict.DISAGREE, cause=Cause.ROUNDING)
     (advice,) = texts(off, row("complex-step", 11.0, 1.0, sampled=True, dtype="float64"))

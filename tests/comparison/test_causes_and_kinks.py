@@ -127,6 +127,8 @@ def test_of_what_is_too_small_for_float32_nothing_is_said(size, told):
         )
     )
     assert verdict(row) == told
+    said_so = "float32 has no normal numbers below 1.2e-38; --dtype float64 has"
+    assert (row.detail == said_so) is (told[0] is INCONCLUSIVE)
 
 
 @pytest.mark.parametrize(

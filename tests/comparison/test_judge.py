@@ -362,7 +362,7 @@ def test_a_sampled_witness_confirms_its_sample():
     )
     assert (found.reference.confirmed, found.reference.elements) == (2, 3)
     assert only(found).counts["AGREE"] == 3
-    assert any(note.startswith("sampled") for note in found.notes)
+    assert found.notes == (), "the reference says so, and no method's row is of a sample"
 
 
 def test_a_sampled_method_is_judged_where_it_looked_and_along_random_directions():
@@ -379,6 +379,18 @@ def test_a_sampled_method_is_judged_where_it_looked_and_along_random_directions(
     worst = found.methods[1].worst
     assert worst is not None
     assert (worst.name, worst.index) == ("random direction 1", ())
+    (note,) = found.notes
+    assert note == (
+        "sampled by symbolic, finite: at most 1 of 3 coordinates of x and 2 random directions"
+        " (seed 0); their times are the sample's"
+    )
+
+
+def test_the_digits_of_a_sample_are_those_of_the_whole_answer():
+    part = outcome("finite", said([1.1e-3, math.nan, math.nan], 1e-9, known=[1, 0, 0]))
+    probes = Probes({"x": np.array([0])}, {"y": np.array([0])}, {"x": np.zeros((0, 3))})
+    row = only(judge(evidence((1e-3, 2.0, 4.0), part, probes=probes)))
+    assert row.correct_digits == pytest.approx(-math.log10(1e-4 / 4.0))
 
 
 @pytest.mark.parametrize("operator", ["jvp", "vjp", "jacobian"])

@@ -51,7 +51,11 @@ def test_seconds(t, text):
         (1.25e-7, "1.2e-7"),
         (math.inf, "inf"),
         (math.nan, "nan"),
-        (1, "1.0e0"),
+        (1, "1.0"),
+        (9.99, "10"),
+        (12.3, "12"),
+        (123, "1.2e2"),
+        (0.95, "9.5e-1"),
     ],
 )
 def test_scientific(x, text):
@@ -96,7 +100,7 @@ def test_a_scalar_has_no_shape_to_show():
 
 def test_the_tally_is_in_words():
     assert tally(examples.odd().counts) == (
-        "1 disagree, 1 at a kink, 1 inconclusive, 1 skipped, 1 failed"
+        "1 disagrees, 1 at a kink, 1 inconclusive, 1 skipped, 1 failed"
     )
     assert tally({"AGREE": 0, "INCONCLUSIVE": 1234}) == "1,234 inconclusive"
 
@@ -122,6 +126,10 @@ def test_kinks_at_the_point_are_listed_and_of_those_further_off_only_the_nearest
     comparison = replace(examples.odd(), kinks=(*far, edge), room=())
     assert texts(comparison, "kink") == ["nearest: node far1 (Relu), element [1]: 1.0e-1 away"]
     assert texts(comparison, "edge") == []
+    close = KinkAt("close", "Relu", (4,), 1e-8, None, "")
+    assert texts(replace(comparison, kinks=(*far, close)), "kink") == [
+        "node close (Relu), element [4]: 1.0e-8 away"
+    ], "none is nearest beside those that are nearer"
 
 
 def test_an_error_without_a_size_says_that_all_is_zero_within_u():
@@ -232,7 +240,7 @@ def test_the_headline_names_the_worst_element_and_its_node():
         " 1 at a kink, 1 inconclusive, 1 skipped, 1 failed (exit 1)"
     )
     assert first(examples.odd()).startswith(
-        "DISAGREE gradcli and onnxruntime compute different outputs from this file; 1 disagree, 1"
+        "DISAGREE gradcli and onnxruntime compute different outputs from this file; 1 disagrees, 1"
     )
 
 
@@ -260,6 +268,7 @@ def test_that_all_of_a_derivative_is_0_is_told_first():
     c = examples.smooth()
     zero = replace(c.methods[0], counts={"AGREE": 2}, zero=2, max_rel_error=None)
     assert ", which is 0 here" in first(replace(c, methods=(zero,)))
+    assert texts(replace(c, methods=(zero,)), "zero") == [], "and not again"
     some = replace(zero, zero=1)
     assert "which is 0" not in first(replace(c, methods=(some,)))
     part = replace(zero, sampled=True)
@@ -271,10 +280,12 @@ def test_an_error_beyond_the_tolerance_of_what_agrees_is_explained():
     j = replace(c.methods[0], verdict=Verdict.AGREE, rtol=3e-3, max_rel_error=2.5, needed_rtol=1e-4)
     small = [f.text for f in screen(replace(c, methods=(j,))).below if f.label == "small"]
     text = (
-        "the max rel error is that of an element next to 0; below 1.0e-3 of the largest an error"
-        " is taken relative to that, and comes to 1.0e-4"
+        "next to 0 a max rel error is large and tells nothing; relative to at least 1.0e-3 of the"
+        " largest, as verdicts take it: "
     )
-    assert small == [f"{j.method}: {text}"]
+    assert small == [f"{text}{j.method} 1.0e-4"]
+    two = replace(c, methods=(j, replace(j, method="other", needed_rtol=2e-4)))
+    assert texts(two, "small") == [f"{text}{j.method} 1.0e-4, other 2.0e-4"], "in one sentence"
     j = replace(j, max_rel_error=3e-3)
     assert not [f for f in screen(replace(c, methods=(j,))).below if f.label == "small"]
 
@@ -293,7 +304,7 @@ def test_every_verdict_and_cause_that_was_given_is_put_in_plain_words():
     [
         ({}, ""),
         ({"verdict": Verdict.DISAGREE, "cause": Cause.ROUNDING}, " and --dtype float64"),
-        ({"verdict": Verdict.DISAGREE, "cause": Cause.RULE}, " and --method forward"),
+        ({"verdict": Verdict.DISAGREE, "cause": Cause.RULE}, " and --method symbolic"),
     ],
 )
 def test_how_to_get_the_numbers_is_told_last(changes, also):

@@ -408,7 +408,7 @@ def test_a_method_s_error_is_drawn_where_it_is_largest():
     few[5] = b.truth[5] + 1e-3
     made = pictured(replace(b, values={"reverse": wrong, "finite": few}), 9, {})
     one, other = made.errors
-    assert "at most 1.0e0, at [13, 1, 2]; 1 infinitely far off; here is channel 13" in one.text
+    assert "at most 1.0, at [13, 1, 2]; 1 infinitely far off; here is channel 13" in one.text
     assert "here is channel 5, where that is" in other.text
     assert one.data["first"] == 13 * 20
     assert np.nanmax(np.frombuffer(base64.b64decode(one.data["values"]), "<f4")) == 1.0
