@@ -155,18 +155,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+CONFIGURED = pytest.StashKey[Path]()
+"""The configuration, whole; not there without --gradcli."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; with --gradcli, put the configuration among what is collected."""
+    """Register the marker."""
     config.addinivalue_line("markers", "gradcli: a model that [tool.gradcli] names")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """With --gradcli, put the configuration among what is collected; before xdist tells workers."""
+    config = session.config
     if not config.getoption("gradcli"):
         return
-    path = str(_configured(config))
-    if not any(arg.split("::")[0] and _same(arg.split("::")[0], path) for arg in config.args):
-        config.args.append(path)
+    path = config.stash[CONFIGURED] = _configured(config)
+    named = [arg.split("::")[0] for arg in config.args]
+    if not any(name and _same(name, path) for name in named):
+        config.args.append(str(path))
 
 
 def _configured(config: pytest.Config) -> Path:
-    """The configuration, whole.
+    """The configuration, whole: the one that is named, or the nearest above where pytest started.
 
     Raises:
         pytest.UsageError: When there is none.
@@ -176,23 +187,26 @@ def _configured(config: pytest.Config) -> Path:
 
     given = config.getoption("gradcli_config")
     if given:
+        if not Path(given).is_file():
+            raise pytest.UsageError(f"--gradcli-config {given}: there is no such file")
         return Path(given).absolute()
+    started = config.invocation_params.dir
     try:
-        return checks.find(config.rootpath).absolute()
+        within = started.is_relative_to(config.rootpath)
+        return checks.find(started if within else config.rootpath).absolute()
     except GradcliError as error:
-        raise pytest.UsageError(f"--gradcli: {error.message}\nhint: {error.hint}") from error
+        hint = error.hint.replace("--config", "--gradcli-config")
+        raise pytest.UsageError(f"--gradcli: {error.message}\nhint: {hint}") from error
 
 
-def _same(a: str, b: str) -> bool:
+def _same(a: str | Path, b: str | Path) -> bool:
     return os.path.realpath(a) == os.path.realpath(b)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Models | None:
     """The configuration as a file of tests, where --gradcli asks for it."""
-    config = parent.config
-    if not config.getoption("gradcli") or file_path.suffix != ".toml":
-        return None
-    if not _same(str(file_path), str(_configured(config))):
+    configured = parent.config.stash.get(CONFIGURED, None)
+    if configured is None or file_path.name != configured.name or not _same(file_path, configured):
         return None
     models: Models = Models.from_parent(parent, path=file_path)
     return models
@@ -205,6 +219,7 @@ class Models(pytest.File):
         """The models, in the file's order."""
         from gradcli import checks
         from gradcli.errors import GradcliError
+        from gradcli.onnxfile import printable
 
         held = self.config.getoption("gradcli_baseline")
         try:
@@ -214,7 +229,9 @@ class Models(pytest.File):
         except GradcliError as error:
             raise self.CollectError(f"{error.message}\nhint: {error.hint}") from error
         for entry in config.models:
-            yield ModelItem.from_parent(self, name=entry.name, entry=entry, before=before)
+            # Two colons would end the name where a test is asked for by it.
+            name = printable(entry.name).replace("::", ":")
+            yield ModelItem.from_parent(self, name=name, entry=entry, before=before)
 
 
 class ModelItem(pytest.Item):

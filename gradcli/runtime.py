@@ -23,6 +23,9 @@ Optimisation = Literal["all", "extended", "basic", "off"]
 
 CPU = "CPUExecutionProvider"
 
+MOST_THREADS = 1024
+"""Beyond what any machine has use for, onnxruntime fails without a word."""
+
 _LEVELS = {
     "all": "ORT_ENABLE_ALL",
     "extended": "ORT_ENABLE_EXTENDED",
@@ -306,8 +309,10 @@ def _options(ort: Any, threads: int, optimisation: str) -> Any:
         raise UsageError(
             f"there is no optimisation level {optimisation!r}", f"Choose {', '.join(_LEVELS)}."
         )
-    if threads < 1:
-        raise UsageError(f"{threads} threads cannot run anything", "Give 1 or more.")
+    if not 1 <= threads <= MOST_THREADS:
+        raise UsageError(
+            f"{threads} threads cannot run anything", f"Give at least 1 and at most {MOST_THREADS}."
+        )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -178,10 +178,57 @@ def test_mistakes_of_a_configuration_are_told(project):
     assert code == 2
     assert "there is no key 'rtoll'" in out
     assert "did you mean rtol" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "there is no gradcli.toml"),
+        (["--collect-only"], "name one with --gradcli-config"),
+        (["--gradcli-config", "."], "--gradcli-config .: there is no such file"),
+        (["--gradcli-config", "no.toml"], "--gradcli-config no.toml: there is no such file"),
+    ],
+)
+def test_without_a_configuration_nothing_is_collected(project, args, words):
     (project / "gradcli.toml").unlink()
-    code, out = run(project, "--gradcli")
+    code, out = run(project, "--gradcli", *args)
     assert code == 4
-    assert "there is no gradcli.toml" in out
+    assert words in out
+    assert "test_one" not in out
+
+
+def test_pytest_s_help_needs_no_configuration(project):
+    (project / "gradcli.toml").unlink()
+    code, out = run(project, "--gradcli", "--help")
+    assert code == 0
+    assert "--gradcli-baseline=FILE" in out
+
+
+def test_the_nearest_configuration_above_where_pytest_starts_is_taken(project):
+    below = project / "below"
+    below.mkdir()
+    assert "gradcli.toml::good" in run(below, "--gradcli", "--collect-only", "-q")[1]
+    (below / "gradcli.toml").write_text("[[model]]\npath = 'nearer.onnx'\n", encoding="utf-8")
+    out = run(below, "--gradcli", "--collect-only", "-q")[1]
+    assert "below/gradcli.toml::nearer" in out
+    assert "good" not in out
+    renamed = (below / "gradcli.toml").rename(below / "models.conf")
+    out = run(project, "--gradcli", "--gradcli-config", str(renamed), "--collect-only", "-q")[1]
+    assert "below/models.conf::nearer" in out
+
+
+def test_names_are_harmless_and_can_be_asked_for(project):
+    names = {"good": "a::b[1]", "bad": "\\u001b[31mred"}
+    text = CONFIG
+    for name, hostile in names.items():
+        text = text.replace(f'"{name}"', f'"{hostile}"')
+    (project / "gradcli.toml").write_text(text, encoding="utf-8")
+    code, out = run(project, "--gradcli", "-v", "gradcli.toml::a:b[1]")
+    assert code == 0, out
+    assert "gradcli.toml::a:b[1] PASSED" in out
+    out = run(project, "--gradcli", "--collect-only")[1]
+    assert "\\x1b[31mred" in out
+    assert "\x1b" not in out
 
 
 def test_the_fixture_keeps_the_inputs(project):

@@ -221,6 +221,8 @@ def test_a_provider_can_be_checked_before_anything_is_prepared():
 def test_options_that_make_no_sense_are_refused():
     with pytest.raises(UsageError, match="0 threads"):
         runtime.prepare(chain(), threads=0)
+    with pytest.raises(UsageError, match="99999999999 threads"):
+        runtime.prepare(chain(), threads=99999999999)
     with pytest.raises(UsageError, match="no optimisation level 'most'"):
         runtime.prepare(chain(), optimisation="most")  # type: ignore[arg-type] # meant to be wrong
 

@@ -263,7 +263,11 @@ def read(path: Path) -> Baseline:
             f"{shown}: there is no such baseline", f"make it: --save-baseline {shown}"
         ) from error
     except OSError as error:
-        raise UsageError(f"{shown}: cannot be read ({error.strerror})") from error
+        raise UsageError(
+            f"{shown}: cannot be read ({error.strerror})", "name a file of --save-baseline"
+        ) from error
+    except ValueError as error:  # a NUL in its name
+        raise UsageError(f"{shown}: no file can be called so", "name another") from error
     try:
         if len(data) > MAX_BYTES:
             raise ValueError("it is too large")

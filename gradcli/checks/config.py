@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gradcli.api import Settings, engine
-from gradcli.checks.keys import HOW, MODEL, WHOLE, Table, near, read_table
+from gradcli.checks.keys import HOW, MODEL, WHOLE, Table, near, read_table, short
 from gradcli.comparison import Inconclusive
 from gradcli.errors import UsageError
 from gradcli.onnxfile import printable
@@ -18,10 +18,14 @@ from gradcli.onnxfile import printable
 OWN = "gradcli.toml"
 SHARED = "pyproject.toml"
 
-EXAMPLE = """[[tool.gradcli.model]]
-path = "model.onnx"
-inputs = "point.npz\""""
-"""The least that a configuration says."""
+HEADING = "[[tool.gradcli.model]]"
+"""Above each model."""
+
+OWN_HEADING = "[[model]]"
+"""Likewise, in a file that is gradcli's own."""
+
+MODEL_LEAST = 'path = "model.onnx"\ninputs = "point.npz"'
+"""The least that a model says."""
 
 MAX_BYTES = 10_000_000
 """Of a configuration: it is read as a whole."""
@@ -53,6 +57,12 @@ class Entry:
     settings: Settings
     inconclusive: Inconclusive | None = None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that are read."""
+        given = (self.path, *(path for _, path in self.inputs), self.tangent, self.cotangent)
+        return tuple(path for path in given if path is not None)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -79,7 +89,7 @@ class Config:
             if name not in known:
                 shown = _shown(self.path)
                 raise UsageError(
-                    f"{shown} has no model called {printable(name)!r}", near(name, tuple(known))
+                    f"{shown} has no model called {short(repr(name))}", near(name, tuple(known))
                 )
         return tuple(entry for entry in self.models if not names or entry.name in names)
 
@@ -94,14 +104,15 @@ def find(start: Path) -> Path:
         UsageError: When there is none, or one that cannot be read.
     """
     for folder in (start, *start.parents):
-        if (folder / OWN).is_file():
+        if os.path.lexists(folder / OWN):  # what cannot be read is told, and not passed over
             return folder / OWN
         shared = folder / SHARED
         if shared.is_file() and "gradcli" in _tool(_parsed(shared)):
             return shared
     raise UsageError(
         f"there is no {OWN} here or in a folder above, and no {SHARED} with [tool.gradcli]",
-        f"write one, or name one with --config. The least that it says:\n{EXAMPLE}",
+        f"write one, or name one with --config. The least that {SHARED} says:\n{HEADING}\n"
+        f"{MODEL_LEAST}",
     )
 
 
@@ -118,18 +129,25 @@ def read(path: Path) -> Config:
     data = _parsed(path)
     nested = "gradcli" in _tool(data)
     if path.name == SHARED and not nested:
-        raise UsageError(f"{_shown(path)}: has no [tool.gradcli]", f"write one:\n{EXAMPLE}")
+        raise UsageError(
+            f"{_shown(path)}: has no [tool.gradcli]", f"write one:\n{HEADING}\n{MODEL_LEAST}"
+        )
     content = _tool(data)["gradcli"] if nested else data
-    prefix = "tool.gradcli" if nested else ""
-    top = Table(_shown(path), f"[{prefix}]" if nested else "at the top")
+    top = Table(_shown(path), "[tool.gradcli]" if nested else "at the top")
+    heading = HEADING if nested else OWN_HEADING
+    least = f"write one:\n{heading}\n{MODEL_LEAST}"
+    if path.name == OWN and nested and (outside := data.keys() - {"tool"}):
+        key = printable(min(outside))
+        raise top.error(f"{key!r} stands outside of it", "move it there, or leave out tool.gradcli")
     if not isinstance(content, Mapping):
-        raise top.error("is no table", EXAMPLE)
+        raise top.error("is no table", least)
+    if not isinstance(content.get("model", []), list):
+        raise top.wrong("model", content["model"], WHOLE["model"].wanted, least)
     whole = read_table(content, WHOLE, top)
     tables = whole.pop("model", [])
     baseline = whole.pop("baseline", None)
-    heading = f"[[{prefix}.model]]" if nested else "[[model]]"
     if not tables:
-        raise top.error(f"names no model: there is no {heading}", f"write one:\n{EXAMPLE}")
+        raise top.error(f"names no model: there is no {heading}", least)
     models: list[Entry] = []
     for number, table in enumerate(tables, 1):
         models += _entries(table, whole, path.parent, top.file, f"{heading} {number}")
@@ -147,12 +165,14 @@ def _parsed(path: Path) -> dict[str, Any]:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise UsageError(f"{shown}: more than {MAX_BYTES:,} bytes", "is this a TOML file?")
-        return tomllib.loads(data.decode("utf-8"))
+        return tomllib.loads(data.decode("utf-8-sig"))  # as editors on Windows save it
     except FileNotFoundError as error:
         raise UsageError(f"{shown}: there is no such file", "check --config") from error
     except OSError as error:
-        raise UsageError(f"{shown}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(
+            f"{shown}: cannot be read ({error.strerror})", "name a TOML file"
+        ) from error
+    except (ValueError, RecursionError) as error:  # TOML's own errors, characters, endless integers
         raise UsageError(
             f"{shown}: is no TOML: {printable(str(error))}", "correct the file there"
         ) from error
@@ -187,16 +207,16 @@ def _entries(
 ) -> Iterator[Entry]:
     """The models of one table, more than one where its path is a pattern."""
     called = table.get("name", table.get("path", "")) if isinstance(table, Mapping) else ""
-    where = Table(file, f"{heading} ({printable(str(called))})" if called else heading)
+    where = Table(file, f"{heading} ({short(printable(str(called)))})" if called else heading)
     if not isinstance(table, Mapping):
-        raise where.error("is no table", EXAMPLE)
+        raise where.error("is no table", f"as {heading.rpartition(' ')[0]}\n{MODEL_LEAST}")
     given = {**defaults, **read_table(table, MODEL, where)}
     if "path" not in given:
         raise where.error("says no path", 'write path = "model.onnx"')
     pattern = given.pop("path")
     name = given.pop("name", None)
     for path in _found(pattern, folder, where):
-        stem = Path(path).stem
+        stem = Path(path).stem or path
         several = is_pattern(pattern, folder)
         called = name or stem if not several else f"{name}-{stem}" if name else stem
         yield _entry(called, path, stem, given, folder, where)
@@ -262,6 +282,7 @@ def _refuse_twins(models: Iterable[Entry], where: Table) -> None:
     for entry in models:
         if entry.name in seen:
             raise where.error(
-                f"two models are called {printable(entry.name)!r}", "give one of them a name"
+                f"two models are called {short(repr(entry.name))}",
+                'give one of them another: name = "..."',
             )
         seen.add(entry.name)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gradcli.errors import UsageError
+
+LONG = 60
+"""Letters that an error quotes of what is longer."""
 
 KINDS = {
     str: "a string",
@@ -34,9 +38,8 @@ class Table:
 
     def wrong(self, key: str, value: Any, wanted: str, hint: str = "") -> UsageError:
         """The error of a value that cannot be."""
-        shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
         kind = KINDS.get(type(value), f"a {type(value).__name__}")
-        return self.error(f"{key} is {shown}, {kind}, and must be {wanted}", hint)
+        return self.error(f"{key} is {short(repr(value))}, {kind}, and must be {wanted}", hint)
 
     def error(self, message: str, hint: str = "") -> UsageError:
         """An error that says where it is."""
@@ -65,26 +68,28 @@ def _is(kind: type) -> Callable[[Any], Any]:
 
 
 def _text(x: Any) -> Any:
-    return x if isinstance(x, str) and x else None
+    return x if isinstance(x, str) and x.strip() else None
 
 
 def _texts(x: Any) -> Any:
     each = [x] if isinstance(x, str) else x
-    good = isinstance(each, list) and each and all(isinstance(e, str) and e for e in each)
+    good = isinstance(each, list) and each and all(_text(e) for e in each)
     return tuple(each) if good else None
 
 
 def _number(least: float, *, above: bool = False) -> Callable[[Any], Any]:
     def takes(x: Any) -> Any:
-        if isinstance(x, bool) or not isinstance(x, int | float) or not math.isfinite(x):
+        if isinstance(x, bool) or not isinstance(x, int | float) or not abs(x) < math.inf:
+            return None
+        if abs(x) > sys.float_info.max:  # an integer that no number of 64 bits comes near
             return None
         return float(x) if (x > least if above else x >= least) else None
 
     return takes
 
 
-def _count(least: int) -> Callable[[Any], Any]:
-    return lambda x: x if type(x) is int and x >= least else None
+def _count(least: int, most: float = math.inf) -> Callable[[Any], Any]:
+    return lambda x: x if type(x) is int and least <= x <= most else None
 
 
 def _choice(*names: str) -> Key:
@@ -128,7 +133,7 @@ HOW: Mapping[str, Key] = {
     "at_kink": _choice("report", "skip", "fail", "nudge"),
     "inconclusive": _choice("fail", "warn", "ok"),
     "straight_through": Key("true or false", "true", _is(bool)),
-    "threads": Key("an integer of at least 1", "1", _count(1)),
+    "threads": Key("an integer from 1 to 1024", "1", _count(1, 1024)),
     "provider": Key("onnxruntime's name of a provider", '"CPUExecutionProvider"', _text),
     "seed": Key("an integer of at least 0", "0", _count(0)),
 }
@@ -154,7 +159,7 @@ MODEL: Mapping[str, Key] = {
 
 WHOLE: Mapping[str, Key] = {
     "baseline": _FILE,
-    "model": Key("an array of tables", "[[tool.gradcli.model]]", _is(list)),
+    "model": Key("an array of tables", "[]", _is(list)),
     **HOW,
 }
 """Keys of the table above the models."""
@@ -169,16 +174,21 @@ def read_table(given: Mapping[str, Any], known: Mapping[str, Key], where: Table)
     found = {}
     for key, value in given.items():
         if key not in known:
-            raise where.error(f"there is no key {key!r}", near(key, known))
+            raise where.error(f"there is no key {short(repr(key))}", near(key, known))
         found[key] = known[key].takes(value)
         if found[key] is None:
             raise where.wrong(key, value, known[key].wanted, f"as {key} = {known[key].example}")
     return found
 
 
+def short(text: str) -> str:
+    """A text as an error quotes it."""
+    return text if len(text) <= LONG else f"{text[:LONG]}..."
+
+
 def near(name: str, among: Mapping[str, Any] | tuple[str, ...]) -> str:
     """A hint with names like this one, or all there are."""
-    alike = difflib.get_close_matches(name, list(among), 3)
+    alike = [] if len(name) > LONG else difflib.get_close_matches(name, list(among), 3)
     if alike:
         return f"did you mean {' or '.join(alike)}?"
     return f"there are: {', '.join(among)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -86,6 +87,7 @@ def command(
     before = None if held is None else checks.read_baseline(Path(held))
     _refuse_unknown(before, entries, held)
     if saved is not None:
+        _refuse_own(saved, [str(found.path), *(path for e in entries for path in e.files)])
         before = _older(Path(saved), bool(names))
     dress = Dress(
         command_line(),
@@ -96,7 +98,7 @@ def command(
     )
     with (
         reports(form, output, exports, dress, checked) as written,
-        screen.sink(saved) as kept,
+        screen.sink(saved, "--save-baseline") as kept,
     ):
         with screen.progress() as tell:
             run = _Run(str(found.path), entries, before, held or "", saved is not None, tell)
@@ -226,6 +228,13 @@ def _refuse_unknown(before: Baseline | None, entries: Sequence[Entry], held: str
             f"{held} has no model called {', '.join(missing)}",
             f"save it: gradcli check {missing[0]} --save-baseline {held}",
         )
+
+
+def _refuse_own(saved: str, read: Sequence[str]) -> None:
+    """Refuse to write a baseline over something that is read."""
+    target = os.path.realpath(saved)
+    if any(os.path.realpath(path) == target for path in read):
+        raise UsageError(f"--save-baseline {saved}: that file is read here", "name another file")
 
 
 def _older(path: Path, needed: bool) -> Baseline | None:

@@ -194,7 +194,11 @@ _QUESTION = (
     ),
     _STRAIGHT_THROUGH,
     click.option(
-        "--threads", type=click.IntRange(1), default=1, show_default=True, help="For onnxruntime."
+        "--threads",
+        type=click.IntRange(1, 1024),
+        default=1,
+        show_default=True,
+        help="For onnxruntime.",
     ),
     click.option(
         "--provider",

@@ -64,14 +64,14 @@ class _Stdout:
         sys.stdout.buffer.flush()
 
 
-def sink(path: str | None) -> AbstractContextManager[Sink]:
-    """The file -o names, found writable now; stdout for `-` or nothing."""
+def sink(path: str | None, option: str = "-o") -> AbstractContextManager[Sink]:
+    """The file that -o, or another option, names, found writable now; stdout for `-` or nothing."""
     if path in (None, "-"):
         return nullcontext(_Stdout())
     from gradcli.cli.files import output
 
     assert path is not None
-    return output(path)
+    return output(path, option)
 
 
 def is_json(path: str | None) -> bool:

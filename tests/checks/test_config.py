@@ -177,6 +177,9 @@ def test_where_there_is_none_the_least_is_shown(here):
         ("rtol = '1e-3'", ["rtol is '1e-3', a string", "number of at least 0", "rtol = 1e-6"]),
         ("rtol = -1", ["rtol is -1, an integer", "at least 0"]),
         ("rtol = nan", ["rtol is nan"]),
+        (f"rtol = {'9' * 400}", ["rtol is 99999", "a number of at least 0"]),
+        ("threads = 99999999999", ["threads is 99999999999", "from 1 to 1024"]),
+        ("name = ' '", ["name is ' '", "not empty"]),
         ("rtol = true", ["rtol is True, a truth value"]),
         ("runs = 0", ["runs is 0", "at least 1"]),
         ("runs = 2.0", ["runs is 2.0, a number", "an integer"]),
@@ -214,12 +217,14 @@ def test_a_mistake_is_told_with_its_file_table_and_key(line, words):
         ("[tool.gradcli]\nseed = 1\n", ["names no model", "[[tool.gradcli.model]]"]),
         ("[tool]\ngradcli = 3\n", ["is no table"]),
         ("[tool.gradcli]\nmodel = [3]\n", ["[[tool.gradcli.model]] 1: is no table"]),
-        ("[tool.gradcli]\nmodel = 3\n", ["model is 3"]),
+        ("[tool.gradcli]\nmodel = 3\n", ["model is 3", "an array of tables"]),
+        ("[tool.gradcli.model]\npath = 'a.onnx'\n", ["an array of tables", "[[tool.gradcli"]),
         ("[[tool.gradcli.model]]\nseed = 1\n", ["says no path"]),
         (LEAST + LEAST, ["two models are called 'a'"]),
         ("[[tool.gradcli.model]]\npath = 'x/*.onnx'\n", ["'x/*.onnx'", "no such file"]),
         ("[[tool.gradcli.model]]\npath = '**x'\n", ["'**x'"]),
         ("[[tool.gradcli.model]\n", ["is no TOML", "line 1"]),
+        (f"[tool.gradcli]\nseed = {'9' * 5000}\n", ["is no TOML", "5000 digits"]),
         ("[project]\nname = 'x'\n", ["has no [tool.gradcli]"]),
     ],
 )
@@ -228,11 +233,61 @@ def test_a_mistake_of_the_whole_is_told(text, words):
     assert [word for word in words if word not in said] == [], said
 
 
+@pytest.mark.parametrize("text", ["", "model = 3\n", "[model]\npath = 'a.onnx'\n", "model = [3]"])
+def test_hints_are_as_the_file_itself_would_say_it(text):
+    for name in ("gradcli.toml", "other.toml"):
+        assert "[[model]]\npath = " in wrong(text, name)
+        assert "tool.gradcli" not in wrong(text, name)
+
+
+def test_its_own_file_that_cannot_be_read_is_not_passed_over(here):
+    write(LEAST)
+    (here / "gradcli.toml").mkdir()
+    with pytest.raises(UsageError, match=r"gradcli\.toml: cannot be read"):
+        read(find(here))
+    (here / "gradcli.toml").rmdir()
+    (here / "gradcli.toml").symlink_to("gradcli.toml")
+    with pytest.raises(UsageError, match=r"gradcli\.toml: cannot be read"):
+        read(find(here))
+
+
+def test_in_its_own_file_no_key_is_passed_over():
+    said = wrong("runs = 1\n" + LEAST, "gradcli.toml")
+    assert "'runs' stands outside of it" in said
+    assert read(write(LEAST, "gradcli.toml")).models[0].name == "a"
+    assert read(write("runs = 1\n" + LEAST, "other.toml")).models[0].name == "a"
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"\r\n", b"# \xc3\xa9\r\n"])
+def test_files_of_windows_are_read(start):
+    path = Path("gradcli.toml")
+    path.write_bytes(start + b"[[model]]\r\npath = 'a.onnx'\r\nruns = 3\r\n")
+    assert read(path).models[0].settings.runs == 3
+
+
+def test_what_is_long_is_quoted_shortly():
+    long = "n" * 5000
+    for text in (
+        f"{long} = 1\n",
+        f"name = '{long}'\nrtol = -1\n",
+        f"rtol = '{long}'\n",
+        f"name = '{long}'\n[[tool.gradcli.model]]\npath='b.onnx'\nname = '{long}'\n",
+    ):
+        assert len(wrong(LEAST + text)) < 500
+
+
+def test_a_model_is_called_something():
+    (model,) = read(write('[[model]]\npath = "."', "gradcli.toml")).models
+    assert model.name == "."
+
+
 def test_a_file_that_cannot_be_read_is_told(here):
     with pytest.raises(UsageError, match="there is no such file"):
         read(Path("nowhere.toml"))
     with pytest.raises(UsageError, match="cannot be read"):
         read(here)
+    with pytest.raises(UsageError, match="is no TOML"):
+        read(Path("a\0b"))
     Path("bad.toml").write_bytes(b"\xff")
     with pytest.raises(UsageError, match="is no TOML"):
         read(Path("bad.toml"))

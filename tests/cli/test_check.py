@@ -294,6 +294,8 @@ def test_a_baseline_that_is_not_there_or_lacks_a_model_is_refused(saved):
     rewritten("base.json", json.dumps(saved))
     refused(cli("check", "--baseline", "base.json"), "kinked", "--save-baseline base.json")
     refused(cli("check", "--baseline", "a", "--save-baseline", "b"), "both")
+    rewritten("gradcli.toml", 'baseline = "a\\u0000b"\n' + CONFIG)
+    refused(cli("check"), "a\\x00b", "no file can be called so")
 
 
 @pytest.mark.parametrize(
@@ -357,6 +359,14 @@ def test_saving_anew_keeps_what_has_not_changed_and_tells_what_has(saved):
     assert again["physics"]["derivative"] != saved["models"]["physics"]["derivative"]
     rewritten("base.json", "nothing")
     assert cli("check", "--save-baseline", "base.json").exit_code == 0
+
+
+@pytest.mark.parametrize("read", ["gradcli.toml", "physics.onnx", "./kinked.npz"])
+def test_no_baseline_is_written_over_what_is_read(read):
+    before = Path(read).read_bytes()
+    refused(cli("check", "--save-baseline", read), "--save-baseline", read, "is read here")
+    assert Path(read).read_bytes() == before
+    refused(cli("check", "--save-baseline", "."), "--save-baseline .", "is a directory")
 
 
 def test_no_baseline_is_written_of_a_model_in_error(saved):
