@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from gradcli.cli import screen
-from gradcli.cli.reports import Export, report_options, reports
+from gradcli.cli.reports import Export, refuse_forms, report_options, reports
 from gradcli.cli.shell import INTERRUPTED, command_line, say
 from gradcli.errors import UsageError
 
@@ -76,11 +76,11 @@ def command(
     input; 3 nothing could be decided; 130 interrupted, after what is done was told.
     """  # noqa: D205, D301 # click shows it as the help
     from gradcli import checks
-    from gradcli.report import Dress, checked
+    from gradcli.report import CHECK_FORMATS, Dress, checked
 
     if baseline is not None and saved is not None:
         raise UsageError("both --baseline and --save-baseline are given", "compare first")
-    _refuse_form(form, exports)
+    refuse_forms(form, output, exports, CHECK_FORMATS, "gradcli check")
     found = checks.read(Path(config) if config is not None else checks.find(Path.cwd()))
     entries = found.chosen(names)
     held = None if saved is not None else baseline or found.baseline
@@ -205,19 +205,6 @@ def prefixed(where: str, what: str) -> str:
     if isinstance(what, Part):
         return Part(f"{where}{what.what}", what.done, what.total)
     return f"{where}{what}"
-
-
-def _refuse_form(form: str | None, exports: Sequence[Export]) -> None:
-    """Refuse a format that only one comparison has."""
-    from gradcli.report import CHECK_FORMATS
-
-    for wanted in filter(None, (form, *(export.form for export in exports))):
-        if wanted not in CHECK_FORMATS:
-            raise UsageError(
-                f"gradcli check writes no {wanted}, which is of one model",
-                f"one of {', '.join(CHECK_FORMATS)}; of one model: gradcli compare MODEL --input"
-                f" FILE --export {wanted}=FILE",
-            )
 
 
 def _refuse_unknown(before: Baseline | None, entries: Sequence[Entry], held: str | None) -> None:

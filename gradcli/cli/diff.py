@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from gradcli.cli import screen
 from gradcli.cli.options import Number, directions, operator_options, point, point_options
+from gradcli.cli.reports import Export, refuse_forms, report_options, reports
+from gradcli.cli.shell import command_line, say
 
 
 @click.command("diff", short_help="Say whether two models have the same derivatives.")
@@ -16,15 +18,7 @@ from gradcli.cli.options import Number, directions, operator_options, point, poi
 @operator_options
 @click.option("--rtol", type=Number(0), help="Allowed beside rounding, of each largest element.")
 @click.option("--atol", type=Number(0), default=0.0, show_default=True, help="Allowed as well.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    help="[default: by the suffix of -o, else table]",
-)
-@click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(), help="Write the report to a file."
-)
+@report_options
 def command(
     model: str,
     inputs: tuple[str, ...],
@@ -33,8 +27,13 @@ def command(
     other: str,
     tangent: str | None,
     cotangent: str | None,
+    detail: Literal["quiet", "normal", "verbose"] | None,
+    failures_only: bool,
     form: str | None,
     output: str | None,
+    exports: tuple[Export, ...],
+    inconclusive: Literal["fail", "warn", "ok"] | None,
+    exit_zero: bool,
     **question: Any,
 ) -> int:
     """Say whether OTHER, an optimised, quantised, converted or re-exported copy of MODEL, still has
@@ -43,16 +42,24 @@ def command(
     \b
     Examples:
       gradcli diff model.onnx optimised.onnx --input x.npy
-      gradcli diff model.onnx optimised.onnx --format json -o diff.json
+      gradcli diff model.onnx optimised.onnx --failures-only --export junit=diff.xml
+      gradcli diff model.onnx quantised.onnx --straight-through --rtol 0.05 -o diff.json
 
     Exit codes: 0 the same, but for rounding; 1 not the same; 2 an error in the command, a model or
-    an input; 3 it cannot be said.
+    an input; 3 it cannot be said (see --inconclusive); 130 interrupted. --exit-zero makes 0 of 1
+    and 3.
     """  # noqa: D205, D301 # click shows it as the help
     from gradcli import api
     from gradcli.cli.files import Stdin
-    from gradcli.report import contrast_json, contrast_text
+    from gradcli.comparison import Policy
+    from gradcli.report import CONTRAST_FORMATS, Dress, contrast_shown
 
-    with screen.sink(output) as sink:
+    refuse_forms(form, output, exports, CONTRAST_FORMATS, "gradcli diff")
+    policy = Policy(inconclusive, exit_zero=exit_zero)
+    dress = Dress(
+        command_line(), policy, detail or "normal", failures_only, screen.width(), screen.colored()
+    )
+    with reports(form, output, exports, dress, contrast_shown) as written:
         with screen.progress("reading the models") as tell:
             stdin = Stdin()
             loaded, feeds = point(model, inputs, image, stdin)
@@ -66,10 +73,8 @@ def command(
                 progress=tell,
                 **question,
             )
-        if form == "json" or (form is None and screen.is_json(output)):
-            text = contrast_json(found)
-        else:
-            color = screen.colored() and output in (None, "-")
-            text = contrast_text(found, width=screen.width(), color=color)
-        screen.deliver(text, sink, output)
-    return found.exit_code
+        written.finish(found)
+    undecided = found.verdict == "UNDECIDED"
+    if undecided and policy.of_undecided(found.exit_code) == "undecided":
+        say("warning: nothing could be decided", "--inconclusive fail makes it exit code 3")
+    return policy.code(found.exit_code, undecided=undecided)

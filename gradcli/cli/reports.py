@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
@@ -94,9 +94,7 @@ def by_suffix(path: str) -> str | None:
 _REPORT = (
     click.option("-q", "--quiet", "detail", flag_value="quiet", help="Only the headline."),
     click.option("-v", "--verbose", "detail", flag_value="verbose", help="All that is known."),
-    click.option(
-        "--failures-only", is_flag=True, help="Leave out methods that agree, and the advice."
-    ),
+    click.option("--failures-only", is_flag=True, help="Leave out what agrees, and the advice."),
     click.option(
         "--format",
         "form",
@@ -134,6 +132,31 @@ def report_options(command: F) -> F:
     for decorate in reversed(_REPORT):
         command = decorate(command)
     return command
+
+
+def refuse_forms(
+    form: str | None, output: str | None, exports: Sequence[Export], forms: Container[str], by: str
+) -> None:
+    """Refuse a format that only one comparison has.
+
+    Args:
+        form: As given to --format.
+        output: As given to -o, whose suffix may ask for it.
+        exports: As given to --export.
+        forms: Those that there are.
+        by: The command.
+
+    Raises:
+        UsageError: Which says what to do instead.
+    """
+    guessed = None if form else by_suffix(output or "")
+    for wanted in filter(None, (form, guessed, *(export.form for export in exports))):
+        if wanted not in forms:
+            raise UsageError(
+                f"{by} writes no {wanted}, which is of one model",
+                f"one of {', '.join(f for f in SUFFIXES if f in forms)}; of one model: gradcli"
+                f" compare MODEL --input FILE --export {wanted}=FILE",
+            )
 
 
 class Reports(Generic[T]):

@@ -8,7 +8,7 @@ import click
 
 from gradcli.cli import screen
 
-SCHEMAS = ("compare", "jsonl", "grad")
+SCHEMAS = ("compare", "jsonl", "grad", "diff")
 
 
 @click.command("schema", short_help="Print the JSON Schema of a report.")
@@ -17,7 +17,8 @@ SCHEMAS = ("compare", "jsonl", "grad")
 def command(name: str, output: str | None) -> None:
     """Print the JSON Schema (draft 2020-12) of what a command writes as JSON.
 
-    NAME is `compare` for the JSON of compare, `jsonl` for a line of its JSON Lines, or `grad`.
+    NAME is `compare` for the JSON of compare, `jsonl` for a line of its JSON Lines, `grad` or
+    `diff`.
 
     \b
     Examples:

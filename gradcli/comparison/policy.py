@@ -40,12 +40,19 @@ class Policy:
 
     def applied(self, comparison: Comparison) -> Comparison:
         """The comparison with the exit code that this makes of the judge's."""
-        code = comparison.exit_code
-        if undecided(comparison) and code in (0, 3):
-            code = 3 if self._level(comparison) == "fail" else 0
-        if self.exit_zero and code in (1, 3):
-            code = 0
+        code = self.code(comparison.exit_code, undecided=undecided(comparison))
         return replace(comparison, exit_code=code)
+
+    def code(self, code: int, *, undecided: bool) -> int:
+        """The exit code that this makes of a judge's.
+
+        Args:
+            code: The judge's.
+            undecided: Whether there was something to decide, and nothing was.
+        """
+        if undecided and code in (0, 3):
+            code = 3 if self._level(code) == "fail" else 0
+        return 0 if self.exit_zero and code in (1, 3) else code
 
     def standing(self, judgement: Judgement) -> Standing:
         """How one method stands."""
@@ -68,13 +75,17 @@ class Policy:
             comparison: As judged, and not as `applied`.
         """
         if undecided(comparison):
-            return STANDINGS[self._level(comparison)]
+            return self.of_undecided(comparison.exit_code)
         told = any(self.standing(judgement) == "failed" for judgement in comparison.methods)
         jumps = any(kink.active for kink in comparison.kinks)
         return "failed" if self.at_kink == "fail" and jumps and not told else "passed"
 
-    def _level(self, comparison: Comparison) -> Inconclusive:
-        return self.inconclusive or ("fail" if comparison.exit_code == 3 else "warn")
+    def of_undecided(self, code: int) -> Standing:
+        """How what decided nothing stands, by the judge's exit code."""
+        return STANDINGS[self._level(code)]
+
+    def _level(self, code: int) -> Inconclusive:
+        return self.inconclusive or ("fail" if code == 3 else "warn")
 
 
 def undecided(comparison: Comparison) -> bool:

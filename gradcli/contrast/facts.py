@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,7 @@ class Block:
         difference: The largest difference.
         uncertainty: How far rounding in the models' own width may move that element.
         tolerance: What that difference may be.
+        excess: The difference of the element that is furthest off, in what it may be.
         same: Whether no element differs by more than it may.
         index: The element that differs most, for what it may.
         first: It in the first model.
@@ -37,6 +39,7 @@ class Block:
     difference: float
     uncertainty: float
     tolerance: float
+    excess: float
     same: bool
     index: tuple[int, ...]
     first: float
@@ -46,6 +49,13 @@ class Block:
     top: int
     overlap: int
     unfit: int
+
+    @property
+    def share(self) -> float:
+        """The largest difference, of the largest element; infinite beside a zero."""
+        if self.difference == 0.0:
+            return 0.0
+        return self.difference / self.size if self.size > 0.0 else math.inf
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,9 @@ class Judge:
         shape = a.shape
         if b.size != a.size:
             nan = np.nan
+            inf = np.inf
             return Block(
-                of, wrt, shape, size(a), np.inf, 0.0, 0.0, False, (), nan, nan, nan, 0, 0, 0, 0
+                of, wrt, shape, size(a), inf, 0.0, 0.0, inf, False, (), nan, nan, nan, 0, 0, 0, 0
             )
         b = b.reshape(shape)
         allowed = self.allowed(a, runs)
@@ -59,6 +60,7 @@ class Judge:
             float(np.max(gap, initial=0.0)),
             float(_rounding(runs, a)[at]) if a.size else 0.0,
             float(allowed[at]) if a.size else 0.0,
+            float(excess[at]) if a.size else 0.0,
             bool(np.all(gap <= allowed)),
             at,
             float(a[at]) if a.size else 0.0,

@@ -260,11 +260,15 @@ class _Look:
 
 
 def _asked(problem: Problem, node: Node | None) -> tuple[str, str]:
-    """The user's node, and its operator; of none, nothing."""
+    """The user's node, and its operator; of none, nothing.
+
+    What a composite was written out into, or the straight-through estimator of it, has its name.
+    """
     if node is None:
         return "", ""
     name = node.origin or node.name
-    return name, next((n.key for n in problem.exact.nodes if n.name == name), node.key)
+    files = problem.model.graph.nodes if problem.model is not None else ()
+    return name, next((n.key for n in (*files, *problem.exact.nodes) if n.name == name), node.key)
 
 
 def _makers(graph: Graph) -> dict[str, Node]:

@@ -2,7 +2,8 @@
 
 from gradcli.report.arrays import derivative_text
 from gradcli.report.checkforms import CHECK_FORMATS, checked
-from gradcli.report.contrasted import contrast_json, contrast_text
+from gradcli.report.contrasted import contrast_text
+from gradcli.report.contrastforms import CONTRAST_FORMATS, contrast_json, contrast_shown
 from gradcli.report.encoding import encodable
 from gradcli.report.exported import exported_text
 from gradcli.report.formats import FORMATS, PICTURED, Dress, ready, shown
@@ -21,6 +22,7 @@ from gradcli.report.web import html
 
 __all__ = [
     "CHECK_FORMATS",
+    "CONTRAST_FORMATS",
     "FORMATS",
     "PICTURED",
     "Dress",
@@ -29,6 +31,7 @@ __all__ = [
     "checked",
     "comparison_json",
     "contrast_json",
+    "contrast_shown",
     "contrast_text",
     "coverage_json",
     "coverage_markdown",

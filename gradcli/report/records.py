@@ -70,7 +70,7 @@ def as_csv(comparison: Comparison) -> str:
     for at in at_points(comparison):
         for judgement in at.comparison.methods:
             cells = {**record(at.comparison, judgement), "point": at.label}
-            writer.writerow([_cell(cells[name]) for name in CSV_COLUMNS])
+            writer.writerow([cell(cells[name]) for name in CSV_COLUMNS])
     return file.getvalue()
 
 
@@ -111,8 +111,8 @@ CSV_COLUMNS = (
 """In this order, whatever the model."""
 
 
-def _cell(x: Any) -> str:
-    """A number raw, text made safe."""
+def cell(x: Any) -> str:
+    """A number raw, text made safe, nothing of what is not known."""
     if x is None:
         return ""
     if isinstance(x, str):

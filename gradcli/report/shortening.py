@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from gradcli.comparison import Comparison
@@ -23,8 +23,6 @@ def shortened(screen: Screen, comparison: Comparison) -> Screen:
     A name is what the comparison knows as one and, since sentences quote others, any word so long.
     Two that would look the same stay whole.
     """
-    known = sorted({n for n in _names(comparison) if len(n) > LONG}, key=len, reverse=True)
-    pattern = re.compile("|".join([*map(re.escape, known), rf"\S{{{LONG + 1},}}"]))
     told = [
         screen.headline,
         *screen.above,
@@ -34,14 +32,7 @@ def shortened(screen: Screen, comparison: Comparison) -> Screen:
     ]
     texts = [fact.text for fact in told if fact.label not in WHOLE]
     texts += [row.cells["node"] for row in screen.nodes]
-    found = {name for text in texts for name in pattern.findall(text)}
-    ends: dict[str, list[str]] = {}
-    for name in found:
-        ends.setdefault(_cut(name), []).append(name)
-    shorts = {names[0]: short for short, names in ends.items() if len(names) == 1}
-
-    def text(long: str) -> str:
-        return pattern.sub(lambda match: shorts.get(match[0], match[0]), long)
+    text = shortener(_names(comparison), texts)
 
     def fact(said: Fact) -> Fact:
         return said if said.label in WHOLE else replace(said, text=text(said.text))
@@ -58,6 +49,22 @@ def shortened(screen: Screen, comparison: Comparison) -> Screen:
         below=tuple(map(fact, screen.below)),
         points=tuple(map(fact, screen.points)),
     )
+
+
+def shortener(names: Iterable[str], texts: Iterable[str]) -> Callable[[str], str]:
+    """What makes every long name in a text short, unless two of all texts would look the same.
+
+    Args:
+        names: What is known as a name; any word so long is taken for one too.
+        texts: All that will be shown together.
+    """
+    known = sorted({n for n in names if len(n) > LONG}, key=len, reverse=True)
+    pattern = re.compile("|".join([*map(re.escape, known), rf"\S{{{LONG + 1},}}"]))
+    ends: dict[str, list[str]] = {}
+    for name in {name for text in texts for name in pattern.findall(text)}:
+        ends.setdefault(_cut(name), []).append(name)
+    shorts = {alike[0]: short for short, alike in ends.items() if len(alike) == 1}
+    return lambda text: pattern.sub(lambda match: shorts.get(match[0], match[0]), text)
 
 
 def _cut(name: str) -> str:

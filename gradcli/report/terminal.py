@@ -67,7 +67,7 @@ def table(
     if content.points:
         parts.append(facts(content.points))
     if content.rows:
-        parts += _methods(content.columns, content.rows, room)
+        parts += tables(content.columns, content.rows, room)
     if content.beside:
         parts += _nodes(content.nodes, room)
         parts.append(facts(content.beside))
@@ -137,12 +137,15 @@ def facts(said: Sequence[Fact], *, bold: bool = False) -> Table:
     return grid
 
 
-def _methods(
-    columns: Sequence[Column], rows: Sequence[Row], width: int
-) -> Iterator[RenderableType]:
-    """The table of methods in the widest layout that fits without cutting anything.
+def tables(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+    """Rows in the widest layout that fits without cutting anything.
 
-    One table, or one of accuracy above one of cost; those without bars; or a list.
+    One table, or one for each side of its columns above the other; those without bars; or a list.
+
+    Args:
+        columns: The columns.
+        rows: The rows.
+        width: Of the screen.
     """
     for wanted in (columns, [c for c in columns if not c.bar]):
         accuracy = [c for c in wanted if c.side in ("both", "accuracy")]

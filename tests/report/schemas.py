@@ -13,12 +13,18 @@ from gradcli.report.jsonform import NOT_FINITE, SCHEMA_VERSION
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "json.md"
 PLACE = ROOT / "gradcli" / "report" / "schema"
-SECTIONS = {"compare": "`gradcli compare`", "jsonl": "JSON Lines", "grad": "`gradcli grad`"}
+SECTIONS = {
+    "compare": "`gradcli compare`",
+    "jsonl": "JSON Lines",
+    "grad": "`gradcli grad`",
+    "diff": "`gradcli diff`",
+}
 TIMES = ("median", "mean", "stddev", "min", "max", "times[]")
 TITLES = {
     "compare": "What gradcli compare --format json writes",
     "jsonl": "A line of what gradcli compare --format jsonl writes",
     "grad": "What gradcli grad --format json writes",
+    "diff": "What gradcli diff --format json writes",
 }
 
 OPERATORS = ("gradient", "jacobian", "jvp", "vjp")
@@ -30,6 +36,9 @@ WORDS: dict[str, tuple[str, ...]] = {
     "operator": OPERATORS,
 }
 """Fields that take one of these."""
+
+CONTRASTED = ("SAME", "DIFFER", "UNDECIDED")
+"""Verdicts of two models."""
 
 Schema = dict[str, Any]
 
@@ -45,7 +54,15 @@ NESTED: Schema = {
 def rows(section: str) -> list[tuple[str, str, str]]:
     """Field, type and meaning of every row of a section's tables."""
     text = DOCS.read_text(encoding="utf-8").split(f"## {SECTIONS[section]}\n")[1].split("\n## ")[0]
+    if section == "diff":
+        text = text.split("`--format jsonl`")[0]
     found = re.findall(r"^\| `(\S+)` \| (.*?) \| (.*) \|$", text, re.MULTILINE)
+    if section == "diff":
+        return [
+            *found,
+            *_again(found, "primal[]", "derivative[]"),
+            *_again(found, "value", "cotangent"),
+        ]
     if section != "jsonl":
         return found
     whole = rows("compare")
@@ -55,15 +72,22 @@ def rows(section: str) -> list[tuple[str, str, str]]:
     return [*(row for row in found if row[0] != "environment"), *method, *machine, *times]
 
 
+def _again(table: list[tuple[str, str, str]], one: str, other: str) -> list[tuple[str, str, str]]:
+    """The fields of one, of another that has the same."""
+    return [(f"{other}{f[len(one) :]}", t, m) for f, t, m in table if f.startswith(f"{one}.")]
+
+
 def schema(section: str) -> Schema:
     """The schema of one of the reports: of each field what its row says, and all of them there."""
     table = rows(section)
     times = _object([row for row in table if row[0] in TIMES])
     whole = _object([row for row in table if row[0] not in TIMES])
     used: Schema = {"number": NUMBER}
+    if section == "diff":
+        whole["properties"]["verdict"]["enum"] = list(CONTRASTED)
     if section == "grad":
         used["nested"] = NESTED
-    else:
+    elif section != "diff":
         used["times"] = {"description": "Seconds, as hyperfine names them.", **times}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from gradcli.cli.schema import SCHEMAS
-from gradcli.report import comparison_json, derivative_json
+from gradcli.report import comparison_json, contrast_json, derivative_json
 from gradcli.report.records import jsonl
 from tests.cli.support import PHYSICS, POINT, QUICK, cli, process
-from tests.report import examples, schemas
+from tests.report import contrasts, examples, schemas
 
 EXAMPLES = [
     *(examples.smooth, examples.odd, examples.certified),
@@ -48,6 +48,9 @@ def instances():
             notes=note,
         )
         yield "grad", json.loads(text)
+    for contrast in (contrasts.differ(), contrasts.same(), contrasts.undecided()):
+        yield "diff", json.loads(contrast_json(contrast, command="gradcli diff a b"))
+        yield "diff", json.loads(contrast_json(contrast))
 
 
 @pytest.mark.parametrize("name", schemas.SECTIONS)
@@ -93,7 +96,8 @@ def test_a_report_of_later_days_with_more_fields_is_valid():
     for name, instance in instances():
         later = copy.deepcopy(instance)
         later["new"] = 1
-        later["model"]["new"] = None
+        if "model" in later:
+            later["model"]["new"] = None
         validator(name).validate(later)
 
 
@@ -108,6 +112,10 @@ def test_a_report_of_later_days_with_more_fields_is_valid():
         ("jsonl", {"max_rel_error": "large"}),
         ("jsonl", {"run": {"times": []}}),
         ("grad", {"derivative": [{"values": {}}]}),
+        ("diff", {"verdict": "AGREE"}),
+        ("diff", {"primal": [{}]}),
+        ("diff", {"derivative": [{"cosine": "none"}]}),
+        ("diff", {"value": {"node": "n"}}),
     ],
 )
 def test_what_is_no_report_is_not_valid(name, change):
@@ -127,6 +135,8 @@ def test_what_the_commands_write_is_valid(tmp_path):
         validator("jsonl").validate(json.loads(line))
     grad = cli("grad", PHYSICS, "-i", POINT, "--format", "json")
     validator("grad").validate(json.loads(grad.stdout))
+    diff = cli("diff", PHYSICS, PHYSICS, "-i", POINT, "--format", "json")
+    validator("diff").validate(json.loads(diff.stdout))
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
