@@ -21,10 +21,16 @@ Adjust = Callable[[Node, tuple[Array, ...]], tuple[Array, ...]]
 """Given a node and its results, what to go on with instead."""
 
 
+HEAVY = 1 << 30
+"""Bytes of all constants above which those that a number system copies are copied when they are
+read, in each run anew: of a large network's weights there is then one copy more, and not of all."""
+
+
 class Evaluator:
     """A graph ready to be evaluated again and again in one number system.
 
-    Constants are lifted once. Values are freed as they die, except those asked for.
+    Constants are lifted once, unless they are large. Values are freed as they die, except those
+    asked for.
 
     Args:
         graph: What to evaluate. Its float tensors are numbers of `n`, whatever width they have in
@@ -40,7 +46,9 @@ class Evaluator:
         self.graph = graph
         self.n = n
         self._steps = [(node, _impl(node, table)) for node in graph.nodes]
-        self._constants = {value: n.lift(array) for value, array in graph.constants.items()}
+        late = _late(graph, n)
+        self._constants = {v: n.lift(a) for v, a in graph.constants.items() if v not in late}
+        self._late = _first_readers(graph, late)
         self._dying = _last_readers(graph)
 
     def run(
@@ -73,8 +81,13 @@ class Evaluator:
         wanted = set(keep)
         kept = {v.name: x for v, x in env.items() if v.name in wanted}
         with np.errstate(all="ignore"):
-            for (node, impl), dying in zip(self._steps, self._dying, strict=True):
+            steps = zip(self._steps, self._late, self._dying, strict=True)
+            for (node, impl), late, dying in steps:
                 deadline.check()
+                for value in late:
+                    env[value] = self.n.lift(self.graph.constants[value])
+                    if value.name in wanted:
+                        kept[value.name] = env[value]
                 operands = [None if v is None else env[v] for v in node.inputs]
                 results = _apply(self.n, node, impl, operands)
                 if adjust is not None:
@@ -148,6 +161,24 @@ def _apply(
             f"node {node.name!r} ({node.key}) cannot be evaluated on operands of shape {shapes}:"
             f" {error}"
         ) from error
+
+
+def _late(graph: Graph, n: Numbers) -> set[Value]:
+    """The constants that are lifted when they are read."""
+    if sum(array.nbytes for array in graph.constants.values()) <= HEAVY:
+        return set()
+    kept = {v for v, array in graph.constants.items() if n.is_number(array) or v in graph.outputs}
+    return graph.constants.keys() - kept
+
+
+def _first_readers(graph: Graph, values: set[Value]) -> list[list[Value]]:
+    """For each node, those of these values that nothing reads before it."""
+    left = set(values)
+    first: list[list[Value]] = []
+    for node in graph.nodes:
+        first.append([v for v in dict.fromkeys(node.reads()) if v in left])
+        left.difference_update(first[-1])
+    return first
 
 
 def _last_readers(graph: Graph) -> list[list[Value]]:

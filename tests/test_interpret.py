@@ -253,3 +253,24 @@ def test_a_deadline_that_passes_on_the_way():
     with pytest.raises(OutOfTimeError), until(time.perf_counter() + 0.03):
         Evaluator(chain(50)).run({"x": X}, observe=slowly)
     assert 1 <= len(seen) < 10
+
+
+def test_of_a_large_network_constants_are_lifted_when_they_are_read(monkeypatch):
+    """Not all at once; and the result is the same, also of those that are outputs or kept."""
+    b = Builder(OPS)
+    x = b.input("x", DType.FLOAT32, (2, 2))
+    weights = [np.full((2, 2), k, np.float32) for k in range(1, 4)]
+    w = [b.constant(a, name=f"w{k}") for k, a in enumerate(weights)]
+    y = b.op("MatMul", b.op("Add", b.op("MatMul", x, w[0]), w[1]), w[0])
+    graph = b.graph([y, w[2]])
+    feeds = {"x": np.eye(2, dtype=np.float32)}
+    want = Evaluator(graph, complex_).run(feeds, keep=["w1"])
+    monkeypatch.setattr("gradcli.interpret.HEAVY", 0)
+    late = Evaluator(graph, complex_)
+    assert len(late._constants) == 1
+    for _ in range(2):
+        found = late.run(feeds, keep=["w1"])
+        assert found.keys() == want.keys()
+        for name, array in want.items():
+            np.testing.assert_array_equal(found[name], array)
+            assert found[name].dtype == np.complex128

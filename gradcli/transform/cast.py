@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def cast(graph: Graph, dtype: DType, table: Table = OPS, *, arithmetic: bool = F
         if value.dtype.is_float and value.dtype is not dtype:
             new = Value(value.name, dtype, value.shape)
             del r.b.constants[value]
-            r.env[value] = r.b.adopt_constant(new, _frozen(array.astype(dtype.np)))
+            r.env[value] = r.b.adopt_constant(new, _converted(array, dtype))
     for node in graph.nodes:
         if node.op in ("Cast", "CastLike") and not node.domain:
             _cast_node(r, node, dtype, arithmetic)
@@ -146,6 +147,25 @@ def _retyped(node: Node, dtype: DType) -> Node:
         elif name == "dtype" and isinstance(attr, str) and DType(attr).is_float:
             changes[name] = dtype.value
     return replace(node, attrs={**node.attrs, **changes}) if changes else node
+
+
+_CONVERTED: dict[tuple[int, DType], tuple[ref[np.ndarray], ref[np.ndarray]]] = {}
+"""Large weights in another width, for as long as both are in use: a network that is cast for one
+question after another, at one size after another, then has them twice and not ever more often."""
+
+_LARGE = 1 << 20
+
+
+def _converted(array: np.ndarray, dtype: DType) -> np.ndarray:
+    if array.nbytes < _LARGE or array.flags.writeable:
+        return _frozen(array.astype(dtype.np))
+    key = id(array), dtype
+    found = _CONVERTED.get(key)
+    if found and found[0]() is array and (made := found[1]()) is not None:
+        return made
+    new = _frozen(array.astype(dtype.np))
+    _CONVERTED[key] = ref(array, lambda _: _CONVERTED.pop(key, None)), ref(new)
+    return new
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

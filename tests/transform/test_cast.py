@@ -203,3 +203,25 @@ def test_what_the_standard_has_in_float32_stays_so_among_halves(computed: bool):
         if not computed:
             np.testing.assert_array_equal(carried.constants[found], scales)
             assert carried.outputs[0].shape == (1, 1, 4096, 1)
+
+
+def test_large_weights_are_widened_once_for_as_long_as_they_are_in_use():
+    weights = np.ones((600, 600), np.float32)
+    weights.setflags(write=False)
+
+    def graph(array: np.ndarray, rows: int) -> Graph:
+        b = Builder(OPS)
+        w = b.constant(array)
+        return b.graph([b.op("MatMul", b.input("x", F32, (rows, 600)), w)])
+
+    def wide(array: np.ndarray, dtype: DType = F64, rows: int = 1) -> np.ndarray:
+        (found,) = cast(graph(array, rows), dtype).constants.values()
+        return found
+
+    first = wide(weights)
+    assert wide(weights, rows=2) is first
+    assert wide(weights, F16) is not first
+    other = weights * 2
+    assert np.all(wide(other) == 2)
+    other *= 2  # may be written to, and was
+    assert np.all(wide(other) == 4)
