@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,7 @@ def keep(
     settings: Settings,
     comparison: Comparison,
     progress: Progress | None = None,
+    before: Snapshot | None = None,
 ) -> Snapshot:
     """What to keep of a comparison, costs measured here and now.
 
@@ -125,17 +126,32 @@ def keep(
         settings: How it was answered.
         comparison: The answer, with its elements.
         progress: Called with a few words before each step.
+        before: What it is to be held against: costs there are measured, even where that takes long.
     """
-    timed = {
-        j.method: j.run.median
-        for j in comparison.methods
-        if j.status == "computed" and j.run is not None and not j.sampled
-    }
     return snapshot(
         by_convention(problem, settings, comparison),
         question_of(problem, settings),
-        speeds(problem, settings, timed, progress),
+        speeds(problem, settings, timed(comparison, settings), progress, timed_in(before)),
+        forward(problem, settings),
     )
+
+
+def timed(comparison: Comparison, settings: Settings) -> dict[str, float]:
+    """Methods whose cost can be measured; by name, the seconds that one answer took."""
+    return {
+        j.method: j.run.median
+        for j in comparison.methods
+        if j.status == "computed"
+        and j.run is not None
+        and not j.sampled
+        and j.run.median <= SHARE * settings.budget
+    }
+
+
+def timed_in(before: Snapshot | None) -> tuple[str, ...]:
+    """Methods of which a cost was kept."""
+    methods = before.methods if before is not None else {}
+    return tuple(name for name, record in methods.items() if record.speed is not None)
 
 
 def by_convention(problem: Problem, settings: Settings, comparison: Comparison) -> Comparison:
@@ -172,14 +188,32 @@ def speeds(
     settings: Settings,
     methods: Mapping[str, float],
     progress: Progress | None = None,
+    needed: Collection[str] = (),
 ) -> dict[str, Speed]:
-    """What these methods cost beside a forward pass; by name, the seconds that one answer takes."""
+    """What these methods cost beside a forward pass.
+
+    Args:
+        problem: The question.
+        settings: How it is answered.
+        methods: By name, the seconds that one answer takes.
+        progress: Called with a few words before each step.
+        needed: Those that are waited for.
+    """
     share = min(LONGEST, SHARE * settings.budget / max(len(methods), 1))
-    turns = measure.ratios(problem, methods, settings.step, seconds=share, progress=progress)
-    return {
-        name: Speed(*(float(f"{measure.percentile(t, p):.4g}") for p in (0.1, 0.5, 0.9)))
-        for name, t in turns.items()
-    }
+    turns = measure.ratios(
+        problem, methods, settings.step, seconds=share, needed=needed, progress=progress
+    )
+    return {name: _speed(each) for name, each in turns.items()}
+
+
+def forward(problem: Problem, settings: Settings) -> Speed | None:
+    """What a forward pass costs beside a fixed piece of work."""
+    turns = measure.forward_ratio(problem, min(LONGEST, SHARE * settings.budget))
+    return _speed(turns) if turns else None
+
+
+def _speed(turns: Sequence[float]) -> Speed:
+    return Speed(*(float(f"{measure.percentile(turns, p):.4g}") for p in (0.1, 0.5, 0.9)))
 
 
 # ---- the file ------------------------------------------------------------------------------------
@@ -207,6 +241,7 @@ def to_text(models: Mapping[str, Snapshot]) -> str:
                 "reference": s.reference,
                 "derivative": [_block(k) for k in s.derivative],
                 "methods": {method: _record(r) for method, r in s.methods.items()},
+                "forward": None if s.forward is None else asdict(s.forward),
             }
             for name, s in models.items()
         },
@@ -312,6 +347,7 @@ def _snapshot(model: Mapping[str, Any]) -> Snapshot:
         str(model["reference"]),
         tuple(_kept(k) for k in model["derivative"]),
         {str(name): _record_of(r) for name, r in model["methods"].items()},
+        _speed_of(model.get("forward"), "a forward pass"),
     )
 
 
@@ -342,16 +378,21 @@ def _kept(k: Mapping[str, Any]) -> Kept:
 
 
 def _record_of(r: Mapping[str, Any]) -> Record:
-    speed, u = r["times_forward"], r["uncertainty"]
-    costs = None if speed is None else [float(speed[k]) for k in ("low", "median", "high")]
-    if costs is not None and not (0 < costs[0] <= costs[1] <= costs[2] < math.inf):
-        raise ValueError(f"a method costs {costs} forward passes")
-    numbers = [math.inf if x is None else float(x) for x in (r["error"], u)]
+    numbers = [math.inf if x is None else float(x) for x in (r["error"], r["uncertainty"])]
     if not all(x >= 0 for x in numbers):
         raise ValueError(f"a method has the error {numbers[0]}, uncertain by {numbers[1]}")
     return Record(
         DType(r["dtype"]).value,
         None if r["error"] is None else numbers[0],
         numbers[1],
-        None if costs is None else Speed(*costs),
+        _speed_of(r["times_forward"], "a method"),
     )
+
+
+def _speed_of(speed: Mapping[str, Any] | None, what: str) -> Speed | None:
+    if speed is None:
+        return None
+    low, median, high = (float(speed[k]) for k in ("low", "median", "high"))
+    if not 0 < low <= median <= high < math.inf:
+        raise ValueError(f"{what} costs {low} to {median} to {high}")
+    return Speed(low, median, high)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from gradcli import api
 from gradcli.checks import Entry
-from gradcli.checks.baseline import ASK_AGAIN, differences, keep, question_of, speeds
+from gradcli.checks.baseline import (
+    ASK_AGAIN,
+    differences,
+    forward,
+    keep,
+    question_of,
+    speeds,
+    timed,
+    timed_in,
+)
 from gradcli.cli.options import ask
 from gradcli.comparison import (
     Checked,
@@ -20,6 +29,7 @@ from gradcli.comparison import (
     succeeded,
     uncompared,
 )
+from gradcli.comparison.baseline import FORWARD
 from gradcli.errors import GradcliError, UsageError
 from gradcli.onnxfile import printable
 from gradcli.problem import Problem
@@ -66,11 +76,12 @@ def check(
         settings = replace(entry.settings, elements=keeping or before is not None)
         comparison = api.judged(problem, settings, progress=progress)
         if settings.elements:
-            now = keep(problem, settings, comparison, progress)
+            now = keep(problem, settings, comparison, progress, before)
         policy = Policy(inconclusive or entry.inconclusive, settings.at_kink, exit_zero)
         checked = Checked(name, path, 0.0, comparison, policy)
         if before is not None and now is not None:
-            now = _measured_again(problem, settings, before, now, same_machine, progress)
+            took = timed(comparison, settings)
+            now = _measured_again(problem, settings, before, now, took, same_machine, progress)
             found = changes(before, now, same_machine=same_machine)
             if keeping:  # it is what is wanted now, and no finding; but nobody overlooks it
                 checked = replace(checked, said=tuple(f"saved anew: {c.text}" for c in found))
@@ -122,19 +133,22 @@ def _measured_again(
     settings: api.Settings,
     before: Snapshot,
     now: Snapshot,
+    took: Mapping[str, float],
     same_machine: bool,
     progress: Callable[[str], None] | None,
 ) -> Snapshot:
     """With costs that seem to have changed measured again: once may have been chance."""
     for _ in range(AGAIN):
         found = changes(before, now, same_machine=same_machine)
-        suspects = dict.fromkeys((c.where for c in found if c.what == "speed"), 0.0)
-        if not suspects:
+        slow = {c.where for c in found if c.what == "speed"}
+        if not slow:
             return now
-        again = speeds(problem, settings, suspects, progress)
+        suspects = {name: seconds for name, seconds in took.items() if name in slow}
+        again = speeds(problem, settings, suspects, progress, timed_in(before))
         methods = {
             name: replace(r, speed=again[name]) if name in again else r
             for name, r in now.methods.items()
         }
-        now = replace(now, methods=methods)
+        passed = forward(problem, settings) if FORWARD in slow else now.forward
+        now = replace(now, methods=methods, forward=passed)
     return now

@@ -48,6 +48,12 @@ TENFOLD = 10.0
 SAME_MACHINE, OTHER_MACHINE = 1.5, 3.0
 """The least change of a speed ratio that counts, as a factor."""
 
+FORWARD = "a forward pass"
+"""What is called so where methods are named."""
+
+YARDSTICK = "times a fixed piece of work"
+"""What it is measured in."""
+
 Kind = Literal["derivative", "error", "speed"]
 
 
@@ -123,6 +129,7 @@ class Snapshot:
         reference: What the methods were held against.
         derivative: Its blocks.
         methods: How each did, by name.
+        forward: What a forward pass costs beside a fixed piece of work; None where not measured.
     """
 
     sha256: str
@@ -130,12 +137,13 @@ class Snapshot:
     reference: str
     derivative: tuple[Kept, ...]
     methods: Mapping[str, Record]
+    forward: Speed | None = None
 
     @property
     def timeless(self) -> Snapshot:
         """Without what depends on the machine."""
         methods = {name: replace(r, speed=None) for name, r in self.methods.items()}
-        return replace(self, methods=methods)
+        return replace(self, methods=methods, forward=None)
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,10 @@ class Change:
 
 
 def snapshot(
-    comparison: Comparison, question: Mapping[str, Any], speeds: Mapping[str, Speed]
+    comparison: Comparison,
+    question: Mapping[str, Any],
+    speeds: Mapping[str, Speed],
+    forward: Speed | None = None,
 ) -> Snapshot:
     """What to keep of a comparison.
 
@@ -175,6 +186,7 @@ def snapshot(
         comparison: With its elements.
         question: What was asked, as plain data.
         speeds: By method, where they were measured.
+        forward: Of a forward pass.
     """
     size = max((_largest(block) for block in comparison.elements), default=0.0)
     return Snapshot(
@@ -187,6 +199,7 @@ def snapshot(
             for j in comparison.methods
             if j.status == "computed"
         },
+        forward,
     )
 
 
@@ -260,7 +273,11 @@ def changes(before: Snapshot, after: Snapshot, *, same_machine: bool = True) -> 
     for name, record in after.methods.items():
         if name in before.methods:
             found += _of_error(name, before.methods[name], record)
-            found += _of_speed(name, before.methods[name].speed, record.speed, least)
+            pair = (before.methods[name].speed, record.speed)
+            found += _of_speed(name, *pair, least, "forward passes")
+    # The same file takes as long as it did, and what machines do best differs between them.
+    if before.sha256 != after.sha256 and same_machine:
+        found += _of_speed(FORWARD, before.forward, after.forward, least, YARDSTICK)
     return tuple(found)
 
 
@@ -293,6 +310,9 @@ def beside(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
         )
     if gone := [name for name in before.methods if name not in after.methods]:
         said.append(f"not computed now, and then: {', '.join(gone)}")
+    slow = [n for n, r in before.methods.items() if r.speed and n in after.methods]
+    if untimed := [name for name in slow if after.methods[name].speed is None]:
+        said.append(f"too slow now for its cost to be measured: {', '.join(untimed)}")
     if new := [name for name in after.methods if name not in before.methods]:
         said.append(f"computed now, and not then: {', '.join(new)}")
     return tuple(said)
@@ -378,7 +398,9 @@ def _digits(error: float) -> str:
     return f"{-math.log10(error):.1f}" if error > 0 else "all"
 
 
-def _of_speed(name: str, then: Speed | None, now: Speed | None, least: float) -> Iterator[Change]:
+def _of_speed(
+    name: str, then: Speed | None, now: Speed | None, least: float, unit: str
+) -> Iterator[Change]:
     if then is None or now is None:
         return
     slower = now.median > least * then.median and now.low > then.high
@@ -386,7 +408,7 @@ def _of_speed(name: str, then: Speed | None, now: Speed | None, least: float) ->
     if not slower and not faster:
         return
     text = (
-        f"{name} costs {_ratio(now)} forward passes and cost {_ratio(then)}: changes of less than"
+        f"{name} costs {_ratio(now)} {unit} and cost {_ratio(then)}: changes of less than"
         f" {least:g} times count for nothing"
     )
     by = now.median / then.median

@@ -7,7 +7,7 @@ from gradcli.measure.explain import EXPLAINING, explain
 from gradcli.measure.gather import METHODS, measure
 from gradcli.measure.nudge import nudged
 from gradcli.measure.primal import file_primal, rounding
-from gradcli.measure.ratios import percentile, ratios
+from gradcli.measure.ratios import forward_ratio, percentile, ratios
 from gradcli.measure.sample import ALONG, SAMPLE
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "culprits",
     "explain",
     "file_primal",
+    "forward_ratio",
     "measure",
     "nudged",
     "percentile",

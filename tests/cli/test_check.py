@@ -12,12 +12,13 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from gradcli.checks.baseline import keep
 from gradcli.cli import checking
 from gradcli.comparison import Speed
-from tests.cli.support import SAMPLES, cli, process, refused
+from gradcli.engines import Program
+from tests.cli.support import SAMPLES, cli, process, refused, save_model
 
 CONFIG = """
 runs = 1
@@ -312,7 +313,7 @@ def test_a_baseline_that_is_not_there_or_lacks_a_model_is_refused(saved):
         (lambda b: block(b).update(uncertainty=[float("inf")]), ["uncertainty that can be none"]),
         (lambda b: reverse(b).update(dtype="float7"), ["float7"]),
         (lambda b: reverse(b).update(error=-1), ["has the error -1"]),
-        (lambda b: reverse(b)["times_forward"].update(low=0, median=0), ["forward passes"]),
+        (lambda b: reverse(b)["times_forward"].update(low=0, median=0), ["a method costs 0.0 to"]),
     ],
 )
 def test_a_baseline_that_says_what_cannot_be_is_refused(saved, change, words):
@@ -414,7 +415,7 @@ def test_what_could_not_be_compared_is_not_decided(saved, monkeypatch):
 def test_a_cost_is_a_finding_only_where_it_is_so_again_and_again(saved, monkeypatch):
     measured = []
 
-    def slow(problem, settings, methods, progress=None):
+    def slow(problem, settings, methods, progress=None, needed=()):
         measured.append(list(methods))
         again = 1e3 if len(measured) < last else 1.0
         then = saved["models"]["physics"]["methods"]
@@ -434,6 +435,101 @@ def test_a_cost_is_a_finding_only_where_it_is_so_again_and_again(saved, monkeypa
     result = cli("check", "physics", "--baseline", "base.json")
     assert result.exit_code == 1
     assert "reverse costs" in " ".join(result.stdout.split())
+
+
+# ---- slower than it was --------------------------------------------------------------------------
+
+
+def layers(path, copies=1):
+    """One output of a wide product; the weights as a sum of exact shares, each multiplied alone."""
+    rng = np.random.default_rng(3)
+    first = rng.normal(size=(4, 384)).astype(np.float32)
+    wide = rng.normal(size=(384, 384)).astype(np.float32) / 16
+    last = rng.normal(size=(384, 1)).astype(np.float32) / 16
+    shares = [2.0 ** -min(k + 1, copies - 1) for k in range(copies)] if copies > 1 else [1.0]
+    weights = {"first": first, "last": last}
+    weights |= {f"w{k}": np.float32(share) * wide for k, share in enumerate(shares)}
+    parts = [f"p{k}" for k in range(copies)]
+    node = helper.make_node
+    nodes = [
+        node("MatMul", ["x", "first"], ["a"]),
+        *(node("MatMul", ["a", f"w{k}"], [part]) for k, part in enumerate(parts)),
+        node("Sum", parts, ["b"]),
+        node("Tanh", ["b"], ["c"]),
+        node("MatMul", ["c", "last"], ["y"]),
+    ]
+    made = save_model(
+        Path(path), nodes, {"x": (TensorProto.FLOAT, [1, 4])}, {"y": (TensorProto.FLOAT, [1, 1])}
+    )
+    model = onnx.load(made)
+    model.graph.initializer.extend(numpy_helper.from_array(w, n) for n, w in weights.items())
+    onnx.save(model, made)
+
+
+WIDE = """
+runs = 1
+warmup = 0
+methods = ["reverse"]
+reference = "float64"
+
+[[model]]
+path = "wide.onnx"
+inputs = "wide.npy"
+"""
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    """A model with a baseline, its costs measured as they are in earnest but for less long."""
+    monkeypatch.setattr("gradcli.checks.baseline.LONGEST", 0.3)
+    layers("wide.onnx")
+    np.save("wide.npy", np.float32([[0.3, -0.2, 0.5, 0.1]]))
+    rewritten("gradcli.toml", WIDE)
+    result = cli("check", "--save-baseline", "base.json")
+    assert result.exit_code == 0, result.output
+
+
+def held():
+    """Exit code, what is a finding, and all that is said."""
+    result = cli("check", "--baseline", "base.json", "--format", "json")
+    (model,) = json.loads(result.stdout)["models"]
+    texts = [c["text"] for c in model["changes"]] + model["baseline_notes"]
+    findings = [(c["what"], c["where"]) for c in model["changes"] if c["fails"]]
+    return result.exit_code, findings, "; ".join(texts)
+
+
+def test_a_method_that_does_its_work_three_times_is_found_and_one_that_does_not_is_not(
+    wide, monkeypatch
+):
+    assert held() == (0, [], "")
+    once = Program.run
+
+    def thrice(self, *args, **kwargs):
+        for _ in range(2 if self.engine.name == "reverse" else 0):
+            once(self, *args, **kwargs)
+        return once(self, *args, **kwargs)
+
+    monkeypatch.setattr(Program, "run", thrice)
+    code, findings, said = held()
+    assert (code, findings) == (1, [("speed", "reverse")])
+    assert "reverse costs" in said
+
+
+def test_a_model_that_does_more_work_for_the_same_function_is_found(wide):
+    layers("wide.onnx", copies=8)
+    code, findings, said = held()
+    assert (code, findings) == (1, [("speed", "a forward pass")]), said
+    assert "times a fixed piece of work" in said
+    assert "its derivative is what it was" in said
+
+
+def test_a_method_that_became_slow_is_measured_all_the_same(wide, monkeypatch):
+    monkeypatch.setattr("gradcli.checks.baseline.LONGEST", 1e-4)
+    code, findings, said = held()
+    assert (code, findings, said) == (0, [], ""), "one answer takes longer than all may"
+    monkeypatch.setattr(checking, "timed", lambda *_: {})
+    monkeypatch.setattr("gradcli.checks.baseline.timed", lambda *_: {})
+    assert "too slow now for its cost to be measured: reverse" in held()[2]
 
 
 # ---- every weight --------------------------------------------------------------------------------

@@ -171,6 +171,25 @@ def test_on_another_machine_more_is_needed():
     assert len(changes(then, costs(6.5, 7.0, 7.5), same_machine=False)) == 1
 
 
+def test_a_forward_pass_counts_where_the_file_is_another_on_the_same_machine():
+    then = replace(shot(), forward=Speed(0.9, 1.0, 1.1))
+    now = replace(then, forward=Speed(1.9, 2.0, 2.1))
+    assert changes(then, now) == (), "the same file takes as long as it did"
+    other = replace(now, sha256="b" * 64)
+    (change,) = changes(then, other)
+    assert (change.what, change.where, change.fails) == ("speed", "a forward pass", True)
+    assert changes(then, other, same_machine=False) == ()
+    (change,) = changes(other, then)
+    assert not change.fails
+
+
+def test_a_cost_that_is_not_measured_any_more_is_told():
+    then = shot(reverse=record(speed=Speed(1.0, 1.0, 1.0)), forward=record())
+    now = shot(reverse=record(), forward=record())
+    assert beside(then, now) == ("too slow now for its cost to be measured: reverse",)
+    assert beside(now, now) == ()
+
+
 # ---- besides -------------------------------------------------------------------------------------
 
 

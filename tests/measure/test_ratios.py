@@ -1,8 +1,14 @@
 """What a derivative costs beside a forward pass: the same while a machine does other things."""
 
 import importlib
+import threading
+import time
+from functools import partial
 
+import numpy as np
 import pytest
+
+from tests.measure.made import problem
 
 ratios = importlib.import_module("gradcli.measure.ratios")  # the package has a function so called
 
@@ -14,7 +20,6 @@ class Machine:
         self.now = 0.0
         self.cold = cold
         self.last = ""
-        monkeypatch.setattr(ratios.time, "process_time", lambda: self.now)
         monkeypatch.setattr(ratios.time, "perf_counter", lambda: self.now)
 
     def call(self, name, seconds):
@@ -30,7 +35,7 @@ class Machine:
 def test_the_first_call_after_another_s_turn_does_not_count(monkeypatch, one, cold):
     machine = Machine(monkeypatch, cold)
     forward, method = machine.call("forward", 1e-5), machine.call("method", one)
-    turns = ratios.by_turns(forward, method, 10.0)
+    turns = ratios.by_turns(forward, method, 10.0, lambda: machine.now)
     assert len(turns) == ratios.TURNS
     assert turns == pytest.approx([one / 1e-5] * len(turns), rel=0.01)
 
@@ -38,6 +43,36 @@ def test_the_first_call_after_another_s_turn_does_not_count(monkeypatch, one, co
 def test_a_turn_is_long_enough_for_a_coarse_clock(monkeypatch):
     machine = Machine(monkeypatch, 0.0)
     called = machine.call("method", 1e-6)
-    monkeypatch.setattr(ratios.time, "process_time", lambda: round(machine.now, 3))
-    repeats = ratios._repeats(called)
+    repeats = ratios._repeats(called, lambda: round(machine.now, 3))
     assert repeats * 1e-6 >= ratios.BLOCK / 2
+
+
+@pytest.mark.parametrize(("threads", "clock"), [(1, "thread_time"), (2, "process_time")])
+def test_other_threads_of_the_process_count_where_onnxruntime_has_some(threads, clock):
+    at = problem(threads=threads)
+    assert ratios._clock(at) is getattr(time, clock)
+
+
+def test_a_thread_that_spins_beside_it_changes_nothing():
+    """As those of NumPy do behind a product of matrices."""
+    stop = threading.Event()
+
+    def work_on():
+        while not stop.is_set():
+            np.tanh(np.ones(1_000_000))
+
+    spin = threading.Thread(target=work_on)
+    spin.start()
+    try:
+        work = np.ones((200, 200))
+        one, ten = (partial(_often, work, n) for n in (10, 100))
+        turns = ratios.by_turns(one, ten, 1.0, time.thread_time)
+    finally:
+        stop.set()
+        spin.join()
+    assert ratios.percentile(turns, 0.5) == pytest.approx(10, rel=0.3)
+
+
+def _often(work, times):
+    for _ in range(times):
+        np.tanh(work)
