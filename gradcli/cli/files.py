@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+import click
 import numpy as np
 from numpy.lib import format as npy
 
@@ -331,7 +332,7 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 class Output:
     """A file that appears whole or not at all, found writable before the work begins."""
 
-    def __init__(self, target: Path, temporary: Path | None, option: str = "-o") -> None:
+    def __init__(self, target: Path | int, temporary: Path | None, option: str = "-o") -> None:
         self._target = target
         self._temporary = temporary
         self._option = option
@@ -349,12 +350,16 @@ class Output:
         """
         try:
             if self._temporary is None:
-                self._target.write_bytes(data)
-                return
-            self._temporary.write_bytes(data)
-            self._temporary.replace(self._target)
+                # A descriptor is not ours to close; what it has got already stays.
+                with open(self._target, "wb", closefd=isinstance(self._target, Path)) as file:
+                    file.write(data)
+            else:
+                self._temporary.write_bytes(data)
+                self._temporary.replace(str(self._target))
+        except BrokenPipeError:
+            raise
         except OSError as error:
-            raise _unwritable(self._target, error, self._option) from error
+            raise _unwritable(Path(str(self._target)), error, self._option) from error
 
 
 @contextmanager
@@ -369,6 +374,11 @@ def output(path: str, option: str = "-o") -> Iterator[Output]:
         OutputError: When nothing can be written there.
     """
     given = Path(path)
+    if descriptor := _DESCRIPTORS.fullmatch(path):
+        number = descriptor["number"]
+        # Opened by its name, a file that stdout was redirected to would be begun anew.
+        yield Output(int(number) if number else 1 + (path == "/dev/stderr"), None, option)
+        return
     if given.is_dir():
         raise OutputError(f"{option} {printable(path)}: is a directory", "name a file")
     if given.exists() and not given.is_file():
@@ -376,6 +386,10 @@ def output(path: str, option: str = "-o") -> Iterator[Output]:
         # that no file has.
         yield Output(given, None, option)
         return
+    if given.exists() and any(_same(given, read) for read in _read()):
+        raise OutputError(
+            f"{option} {printable(path)}: is what this command reads", "choose another name"
+        )
     # A link stays a link, to the new content.
     target = Path(os.path.realpath(path)) if given.is_symlink() else given
     if target.exists() and not os.access(target, os.W_OK):
@@ -389,6 +403,31 @@ def output(path: str, option: str = "-o") -> Iterator[Output]:
         yield Output(target, temporary, option)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_DESCRIPTORS = re.compile(r"/dev/(?:stdout|stderr|fd/(?P<number>\d{1,9}))")
+"""Names of what is open already."""
+
+_READ = ("model", "other", "inputs", "points", "tangent", "cotangent")
+"""Parameters of commands that name files to read, some of them behind NAME=."""
+
+
+def _read() -> Iterator[str]:
+    """What the command that runs was given to read."""
+    context = click.get_current_context(silent=True)
+    params = context.params if context else {}
+    for parameter in _READ:
+        given = params.get(parameter) or ()
+        for text in (given,) if isinstance(given, str) else given:
+            yield text
+            yield text.partition("=")[2]
+
+
+def _same(file: Path, other: str) -> bool:
+    try:
+        return bool(other) and file.samefile(other)
+    except (OSError, ValueError):
+        return False
 
 
 def _unwritable(path: Path, error: Exception, option: str) -> OutputError:

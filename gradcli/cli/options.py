@@ -355,6 +355,7 @@ def _feeds(
 ) -> dict[str, np.ndarray]:
     """Every --input, read after its header was held against the model."""
     from gradcli.cli.files import open_arrays
+    from gradcli.onnxfile import printable
     from gradcli.problem import check_shape, declared
 
     values = declared(model)
@@ -368,9 +369,10 @@ def _feeds(
             if key in feeds:
                 raise UsageError(f"--input gives {key!r} twice", "give each input once")
             if key not in values:
-                # Told from its header alone: its data may be of any size.
-                feeds[key] = _empty()
-                continue
+                raise InputError(
+                    f"--input {printable(path)}: the model has no input called {given_as!r}",
+                    _meant(given_as, [v.name for v in model.graph.inputs], path, len(stored)),
+                )
             fitted = array.fitted(values[key])
             check_shape(key, fitted.shape, values[key], array.where)
             feeds[key] = fitted.read()
@@ -398,10 +400,13 @@ def _filled(
     return {"": here(f"--input {value.name}={text}", array)}
 
 
-def _empty() -> np.ndarray:
-    import numpy as np
+def _meant(name: str, inputs: Sequence[str], path: str, arrays: int) -> str:
+    """What may have been meant by an array of a file that is called as no input."""
+    from gradcli.problem.names import near
 
-    return np.empty(0)
+    known = near(name, inputs) or f"its inputs are: {', '.join(inputs)}"
+    whatever = f"; whatever the array is called: --input {' or '.join(inputs[:1])}={path}"
+    return known + whatever * (arrays == 1 == len(inputs))
 
 
 def split_input(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import shlex
 import signal
@@ -28,6 +29,10 @@ GIVEN = "gradcli.arguments"
 
 INTERRUPTED = CODE
 INTERNAL = 70
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a disk without room answers."""
+
 USAGE = 2
 
 
@@ -168,6 +173,15 @@ def status(run: Callable[[], Any]) -> int:
     except GradcliError as error:
         _refuse(error)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in FULL:
+            _bug(error)
+            return INTERNAL
+        _silence()
+        say(
+            f"error: the output cannot be written ({error.strerror})", "make room, or choose a file"
+        )
+        return USAGE
     except MemoryError:
         say("error: this does not fit into memory", "ask for less at once with --wrt and --of")
         return USAGE

@@ -198,6 +198,14 @@ def test_an_input_for_another_model(command):
     refused(cli(command, DIABETES, "--input", POINT), "no input called", "patient")
 
 
+def test_an_array_that_is_called_otherwise_says_how_to_give_it_all_the_same(command, tmp_path):
+    made = str(tmp_path / "made.npz")
+    np.savez(made, arr_0=np.zeros((1, 10), np.float32))
+    said = refused(cli(command, DIABETES, "-i", made), "made.npz", "'arr_0'", "patient")
+    assert f"--input patient={made}" in said
+    assert cli(command, DIABETES, "-i", f"patient={made}", "--method", "reverse").exit_code == 0
+
+
 def test_an_input_that_is_not_there(command):
     refused(cli(command, DIABETES, "--input", "nowhere.npy"), "nowhere.npy", "no such file")
 

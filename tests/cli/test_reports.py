@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import click
@@ -256,6 +257,55 @@ def test_a_device_is_written_once():
     asked = ("--method", "reverse", "--method", "forward", "--runs", "1", "-q")
     result = process("compare", PHYSICS, "-i", POINT, *asked, "--export", "github=/dev/stdout")
     assert result.stdout.count(b"::notice") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="/dev/stdout")
+def test_stdout_that_is_a_file_keeps_what_it_holds(tmp_path):
+    """Opened by its name it would be replaced, and the table written to nowhere."""
+    code = "import sys; sys.stdout.write('before\\n'); sys.stdout.flush();"
+    code += "from gradcli.cli import main; main(sys.argv[1:])"
+    asked = ("compare", PHYSICS, "-i", POINT, *QUICK, "-q", "--export", "github=/dev/stdout")
+    with (tmp_path / "log").open("wb") as log:
+        subprocess.run([sys.executable, "-c", code, *asked], stdout=log, check=True, timeout=120)
+    lines = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    assert [line[:8] for line in lines] == ["before", "AGREE  r", "::notice"]
+    assert [p.name for p in tmp_path.iterdir()] == ["log"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full")
+@pytest.mark.parametrize("args", [("sample",), ("--help",), ("compare", PHYSICS, *QUICK)])
+def test_a_full_disk_behind_stdout_is_no_bug(args):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gradcli", *args],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "error: the output cannot be written (No space left on device)" in done.stderr
+    assert "bug" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("compare", "m.onnx", *QUICK, "--export", "json=m.onnx"),
+        ("compare", "m.onnx", *QUICK, "-o", "link.onnx"),
+        ("grad", "m.onnx", "-i", "x.npz", "-o", "x.npz"),
+        ("grad", "m.onnx", "-i", "x=x.npz", "-i", "t=0.5", "-o", "x.npz"),
+        ("grad", "m.onnx", "--points", "x.npz", "-o", "x.npz"),
+        ("formula", "m.onnx", "-o", "m.onnx"),
+        ("diff", PHYSICS, "m.onnx", "-o", "m.onnx"),
+    ],
+)
+def test_what_a_command_reads_it_does_not_write_over(args, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = {"m.onnx": Path(PHYSICS).read_bytes(), "x.npz": Path(POINT).read_bytes()}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "link.onnx").symlink_to("m.onnx")
+    refused(cli(*args), "is what this command reads", "another name")
+    assert {name: (tmp_path / name).read_bytes() for name in files} == files
 
 
 def test_a_disk_that_fills_up_takes_no_other_report_with_it(tmp_path, monkeypatch):
