@@ -447,7 +447,7 @@ def layers(path, copies=1):
     wide = rng.normal(size=(384, 384)).astype(np.float32) / 16
     last = rng.normal(size=(384, 1)).astype(np.float32) / 16
     shares = [2.0 ** -min(k + 1, copies - 1) for k in range(copies)] if copies > 1 else [1.0]
-    weights = {"first": first, "last": last}
+    weights: dict[str, np.ndarray] = {"first": first, "last": last}
     weights |= {f"w{k}": np.float32(share) * wide for k, share in enumerate(shares)}
     parts = [f"p{k}" for k in range(copies)]
     node = helper.make_node
@@ -483,7 +483,7 @@ def wide(monkeypatch):
     """A model with a baseline, its costs measured as they are in earnest but for less long."""
     monkeypatch.setattr("gradcli.checks.baseline.LONGEST", 0.3)
     layers("wide.onnx")
-    np.save("wide.npy", np.float32([[0.3, -0.2, 0.5, 0.1]]))
+    np.save("wide.npy", np.array([[0.3, -0.2, 0.5, 0.1]], np.float32))
     rewritten("gradcli.toml", WIDE)
     result = cli("check", "--save-baseline", "base.json")
     assert result.exit_code == 0, result.output
