@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,8 @@ from gradcli.api.asking import Given, Source, ask, load
 from gradcli.api.deriving import hold_primal
 from gradcli.contrast import Contrast, Match, contrasted, matched
 from gradcli.engines import Estimate
-from gradcli.graph import DType
+from gradcli.errors import GradcliError, InputError
+from gradcli.graph import DType, size
 from gradcli.onnxfile import Model
 from gradcli.problem import Problem
 
@@ -40,7 +42,7 @@ def diff(
 
     Args:
         first: A path, the file's bytes, or a loaded model.
-        second: Another one; its inputs and outputs are matched by name, else by position.
+        second: Another one; its inputs and outputs are matched by name, else by shape or position.
         inputs: The point, by names of the first; float inputs that are missing are drawn at random.
         wrt: What to differentiate with respect to, in the first; default: the float inputs.
         of: What to differentiate; default: the float outputs.
@@ -55,41 +57,44 @@ def diff(
         progress: Called with a few words before each step.
 
     Raises:
-        InputError: When the models do not have the same inputs and outputs.
+        InputError: When the models do not have the same inputs, or an output has another size.
         CannotError: When onnxruntime computes another function than gradcli of one of them.
     """
     one, other = load(first), load(second)
     match = matched(one, other)
+    both = [v.name for v in one.graph.outputs if v.name in match.outputs and v.dtype.is_float]
+    some = len(match.outputs) < len(one.graph.outputs)
     problem = ask(
         one,
         inputs,
         wrt=wrt,
-        of=of,
+        of=both if of is None and some else of,
         operator=operator,
         tangent=tangent,
         cotangent=cotangent,
-        shapes=shapes,
+        shapes={**_fixed(one, other, match), **(shapes or {})},
         seed=seed,
         straight_through=straight_through,
     )
     problem = _narrowed(problem, other, match)
     names = {**match.inputs, **match.outputs}
-    twin = ask(
-        other,
-        {match.inputs[name]: x for name, x in problem.feeds.items() if name in match.inputs},
-        wrt=[names.get(name, name) for name in problem.wrt],
-        of=[_label(problem, name, names) for name in problem.of],
-        operator=problem.operator,
-        tangent={names.get(name, name): v for name, v in problem.tangents.items()} or None,
-        cotangent=_bars(problem, names),
-        seed=seed,
-        straight_through=straight_through,
-    )
+    with _of_the_second():
+        twin = ask(
+            other,
+            {match.inputs[name]: x for name, x in problem.feeds.items() if name in match.inputs},
+            wrt=[names.get(name, name) for name in problem.wrt],
+            of=[_label(problem, name, names) for name in problem.of],
+            operator=problem.operator,
+            tangent={names.get(name, name): v for name, v in problem.tangents.items()} or None,
+            seed=seed,
+            straight_through=straight_through,
+        )
+    pairs = dict(zip((*problem.wrt, *problem.of), (*twin.wrt, *twin.of), strict=True))
+    twin = _along(twin, problem, pairs)
     tell = progress or (lambda _: None)
     tell("the models' own outputs")
     for asked in (problem, twin):
         hold_primal(asked, Estimate({}), asked.feeds)
-    pairs = dict(zip((*problem.wrt, *problem.of), (*twin.wrt, *twin.of), strict=True))
     return contrasted(problem, twin, pairs, rtol=rtol, atol=atol, notes=match.notes, tell=tell)
 
 
@@ -99,10 +104,48 @@ def _label(problem: Problem, name: str, names: Mapping[str, str]) -> str:
     return names.get(element.tensor, element.tensor) + name.removeprefix(element.tensor)
 
 
-def _bars(problem: Problem, names: Mapping[str, str]) -> dict[str, np.ndarray] | None:
-    if problem.operator != "vjp":
-        return None
-    return {_label(problem, name, names): bar for name, bar in problem.cotangents.items()}
+def _fixed(one: Model, other: Model, match: Match) -> dict[str, tuple[int, ...]]:
+    """Shapes of inputs that the first leaves open and the second does not."""
+    theirs = {v.name: v.shape for v in other.graph.inputs}
+    found = {}
+    for v in one.graph.inputs:
+        shape = theirs[match.inputs[v.name]]
+        if v.shape is None or shape is None:
+            continue
+        dims = [b if isinstance(a, str) else a for a, b in zip(v.shape, shape, strict=True)]
+        known = tuple(n for n in dims if isinstance(n, int))
+        if len(known) == len(dims) and known != v.shape:
+            found[v.name] = known
+    return found
+
+
+@contextmanager
+def _of_the_second() -> Iterator[None]:
+    """Errors say which model they are of."""
+    try:
+        yield
+    except GradcliError as error:
+        error.message = f"in the second model: {error.message}"
+        error.args = (error.message,)
+        raise
+
+
+def _along(twin: Problem, problem: Problem, pairs: Mapping[str, str]) -> Problem:
+    """The second's question, of the first's cotangents: elements are taken in their order.
+
+    Raises:
+        InputError: When an output has another size.
+    """
+    for name in problem.of:
+        ours, theirs = problem.shape(name), twin.shape(pairs[name])
+        if size(ours) != size(theirs):
+            raise InputError(
+                f"{name} has shape {list(ours)} in the first model and {list(theirs)} in the"
+                " second",
+                f"compare what both have: --of '{name}[{','.join('0' * len(ours))}]'",
+            )
+    bars = {pairs[k]: x.reshape(twin.shape(pairs[k])) for k, x in problem.cotangents.items()}
+    return replace(twin, cotangents=bars)
 
 
 def _narrowed(problem: Problem, other: Model, match: Match) -> Problem:
@@ -113,7 +156,15 @@ def _narrowed(problem: Problem, other: Model, match: Match) -> Problem:
         kind = kinds.get(match.inputs.get(name, ""))
         if kind is None or not kind.is_float or not DType.of(x).is_float:
             return x
-        return np.asarray(x.astype(kind.np).astype(x.dtype))
+        with np.errstate(over="ignore"):
+            narrowed = np.asarray(x.astype(kind.np).astype(x.dtype))
+        if lost := x[np.isfinite(x) & ~np.isfinite(narrowed)].tolist():
+            raise InputError(
+                f"input {name!r} holds {lost[0]:g}, which is no number in the second model's"
+                f" {kind.value}",
+                "choose a point that both can take",
+            )
+        return narrowed
 
     return replace(
         problem,

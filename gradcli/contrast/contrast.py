@@ -82,6 +82,7 @@ def contrasted(
                     *notes,
                     *_shaped(first, second, names),
                     *_unfit((*primal, *derivative)),
+                    *_zero(derivative),
                     *first.notes,
                     *(() if alike else _rounds(second)),
                 )
@@ -100,6 +101,13 @@ def _nothing(blocks: Sequence[Block]) -> str:
     return ""
 
 
+def _zero(blocks: Sequence[Block]) -> Iterator[str]:
+    """A note on a derivative that is zero, of which any two models may be the same."""
+    some = any(size(block.shape) for block in blocks)
+    if some and all(block.size == block.difference == block.unfit == 0 for block in blocks):
+        yield "the derivative is zero in both models at this point: that tells little of them"
+
+
 def _unfit(blocks: Sequence[Block]) -> Iterator[str]:
     """A note on elements of which nothing can be said."""
     if count := sum(block.unfit for block in blocks):
@@ -110,7 +118,7 @@ def _shaped(first: Problem, second: Problem, names: Mapping[str, str]) -> Iterat
     """Notes on outputs of one size that have another shape."""
     for name in first.of:
         ours, theirs = first.shape(name), second.shape(names[name])
-        if ours != theirs and size(ours) == size(theirs):
+        if ours != theirs:
             yield (
                 f"{name} has shape {list(ours)} in the first model and {list(theirs)} in the"
                 " second: elements are taken in their order"

@@ -35,15 +35,9 @@ class Judge:
     def block(
         self, of: str, wrt: str, one: np.ndarray, other: np.ndarray, runs: Sequence[np.ndarray]
     ) -> Block:
-        """Two tensors, held against each other."""
+        """Two tensors of one size, held against each other, their elements in their order."""
         a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
         shape = a.shape
-        if b.size != a.size:
-            nan = np.nan
-            inf = np.inf
-            return Block(
-                of, wrt, shape, size(a), inf, 0.0, 0.0, inf, False, (), nan, nan, nan, 0, 0, 0, 0
-            )
         b = b.reshape(shape)
         allowed = self.allowed(a, runs)
         gap = difference(a, b)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gradcli.errors import InputError
@@ -17,7 +17,7 @@ class Match:
     Attributes:
         inputs: Names in the second model by those in the first.
         outputs: Likewise.
-        notes: What was matched by position.
+        notes: What was matched by position, and what only one of them has.
     """
 
     inputs: dict[str, str]
@@ -26,10 +26,11 @@ class Match:
 
 
 def matched(first: Model, second: Model) -> Match:
-    """Match the inputs and outputs of two models.
+    """Match the inputs and outputs of two models; outputs that only one has are left out.
 
     Raises:
-        InputError: When they do not have as many of them, or inputs of other shapes.
+        InputError: When they do not have as many inputs, no output in common, or inputs of other
+            shapes.
     """
     inputs, some = _paired(first.graph.inputs, second.graph.inputs, "input")
     outputs, others = _paired(first.graph.outputs, second.graph.outputs, "output")
@@ -71,16 +72,27 @@ def _paired(
     rest = [v for name, v in one.items() if name not in pairs]
     left = [v for name, v in other.items() if name not in pairs]
     if len(rest) != len(left):
+        if what == "output" and pairs:
+            return pairs, list(_alone(rest, left))
         raise InputError(
-            f"the models do not have the same {what}s: {', '.join(one)} and {', '.join(other)}",
-            "compare parts of them with --wrt and --of, or export them alike",
+            f"the models do not have the same {what}s: {', '.join(one)} in the first,"
+            f" {', '.join(other)} in the second",
+            f"export them with the same {what}s",
         )
     by_place = {a.name: b.name for a, b in zip(rest, left, strict=True)}
     how = "position"
     if not all(map(_fits, rest, left)) and (by_shape := _only(rest, left)):
         by_place, how = by_shape, "shape"
     said = ", ".join(f"{a} is {b}" for a, b in by_place.items())
-    return pairs | by_place, [f"{what}s are matched by {how}: {said}"] if said else []
+    wrong = f"; where that is wrong, give {what}s of the same names" if len(rest) > 1 else ""
+    return pairs | by_place, [f"{what}s are matched by {how}: {said}{wrong}"] if said else []
+
+
+def _alone(rest: Sequence[Value], left: Sequence[Value]) -> Iterator[str]:
+    """Notes on outputs that only one model has."""
+    for which, some in (("first", rest), ("second", left)):
+        if some:
+            yield f"left out, as only the {which} model has it: {', '.join(v.name for v in some)}"
 
 
 def _only(rest: Sequence[Value], left: Sequence[Value]) -> dict[str, str]:

@@ -57,7 +57,7 @@ def parted_at(
     ours = _traced(first, bars, dots)
     theirs = _traced(
         second,
-        {names[k]: x for k, x in bars.items()},
+        {names[k]: x.reshape(second.shape(names[k])) for k, x in bars.items()},
         {names[k]: x for k, x in dots.items()},
     )
     restless = replace(first, table=table)
@@ -90,11 +90,12 @@ def _plain(problem: Problem) -> Graph:
     What a composite made keeps its name.
     """
     graph, became = written_out(problem.exact, table=problem.table)
+    taken = {v.name for v in graph.values()}
     ends = {*graph.inputs, *graph.outputs}
     new = {
         v: Value(old.name, v.dtype, v.shape)
         for old, v in became.items()
-        if v.name != old.name and v not in ends
+        if old.name not in taken and v not in ends
     }
 
     def now(values: Iterable[Value | None]) -> list[Value | None]:

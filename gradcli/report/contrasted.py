@@ -195,8 +195,6 @@ def _worst(parts: Sequence[tuple[str, Block]], every: bool) -> Iterator[Fact]:
 
 def worst(block: Block) -> str:
     """The element that is furthest off: where it is, in both models, and what is allowed."""
-    if math.isinf(block.difference) and not block.index and block.shape:
-        return f": {'×'.join(map(str, block.shape))} in the first, of another size in the second"
     at = str(list(block.index)).replace(" ", "") if block.index else ""
     return (
         f"{at}: {block.first:.7g} in the first, {block.second:.7g} in the second, allowed"

@@ -118,6 +118,37 @@ def test_a_quantised_copy_differs_and_straight_through_says_by_how_much(static, 
     assert loose.verdict == "SAME"
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_composite_that_makes_an_output_besides_is_looked_into(tmp_path):
+    from onnxruntime.quantization import quantize_dynamic
+
+    rng = np.random.default_rng(0)
+    w, r = (rng.standard_normal((1, 16, n)).astype(np.float32) for n in (3, 4))
+    copy = str(tmp_path / "q.onnx")
+    path = save_model(
+        tmp_path / "a.onnx",
+        [
+            helper.make_node("LSTM", ["x", "w", "r"], ["s", "hn", "c"], "lstm", hidden_size=4),
+            helper.make_node("Tanh", ["s"], ["y"]),
+        ],
+        {"x": (FLOAT, [5, 1, 3])},
+        {"y": (FLOAT, [5, 1, 1, 4]), "hn": (FLOAT, [1, 1, 4])},
+    )
+    model = onnx.load(path)
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(w, "w"), numpy_helper.from_array(r, "r")]
+    )
+    onnx.save(model, path)
+    logging.disable(logging.WARNING)
+    try:
+        quantize_dynamic(path, copy)
+    finally:
+        logging.disable(logging.NOTSET)
+    found = gradcli.diff(path, copy)
+    assert found.value is not None
+    assert (found.value.node, found.value.other) == ("lstm", "com.microsoft::DynamicQuantizeLSTM")
+
+
 def test_other_names_and_another_order_are_the_same_model(tmp_path):
     model = onnx.load(model_of("digits"))
     new = {}
@@ -277,7 +308,9 @@ def test_inputs_of_other_names_in_another_order_are_matched_by_their_shapes(tmp_
     two = product(tmp_path / "b.onnx", "Mul", c=(FLOAT, [1]), d=(FLOAT, [2]))
     found = gradcli.diff(one, two)
     assert found.verdict == "SAME"
-    assert "inputs are matched by shape: a is d, b is c" in found.notes
+    assert found.notes[0].startswith(
+        "inputs are matched by shape: a is d, b is c; where that is wrong"
+    )
 
 
 def test_another_layout_is_said_of_the_model_that_has_it(tmp_path):
@@ -295,6 +328,84 @@ def test_an_output_of_another_shape_is_compared_in_the_order_of_its_elements(tmp
     found = gradcli.diff(one, two)
     assert found.verdict == "SAME"
     assert any("y has shape [2, 2]" in note for note in found.notes)
+
+
+MATMUL = helper.make_node("MatMul", ["x", "w"], ["h"], "product")
+WEIGHT = np.array([[1, 2], [3, 4]], np.float32)
+
+
+def network(path, last, rows=3, outputs=None, w=WEIGHT):
+    """tanh(x w), by a node that makes y of it."""
+    outputs = outputs or {"y": (FLOAT, [rows, 2])}
+    path = save_model(
+        path, [MATMUL, helper.make_node("Tanh", ["h"], ["z"]), *last], {"x": (FLOAT, [rows, 2])},
+        outputs,
+    )  # fmt: skip
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(w, "w"))
+    onnx.save(model, path)
+    return path
+
+
+SAME = helper.make_node("Identity", ["z"], ["y"])
+
+
+def test_an_output_that_only_one_has_is_left_out_and_said(tmp_path):
+    one = network(tmp_path / "a.onnx", [SAME])
+    outputs = {"y": (FLOAT, [3, 2]), "h": (FLOAT, [3, 2])}
+    two = network(tmp_path / "b.onnx", [SAME], outputs=outputs)
+    for first, second, which in ((one, two, "second"), (two, one, "first")):
+        found = gradcli.diff(first, second)
+        assert [block.of for block in found.primal] == ["y"]
+        assert f"left out, as only the {which} model has it: h" in found.notes
+        assert gradcli.diff(first, second, of="h").verdict == "SAME"
+
+
+def test_a_shape_that_one_leaves_open_is_the_other_s(tmp_path):
+    opened = network(tmp_path / "a.onnx", [SAME], rows="N")
+    fixed = network(tmp_path / "b.onnx", [SAME])
+    for first, second in ((opened, fixed), (fixed, opened)):
+        found = gradcli.diff(first, second)
+        assert (found.verdict, found.primal[0].shape) == ("SAME", (3, 2))
+    with pytest.raises(InputError, match=r"in the second model: .*\[2, 2\].*wants \[3, 2\]"):
+        gradcli.diff(opened, fixed, np.ones((2, 2), np.float32))
+
+
+@pytest.mark.parametrize("operator", ["vjp", "jacobian", "jvp"])
+def test_an_output_of_another_shape_or_size(operator, tmp_path):
+    one = network(tmp_path / "a.onnx", [SAME])
+    flat = helper.make_node("Flatten", ["z"], ["y"], axis=0)
+    other = network(tmp_path / "b.onnx", [flat], outputs={"y": (FLOAT, [1, 6])})
+    assert gradcli.diff(one, other, operator=operator).verdict == "SAME"
+    wide = np.array([[1, 2, 0], [3, 4, 0]], np.float32)
+    large = network(tmp_path / "c.onnx", [SAME], outputs={"y": (FLOAT, [3, 3])}, w=wide)
+    with pytest.raises(InputError, match=r"y has shape \[3, 2\] in the first model and \[3, 3\]"):
+        gradcli.diff(one, large, operator=operator)
+    assert gradcli.diff(one, large, of="y[0,0]").verdict == "SAME"
+    touched = network(tmp_path / "d.onnx", [flat], outputs={"y": (FLOAT, [1, 6])}, w=WEIGHT * 1.01)
+    found = gradcli.diff(one, touched, operator=operator)
+    assert found.verdict == "DIFFER"
+    assert found.value is not None
+    assert found.value.node == "product"
+
+
+def test_zero_derivatives_are_the_same_and_said_to_be_zero(tmp_path):
+    zero = network(tmp_path / "a.onnx", [SAME], w=0 * WEIGHT)
+    found = gradcli.diff(zero, zero)
+    assert found.verdict == "SAME"
+    assert any("zero in both" in note for note in found.notes)
+
+
+def test_a_number_that_the_second_cannot_hold_is_named(tmp_path):
+    one = product(tmp_path / "a.onnx", "Add", a=(FLOAT, [2]), b=(FLOAT, [2]))
+    half = int(TensorProto.FLOAT16)
+    node = helper.make_node("Add", ["a", "b"], ["y"])
+    kinds = {"a": (half, [2]), "b": (half, [2])}
+    other = save_model(tmp_path / "b.onnx", [node], kinds, {"y": (half, [2])})
+    ones = np.ones(2, np.float32)
+    assert gradcli.diff(one, other, {"a": ones / 3, "b": ones}).verdict == "SAME"
+    with pytest.raises(InputError, match=r"'a' holds 70000, which is no number in .* float16"):
+        gradcli.diff(one, other, {"a": 70000 * ones, "b": ones})
 
 
 def product(path, op, **inputs):
