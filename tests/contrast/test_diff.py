@@ -400,7 +400,7 @@ def test_a_number_that_the_second_cannot_hold_is_named(tmp_path):
     one = product(tmp_path / "a.onnx", "Add", a=(FLOAT, [2]), b=(FLOAT, [2]))
     half = int(TensorProto.FLOAT16)
     node = helper.make_node("Add", ["a", "b"], ["y"])
-    kinds = {"a": (half, [2]), "b": (half, [2])}
+    kinds: dict[str, tuple[int, list[int | str]]] = {"a": (half, [2]), "b": (half, [2])}
     other = save_model(tmp_path / "b.onnx", [node], kinds, {"y": (half, [2])})
     ones = np.ones(2, np.float32)
     assert gradcli.diff(one, other, {"a": ones / 3, "b": ones}).verdict == "SAME"
