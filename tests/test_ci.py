@@ -25,9 +25,18 @@ def project(tmp_path):
     """A folder with the page's configuration and models, and a `gradcli` on the PATH."""
     shutil.copytree(ROOT / "sample_models", tmp_path / "sample_models")
     (config,) = blocks("toml", PAGE)
-    (tmp_path / "pyproject.toml").write_text(config, encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text(quick(config), encoding="utf-8")
     script(tmp_path / "bin" / "gradcli", f'exec "{sys.executable}" -m gradcli "$@"')
     return tmp_path
+
+
+def quick(config):
+    """The same configuration, answered by few methods in few runs."""
+    said = 'budget = 5\nmethods = ["reverse", "finite"]\nruns = 1\nwarmup = 0\n'
+    whole, _, models = config.partition("[[tool.gradcli.model]]")
+    kept = re.sub(r"^(budget|runs) = .*\n", "", whole, flags=re.MULTILINE)
+    table = kept if "[tool.gradcli]" in kept else f"{kept}[tool.gradcli]\n"
+    return f"{table.rstrip()}\n{said}\n[[tool.gradcli.model]]{models}"
 
 
 def script(path: Path, line: str) -> None:
@@ -63,7 +72,7 @@ def test_the_commands_of_the_page_run_in_their_order(number, project):
 
 def test_readme_s_commands_run_with_readme_s_configuration(project):
     (config,), (commands,) = blocks("toml"), blocks("bash")
-    (project / "pyproject.toml").write_text(config, encoding="utf-8")
+    (project / "pyproject.toml").write_text(quick(config), encoding="utf-8")
     result = shell(commands, project)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "no findings against baseline.json" in " ".join(result.stdout.split())
@@ -117,8 +126,9 @@ def test_both_hooks_do_the_same_when_a_model_or_the_configuration_changes():
     certified = PROJECT["optional-dependencies"]["certified"]
     assert by_id["gradcli"]["additional_dependencies"] == certified
     for hook in by_id.values():
-        for path in ("a/b.onnx", "gradcli.toml", "x/pyproject.toml"):
+        for path in ("a/b.onnx", "b.onnx.data", "b.onnx_data", "b.npz", "gradcli.toml"):
             assert re.search(hook["files"], path)
+        assert re.search(hook["files"], "x/pyproject.toml")
         assert not re.search(hook["files"], "mygradcli.toml")
     (example,) = [b for b in blocks("yaml", PAGE) if "repos:" in b]
     (repo,) = yaml().safe_load(example)["repos"]
@@ -171,6 +181,18 @@ def test_inputs_reach_the_shell_as_variables_only():
     (job,) = yaml().safe_load(example)["jobs"].values()
     assert set(job["with"]) <= set(inputs)
     assert job["uses"].partition("@")[0].endswith(str(WORKFLOW.relative_to(ROOT).as_posix()))
+
+
+def test_the_workflow_reads_only_and_its_actions_are_pinned():
+    assert workflow()["permissions"] == {"contents": "read"}
+    (job,) = workflow()["jobs"].values()
+    used = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert len(used) == 3
+    for action in used:
+        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", action)
+    kept = job["steps"][-1]["with"]["path"].split()
+    run = steps()["Check derivatives"]["run"]
+    assert kept == re.findall(r"--export \w+=(\S+)", run)
 
 
 def test_the_step_that_installs_asks_pip_for_what_was_asked(project):
