@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,22 +70,24 @@ def export(
     loaded = load(model)
     if path is not None:
         spare(path, model, loaded)
-    made = derived(
-        loaded,
-        operator,
-        Form(primal, per_row, static, tuned),
-        inputs,
-        None if path is None else Path(path).parent,
-        progress,
-        wrt=wrt,
-        of=of,
-        dtype=dtype,
-        straight_through=straight_through,
-        shapes=shapes,
-        seed=seed,
-    )
-    if path is not None:
-        onnxfile.put(made.data, path)
+    with nullcontext() if path is None else onnxfile.Place(path) as place:
+        made = derived(
+            loaded,
+            operator,
+            Form(primal, per_row, static, tuned),
+            inputs,
+            place,
+            progress,
+            wrt=wrt,
+            of=of,
+            dtype=dtype,
+            straight_through=straight_through,
+            shapes=shapes,
+            seed=seed,
+        )
+        if place is not None:
+            place.appear()
+            onnxfile.put(made.data, place.path)
     return made
 
 
@@ -93,13 +96,13 @@ def derived(
     operator: str,
     form: Form,
     inputs: Given,
-    folder: Path | None,
+    place: onnxfile.Place | None,
     progress: Callable[[str], None] | None = None,
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     **asked: Any,
 ) -> Exported:
-    """A derivative as a model that will lie in a folder, not yet written. See `export`."""
+    """A derivative as a model that will lie in a place, not yet written. See `export`."""
     if operator not in OPERATORS:
         raise UsageError(f"there is no operator {operator!r}", f"choose {', '.join(OPERATORS)}")
     problem = ask(model, inputs, operator="jacobian", shapes=shapes, **asked)
@@ -111,13 +114,13 @@ def derived(
         return ask(model, dict(feeds), operator="jacobian", **asked)
 
     try:
-        return exported(problem, operator, again, form, folder, version, tell)
+        return exported(problem, operator, again, form, place, version, tell)
     except CannotError:
         # On a kink no witness has anything to say.
         beside = measure.nudged(problem) if set(problem.wrt) <= problem.feeds.keys() else problem
         if beside.point is problem.point:
             raise
-        return exported(beside, operator, again, form, folder, version, tell)
+        return exported(beside, operator, again, form, place, version, tell)
 
 
 def spare(path: str | os.PathLike[str], source: Source, model: Model) -> None:
@@ -129,8 +132,8 @@ def spare(path: str | os.PathLike[str], source: Source, model: Model) -> None:
     read = onnxfile.data_files(model)
     if isinstance(source, str | os.PathLike):
         read.append(Path(source))
-    target = Path(path)
-    if target.exists() and any(file.exists() and target.samefile(file) for file in read):
+    targets = [file for file in (Path(path), onnxfile.beside(path)) if file.exists()]
+    if any(file.exists() and target.samefile(file) for file in read for target in targets):
         raise OutputError(
             f"{onnxfile.printable(os.fspath(path))}: is the model itself, or holds its constants",
             "choose another name",

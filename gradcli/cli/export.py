@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -76,14 +76,17 @@ def command(
 
     Exit codes: 0 done; 2 an error in the command, the model or an input; 3 the file would not hold.
     """  # noqa: D301 # click shows it as the help
-    from gradcli import api
+    from gradcli import api, onnxfile
     from gradcli.exporting import Form
     from gradcli.report import exported_text
 
     if output is None and screen.is_terminal():
         raise UsageError("a terminal cannot show a model", "write it to a file with -o FILE")
     in_file = None if output in (None, "-") else output
-    with screen.sink(output) as sink:
+    with (
+        screen.sink(output) as sink,
+        nullcontext() if in_file is None else onnxfile.Place(in_file) as place,
+    ):
         with screen.progress("reading the model") as tell:
             loaded, feeds = point(model, inputs, image)
             if in_file is not None:
@@ -93,13 +96,15 @@ def command(
                 operator,
                 Form(primal, per_row, static, tuned),
                 feeds,
-                None if in_file is None else Path(in_file).parent,
+                place,
                 tell,
                 shapes=dict(shapes),
                 **question,
             )
         for note in made.notes:
             say(f"warning: {note}")
+        if place is not None:
+            place.appear()
         sink.write(made.data)
     if in_file is not None:
         screen.show(exported_text(made, in_file, width=screen.width()))

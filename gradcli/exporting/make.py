@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from gradcli.exporting.derivative import Tensor
 from gradcli.exporting.opening import Opened, opened
 from gradcli.exporting.proof import DIRECTIONS, Proof, elsewhere_sized, prove
 from gradcli.graph import size
+from gradcli.onnxfile import Place
 from gradcli.problem import Problem, machine_memory
 
 Asker = Callable[[Mapping[str, np.ndarray]], Problem]
@@ -53,6 +54,7 @@ class Exported:
         shared: Tensors whose data stays in the files of the model.
         proof: How well it holds at the point.
         notes: What a user must know of it.
+        beside: Bytes of constants that lie in a file beside it, as they are too many for one file.
     """
 
     data: bytes
@@ -64,6 +66,7 @@ class Exported:
     shared: tuple[str, ...]
     proof: Proof
     notes: tuple[str, ...]
+    beside: int = 0
 
 
 def exported(
@@ -71,7 +74,7 @@ def exported(
     operator: str,
     again: Asker,
     form: Form,
-    folder: Path | None,
+    place: Place | None,
     version: str,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Exported:
@@ -82,7 +85,7 @@ def exported(
         operator: What is to be written.
         again: Puts the question at other inputs.
         form: How it is written.
-        folder: Where the file will lie: what it refers to lies there, or below.
+        place: Where the file will lie; None where it will not, and must hold all.
         version: gradcli's, for the file to say.
         tell: Called with a few words before each step.
 
@@ -110,7 +113,8 @@ def exported(
         static=form.static,
         tuned=form.tuned,
     ):
-        data, shared = _written(problem, operator, one, form, folder, version)
+        data, shared = _written(problem, operator, one, form, place, version)
+        folder = None if place is None else place.filled if place.size else place.folder
         file = onnxfile.read(data, problem.table, name="the derivative", folder=folder)
         proof = _proven(file, problem, operator, one, form, tell)
         if not proof.holds:
@@ -133,6 +137,7 @@ def exported(
             shared,
             proof,
             tuple(_notes(problem, operator, one, proof, form, rows, also)),
+            0 if place is None else place.size,
         )
     raise CannotError(
         f"the derivative does not hold against the model, so that no file was written: {missed}",
@@ -241,18 +246,21 @@ def _written(
     operator: str,
     one: Opened,
     form: Form,
-    folder: Path | None,
+    place: Place | None,
     version: str,
 ) -> tuple[bytes, tuple[str, ...]]:
     assert problem.model is not None
     graph = one.made.graph
-    shared = {} if folder is None else onnxfile.stored(problem.model, graph, folder)
+    shared = {} if place is None else onnxfile.stored(problem.model, graph, place.folder)
+    # A file refers either to the model's data or to its own: it is read where its own still hides.
+    own = {} if place is None else place.fill(graph, shared)
+    shared = {} if own else shared
     data = onnxfile.write(
         graph,
         producer=f"gradcli {version}",
         doc=_doc(problem, operator, one, form, version),
         metadata=_metadata(problem, operator, one, form, version),
-        stored=shared,
+        stored=own or shared,
     )
     return data, tuple(v.name for v in shared)
 

@@ -3,6 +3,7 @@
 from gradcli.onnxfile.budget import MAX_IR, MAX_OPSET, MIN_OPSET, Budget
 from gradcli.onnxfile.model import Model, read
 from gradcli.onnxfile.names import printable
+from gradcli.onnxfile.place import Place, beside
 from gradcli.onnxfile.runnable import rounded_products, runnable, tensors_of
 from gradcli.onnxfile.schemas import versions
 from gradcli.onnxfile.single import read_tensor
@@ -15,6 +16,8 @@ __all__ = [
     "MIN_OPSET",
     "Budget",
     "Model",
+    "Place",
+    "beside",
     "data_files",
     "left_out",
     "printable",

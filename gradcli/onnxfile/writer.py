@@ -17,6 +17,7 @@ from gradcli.onnxfile.attributes import encode
 from gradcli.onnxfile.budget import MAX_OPSET
 from gradcli.onnxfile.infer import type_proto
 from gradcli.onnxfile.names import printable
+from gradcli.onnxfile.place import MOST
 from gradcli.onnxfile.stored import pointer
 from gradcli.onnxfile.tensors import to_proto
 
@@ -94,10 +95,10 @@ def write(
     outside = left_out(graph, embed)
     away = {*outside, *stored}
     embedded = sum(a.nbytes for v, a in graph.constants.items() if v not in away)
-    if embedded >= 2**31 - 2**20:
+    if embedded >= MOST:
         raise ModelError(
             f"the graph's constants take {embedded:,} bytes, more than one file can hold",
-            "Leave large constants out of the file (embed=False).",
+            "Write it to a file: what does not fit into that is put into another beside it.",
         )
     versions = _versions(graph, opset)
     model.ir_version = _IR_BY_OPSET.get(versions[""], IR_VERSION)

@@ -21,6 +21,8 @@ def exported_text(made: Exported, path: str, *, width: int) -> str:
     lines += [("output", _tensor(made, t)) for t in made.outputs]
     if made.shared:
         lines.append(("shared", f"{len(made.shared)} constants lie in the model's own data files"))
+    if made.beside:
+        lines.append(("beside", f"{path}.data  ({made.beside:,} bytes of constants)"))
     also = ", and rounding" if proof.is_rounding else ""
     held = f"its rules in float64 differ from {proof.witness}, which has none, by {proof.rules:.1e}"
     ran = f"the file in onnxruntime from those by {proof.error:.1e}"
