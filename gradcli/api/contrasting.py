@@ -12,6 +12,7 @@ from gradcli.api.asking import Given, Source, ask, load
 from gradcli.api.deriving import hold_primal
 from gradcli.contrast import Contrast, Match, contrasted, matched
 from gradcli.engines import Estimate
+from gradcli.engines.base import Part
 from gradcli.errors import GradcliError, InputError
 from gradcli.graph import DType, size
 from gradcli.onnxfile import Model
@@ -92,8 +93,8 @@ def diff(
     pairs = dict(zip((*problem.wrt, *problem.of), (*twin.wrt, *twin.of), strict=True))
     twin = _along(twin, problem, pairs)
     tell = progress or (lambda _: None)
-    tell("the models' own outputs")
-    for asked in (problem, twin):
+    for k, asked in enumerate((problem, twin)):
+        tell(Part("the models' own outputs", k + 1, 2))
         hold_primal(asked, Estimate({}), asked.feeds)
     return contrasted(problem, twin, pairs, rtol=rtol, atol=atol, notes=match.notes, tell=tell)
 

@@ -42,8 +42,10 @@ def contrasted(
     """
     eps = max(width(first).eps, width(second).eps)
     judge = Judge(eps, rtol or 0.0, atol)
-    tell("the derivatives of both")
-    one, other = _Model(first), _Model(second)
+    tell(Part("the derivatives", 1, 2))
+    one = _Model(first)
+    tell(Part("the derivatives", 2, 2))
+    other = _Model(second)
     rng = np.random.default_rng(first.seed)
     table = shaken(first.table, rng, eps, kernels=True)
     runs = []
@@ -59,9 +61,7 @@ def contrasted(
         for key, block in one.blocks.items()
     )
     alike = all(block.same for block in (*primal, *derivative))
-    if not alike:
-        tell("where they part")
-    parted = Parted(None, None, 0) if alike else parted_at(first, second, names, table, judge)
+    parted = Parted(None, None, 0) if alike else parted_at(first, second, names, table, judge, tell)
     why = _nothing((*primal, *derivative)) if alike else ON_KINK if _on_kink(first) else ""
     assert first.model is not None
     assert second.model is not None

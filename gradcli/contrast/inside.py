@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gradcli.contrast.judge import Judge, difference
-from gradcli.engines.base import Arrays
+from gradcli.engines.base import Arrays, Part
 from gradcli.graph import Graph
 
 MOST = 1 << 18
@@ -70,7 +70,11 @@ def thinned(x: np.ndarray) -> np.ndarray:
 
 
 def twins(
-    ours: Trace, theirs: Trace, runs: Sequence[Trace], judge: Judge
+    ours: Trace,
+    theirs: Trace,
+    runs: Sequence[Trace],
+    judge: Judge,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, tuple[Twin, ...]]:
     """For each tensor of the first model those of the second that have its values.
 
@@ -79,12 +83,14 @@ def twins(
         theirs: The second.
         runs: The first with its roundings made at random.
         judge: What may differ by how much.
+        tell: Called with a few words before each tensor.
     """
     sizes: dict[int, list[str]] = defaultdict(list)
     for name, shape in theirs.shapes.items():
         sizes[int(np.prod(shape))].append(name)
     found = {}
-    for name, shape in ours.shapes.items():
+    for k, (name, shape) in enumerate(ours.shapes.items()):
+        tell(Part("tensors that have an equal", k + 1, len(ours.shapes)))
         others = sizes[int(np.prod(shape))]
         if others:
             found[name] = tuple(_twins(name, others, ours, theirs, runs, judge))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from gradcli.contrast.facts import Departure
 from gradcli.contrast.inside import Trace, Twin, excess, thinned, twins
 from gradcli.contrast.judge import Judge, difference, size
-from gradcli.engines.base import Arrays, cotangents, tangents
+from gradcli.engines.base import Arrays, Part, cotangents, tangents
 from gradcli.graph import Graph, Node, Value
 from gradcli.interpret import Evaluator
 from gradcli.ops import Table
@@ -35,7 +35,12 @@ class Parted:
 
 
 def parted_at(
-    first: Problem, second: Problem, names: Mapping[str, str], table: Table, judge: Judge
+    first: Problem,
+    second: Problem,
+    names: Mapping[str, str],
+    table: Table,
+    judge: Judge,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Parted:
     """Where two models part.
 
@@ -50,20 +55,28 @@ def parted_at(
         names: By names of the first's `wrt` and `of`: those of the second.
         table: Cards that round at random, as the coarser of both models does.
         judge: What may differ by how much.
+        tell: Called with a few words before each step.
     """
     rng = np.random.default_rng(first.seed)
     bars = first.cotangents or {k: rng.standard_normal(first.shape(k)) for k in first.of}
     dots = first.tangents or {k: rng.standard_normal(first.shape(k)) for k in first.wrt}
+    tell(Part("the tensors inside", 1, SHAKES + 2))
     ours = _traced(first, bars, dots)
+    tell(Part("the tensors inside", 2, SHAKES + 2))
     theirs = _traced(
         second,
         {names[k]: x.reshape(second.shape(names[k])) for k, x in bars.items()},
         {names[k]: x for k, x in dots.items()},
     )
     restless = replace(first, table=table)
-    runs = [_traced(restless, bars, dots) for _ in range(SHAKES)]
+    runs = []
+    for k in range(SHAKES):
+        tell(Part("the tensors inside", k + 3, SHAKES + 2))
+        runs.append(_traced(restless, bars, dots))
     ends = {name: names[name] for name in first.of}
-    look = _Look(first, second, ours, theirs, runs, judge, twins(ours, theirs, runs, judge))
+    found = twins(ours, theirs, runs, judge, tell)
+    tell("where they part")
+    look = _Look(first, second, ours, theirs, runs, judge, found)
     made = {v.name for node in ours.graph.nodes for v in node.makes()}
     value = look.value(ends)
     return Parted(value, look.cotangent(by_number=value is None), len(made & look.known.keys()))

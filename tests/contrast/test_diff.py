@@ -506,6 +506,22 @@ def test_what_cannot_be_said_counts_as_asked(tmp_path):
     )
 
 
+def test_it_says_what_it_does_until_the_end(tmp_path):
+    changed("digits", tmp_path / "w.onnx")
+    told: list[str] = []
+    gradcli.diff(model_of("digits"), tmp_path / "w.onnx", point_of("digits"), progress=told.append)
+    steps = list(dict.fromkeys(getattr(what, "what", what) for what in told))
+    assert steps == [
+        "the models' own outputs",
+        "the derivatives",
+        "what rounding does",
+        "the tensors inside",
+        "tensors that have an equal",
+        "where they part",
+    ]
+    assert [str(what) for what in told if what.startswith("the tensors")][-1].endswith("6 of 6")
+
+
 def test_directions_may_be_given(tmp_path):
     along = tmp_path / "v.npz"
     np.savez(along, x=[[2.0]], t=[[0.0]])
