@@ -222,7 +222,7 @@ def test_what_is_read_off_a_picture_is_the_number_itself():
 
 @needs_html
 def test_a_large_answer_makes_no_large_page():
-    c = drawn(*(block(f"y{k}/x", (64,), (3, 100, 90), k) for k in range(3)))
+    c = drawn(*(block(f"y{k}/x", (4,), (3, 100, 90), k) for k in range(3)))
     many = tuple(replace(c.kinks[0], node=f"{'n' * 5000}{k}") for k in range(3000))
     assert c.explanation is not None
     nodes = tuple(replace(c.explanation.nodes[0], node="m" * 5000) for _ in range(3000))
