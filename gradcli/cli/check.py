@@ -86,8 +86,11 @@ def command(
     held = None if saved is not None else baseline or found.baseline
     before = None if held is None else checks.read_baseline(Path(held))
     _refuse_unknown(before, entries, held)
+    given = {"--save-baseline": saved, "-o": output}
+    written_to = [*given.items(), *(("--export", export.path) for export in exports)]
+    models = (path for entry in entries for path in entry.files)
+    _refuse_own(written_to, [str(found.path), *filter(None, [held]), *models])
     if saved is not None:
-        _refuse_own(saved, [str(found.path), *(path for e in entries for path in e.files)])
         before = _older(Path(saved), bool(names))
     dress = Dress(
         command_line(),
@@ -217,11 +220,12 @@ def _refuse_unknown(before: Baseline | None, entries: Sequence[Entry], held: str
         )
 
 
-def _refuse_own(saved: str, read: Sequence[str]) -> None:
-    """Refuse to write a baseline over something that is read."""
-    target = os.path.realpath(saved)
-    if any(os.path.realpath(path) == target for path in read):
-        raise UsageError(f"--save-baseline {saved}: that file is read here", "name another file")
+def _refuse_own(written: Sequence[tuple[str, str | None]], read: Sequence[str]) -> None:
+    """Refuse to write over something that the configuration names to be read, or over that."""
+    known = {os.path.realpath(path) for path in read}
+    for option, path in written:
+        if path not in (None, "-") and os.path.realpath(path or "") in known:
+            raise UsageError(f"{option} {path}: is what this command reads", "choose another name")
 
 
 def _older(path: Path, needed: bool) -> Baseline | None:

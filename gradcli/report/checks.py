@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradcli.comparison import Change, Checked, Report, Verdict
 from gradcli.report.cells import WORDS, Fact, Tone, seconds
 from gradcli.report.headline import headline
 from gradcli.report.rows import Detail
+from gradcli.report.shortening import shortener
 from gradcli.report.terminal import STYLES, facts, laid_out, table
 
 if TYPE_CHECKING:
@@ -38,14 +40,27 @@ def check_text(
         detail: `quiet`: the summary alone; `verbose`: every model in full.
         failures_only: Whether models without failures are left out, but for the summary.
     """
-    last = facts([summary(report)], bold=True)
+    short = _whole if detail == "verbose" else shortener((), _texts(report))
+    total = summary(report)
+    last = facts([replace(total, text=short(total.text))], bold=True)
     if detail == "quiet":
         return laid_out(last, width=width, color=color)
     shown = [m for m in report.models if m.exit_code or not failures_only]
-    texts = [laid_out(_lines(shown), width=width, color=color)] if shown else []
+    texts = [laid_out(_lines(shown, short), width=width, color=color)] if shown else []
     for model in shown:
-        texts += _in_full(model, width, color, detail)
+        texts += _in_full(model, width, color, detail, short)
     return "\n".join([*texts, laid_out(last, width=width, color=color)])
+
+
+def _texts(report: Report) -> Iterator[str]:
+    """All that is shown of the models."""
+    yield summary(report).text
+    for model in report.models:
+        yield from (model.name, sentence(model), *(fact.text for fact in _facts(model)))
+
+
+def _whole(text: str) -> str:
+    return text
 
 
 def summary(report: Report) -> Fact:
@@ -99,7 +114,7 @@ def sentence(model: Checked) -> str:
     return headline(applied).text
 
 
-def _lines(models: list[Checked]) -> RenderableType:
+def _lines(models: list[Checked], short: Callable[[str], str]) -> RenderableType:
     """A line for each."""
     from rich.table import Table
     from rich.text import Text
@@ -113,24 +128,27 @@ def _lines(models: list[Checked]) -> RenderableType:
         word, tone = standing(model)
         grid.add_row(
             Text(word, style=STYLES[tone]),
-            Text(model.name, style="bold"),
-            Text(sentence(model)),
+            Text(short(model.name), style="bold"),
+            Text(short(sentence(model))),
             Text(seconds(model.seconds), style=STYLES["faint"]),
         )
     return grid
 
 
-def _in_full(model: Checked, width: int, color: bool, detail: Detail) -> Iterator[str]:
+def _in_full(
+    model: Checked, width: int, color: bool, detail: Detail, short: Callable[[str], str]
+) -> Iterator[str]:
     """A failure in full; with `verbose`, any model, and a failure whole."""
     verbose = detail == "verbose"
-    said = list(_facts(model))
+    said = [replace(fact, text=short(fact.text)) for fact in _facts(model)]
     applied = None if model.comparison is None else model.policy.applied(model.comparison)
     failed = applied is not None and applied.exit_code != 0
     if not said and not failed and not verbose:
         return
     parts: list[RenderableType] = [
         facts(
-            [Fact(standing(model)[0], f"{model.name}: {model.path}", standing(model)[1])], bold=True
+            [Fact(standing(model)[0], f"{short(model.name)}: {model.path}", standing(model)[1])],
+            bold=True,
         )
     ]
     if said:

@@ -9,6 +9,7 @@ from gradcli.graph import Shape
 from gradcli.inspection import Coverage, Death, Flow, Inspection, Tensor, Used
 from gradcli.report.cells import Fact, Tone
 from gradcli.report.jsonform import dumps
+from gradcli.report.shortening import shortened_facts
 from gradcli.report.terminal import facts, laid_out
 
 SCHEMA_VERSION = 1
@@ -36,9 +37,11 @@ def inspection_text(found: Inspection, *, width: int = 80, color: bool = False) 
         for used in found.operators
     ]
     flows = [fact for flow in found.flows for fact in _flow(flow)]
-    return laid_out(
-        facts(list(_head(found))), facts(operators), facts(flows), width=width, color=color
-    )
+    head = list(_head(found))
+    told = shortened_facts([*head, *operators, *flows])
+    start, end = len(head), len(head) + len(operators)
+    parts = (told[:start], told[start:end], told[end:])
+    return laid_out(*map(facts, parts), width=width, color=color)
 
 
 def _head(found: Inspection) -> Iterator[Fact]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from gradcli.comparison import Comparison
@@ -65,6 +65,12 @@ def shortener(names: Iterable[str], texts: Iterable[str]) -> Callable[[str], str
         ends.setdefault(_cut(name), []).append(name)
     shorts = {alike[0]: short for short, alike in ends.items() if len(alike) == 1}
     return lambda text: pattern.sub(lambda match: shorts.get(match[0], match[0]), text)
+
+
+def shortened_facts(told: Sequence[Fact]) -> list[Fact]:
+    """Sentences with their long names short, but for those to be copied."""
+    text = shortener((), [fact.text for fact in told if fact.label not in WHOLE])
+    return [f if f.label in WHOLE else replace(f, text=text(f.text)) for f in told]
 
 
 def _cut(name: str) -> str:

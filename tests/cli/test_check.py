@@ -200,6 +200,24 @@ def test_nothing_of_a_pipe_is_coloured_and_names_are_harmless():
     assert b"\\x1b[31m[b]" in result.stdout
 
 
+def test_long_names_are_cut_in_the_middle_unless_all_is_asked_for():
+    names = [f"model{'-' * 300}{k}" for k in "ab"]
+    text = CONFIG
+    for name in names:
+        text = text.replace("[[model]]\n", f'[[model]] \nname = "{name}"\n', 1)
+    rewritten("gradcli.toml", text.replace('physics.npz"', 'physics.npz"\nrtol = 1e-13'))
+    result = cli("check", "-x")
+    said = "".join(result.stdout.split())
+    assert result.exit_code == 1
+    assert not [name for name in names if name in said]
+    assert f"notreached:model{'-' * 23}…{'-' * 26}b(exit1)" in said
+    assert len(result.stdout.splitlines()) < 60
+    assert names[0] in "".join(cli("check", "-x", "-v").stdout.split())
+    assert [
+        m["name"] for m in json.loads(cli("check", "--format", "json").stdout)["models"]
+    ] == names
+
+
 # ---- baselines -----------------------------------------------------------------------------------
 
 
@@ -290,6 +308,8 @@ def test_what_is_no_baseline_is_refused(content):
 
 
 def test_a_baseline_that_is_not_there_or_lacks_a_model_is_refused(saved):
+    asked = ("check", "--baseline", "base.json", "--export", "json=base.json")
+    refused(cli(*asked), "--export base.json", "is what this command reads")
     refused(cli("check", "--baseline", "no.json"), "no.json", "--save-baseline")
     del saved["models"]["kinked"]
     rewritten("base.json", json.dumps(saved))
@@ -363,9 +383,12 @@ def test_saving_anew_keeps_what_has_not_changed_and_tells_what_has(saved):
 
 
 @pytest.mark.parametrize("read", ["gradcli.toml", "physics.onnx", "./kinked.npz"])
-def test_no_baseline_is_written_over_what_is_read(read):
+def test_nothing_is_written_over_what_is_read(read):
     before = Path(read).read_bytes()
-    refused(cli("check", "--save-baseline", read), "--save-baseline", read, "is read here")
+    for option in ("--save-baseline", "-o", "--export"):
+        path = f"json={read}" if option == "--export" else read
+        said = refused(cli("check", option, path), option, read)
+        assert "is what this command reads" in said
     assert Path(read).read_bytes() == before
     refused(cli("check", "--save-baseline", "."), "--save-baseline .", "is a directory")
 

@@ -85,3 +85,19 @@ def test_every_operator_is_listed():
     assert max(map(len, text.splitlines())) <= 100
     page = cli("ops", "--format", "markdown").stdout
     assert sum(line.startswith("| ") for line in page.splitlines()) >= len(OPS)
+
+
+def test_long_names_are_cut_in_the_middle_and_the_table_stays_a_table(tmp_path):
+    names = {"x": "x" * 300, "y": f"{'y' * 150}Z{'y' * 150}", "node": "n" * 300}
+    path = save_model(
+        tmp_path / "long.onnx",
+        [helper.make_node("Floor", [names["x"]], [names["y"]], name=names["node"])],
+        {names["x"]: (TensorProto.FLOAT, [2])},
+        {names["y"]: (TensorProto.FLOAT, [2])},
+    )
+    said = cli("inspect", path, COLUMNS="80").stdout
+    assert "xxx…xxx" in said
+    assert "yyy…yyy" in said
+    assert not [name for name in names.values() if name in "".join(said.split())]
+    assert len(said.splitlines()) < 25
+    assert names["node"] in cli("inspect", path, "--format", "json").stdout
