@@ -95,9 +95,15 @@ ON_KINK = "the point lies on a kink, where each model may take another slope: ch
 
 
 def _nothing(blocks: Sequence[Block]) -> str:
-    """Why two that are alike are not the same: where there are no numbers, nothing is compared."""
+    """Why two that are alike are not the same: there are no numbers, or rounding hides them."""
     if any(block.unfit == size(block.shape) > 0 for block in blocks):
         return "a tensor has no finite number in either model: choose another point"
+    if any(block.unclear for block in blocks):
+        most = max(block.share for block in blocks if block.unclear)
+        return (
+            f"they differ by {most:.2g} of a largest element, and rounding alone may do that:"
+            " --rtol says whether so much is allowed"
+        )
     return ""
 
 

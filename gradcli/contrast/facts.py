@@ -21,6 +21,8 @@ class Block:
         tolerance: What that difference may be.
         excess: The difference of the element that is furthest off, in what it may be.
         same: Whether no element differs by more than it may.
+        unclear: Whether it is the same only as rounding may move it by a tenth of its size, and was
+            not allowed to: a difference could hide there.
         index: The element that differs most, for what it may.
         first: It in the first model.
         second: It in the second.
@@ -41,6 +43,7 @@ class Block:
     tolerance: float
     excess: float
     same: bool
+    unclear: bool
     index: tuple[int, ...]
     first: float
     second: float

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcli.contrast.judge import Judge, difference
+from gradcli.contrast.judge import Judge, beyond, difference
 from gradcli.engines.base import Arrays, Part
 from gradcli.graph import Graph
 
@@ -135,8 +135,7 @@ def _both(trace: Trace, name: str) -> tuple[np.ndarray, np.ndarray]:
 def excess(a: np.ndarray, b: np.ndarray, allowed: np.ndarray) -> float:
     """The largest difference, in what is allowed for its element."""
     gap = difference(a, b)
-    least = np.finfo(np.float64).tiny
-    return float(np.max(np.where(gap > 0.0, gap / np.maximum(allowed, least), 0.0), initial=0.0))
+    return float(np.max(beyond(gap, allowed), initial=0.0))
 
 
 def _orders(

@@ -19,6 +19,10 @@ TOP = 10
 """Of how many of the largest elements it is asked whether they still are."""
 
 
+COARSE = 0.1
+"""Of the largest element: what differs by more is not the same for rounding alone."""
+
+
 class Judge:
     """What may differ by how much."""
 
@@ -41,7 +45,9 @@ class Judge:
         b = b.reshape(shape)
         allowed = self.allowed(a, runs)
         gap = difference(a, b)
-        excess = np.where(gap > 0.0, gap / np.maximum(allowed, np.finfo(np.float64).tiny), 0.0)
+        excess = beyond(gap, allowed)
+        same = bool(np.all(gap <= allowed))
+        most = float(np.max(gap, initial=0.0))
         worst = int(np.argmax(excess)) if a.size else 0
         at = tuple(int(i) for i in np.unravel_index(worst, shape)) if a.size else ()
         top, overlap = _largest(np.abs(a.reshape(-1)), np.abs(b.reshape(-1)), allowed.reshape(-1))
@@ -51,11 +57,12 @@ class Judge:
             wrt,
             shape,
             size(a),
-            float(np.max(gap, initial=0.0)),
+            most,
             float(_rounding(runs, a)[at]) if a.size else 0.0,
             float(allowed[at]) if a.size else 0.0,
             float(excess[at]) if a.size else 0.0,
-            bool(np.all(gap <= allowed)),
+            same,
+            same and most > max(COARSE, self._rtol) * size(a) + self._atol,
             at,
             float(a[at]) if a.size else 0.0,
             float(b[at]) if a.size else 0.0,
@@ -94,6 +101,12 @@ def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         gap = np.where(same, 0.0, np.abs(a - b))
     return np.asarray(np.where(np.isnan(gap), np.inf, gap))
+
+
+def beyond(gap: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Differences, in what is allowed; 0 where there is none."""
+    with np.errstate(over="ignore"):
+        return np.where(gap > 0.0, gap / np.maximum(allowed, np.finfo(np.float64).tiny), 0.0)
 
 
 def size(y: np.ndarray) -> float:

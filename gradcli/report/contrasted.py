@@ -70,7 +70,7 @@ def told(
         failures_only: Whether tensors that are the same are left out.
     """
     every = detail == "verbose"
-    parts = [part for part in all_parts(found) if not (failures_only and part[1].same)]
+    parts = [part for part in all_parts(found) if not (failures_only and agrees(part[1]))]
     whole = Told(
         headline(found, policy or Policy()),
         (Fact("first", found.first), Fact("second", found.second)),
@@ -134,14 +134,19 @@ def _row(name: str, block: Block, *, sensitive: bool) -> Row:
     }
     cells = {
         "name": name,
-        "verdict": "same" if block.same else "DIFFERS",
+        "verdict": "unclear" if block.unclear else "same" if block.same else "DIFFERS",
         "size": scientific(block.size),
         "difference": scientific(block.difference),
         "share": scientific(block.share),
         "excess": _times(block.excess),
         **(told if sensitive else dict.fromkeys(told, ABSENT)),
     }
-    return Row(cells, "good" if block.same else "bad")
+    return Row(cells, "odd" if block.unclear else "good" if block.same else "bad")
+
+
+def agrees(block: Block) -> bool:
+    """Whether it is the same, for certain."""
+    return block.same and not block.unclear
 
 
 def _times(excess: float) -> str:
@@ -186,7 +191,7 @@ def exit_code(found: Contrast, policy: Policy) -> int:
 
 
 def _worst(parts: Sequence[tuple[str, Block]], every: bool) -> Iterator[Fact]:
-    bad = [(name, block) for name, block in parts if not block.same]
+    bad = [(name, block) for name, block in parts if not agrees(block)]
     for name, block in bad if every else bad[:WORST]:
         yield Fact("worst", f"{name}{worst(block)}", "bad")
     if not every and len(bad) > WORST:

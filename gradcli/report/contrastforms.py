@@ -15,6 +15,7 @@ from gradcli.comparison import Policy, Standing
 from gradcli.contrast import Block, Contrast
 from gradcli.report.contrasted import (
     COLUMNS,
+    agrees,
     all_parts,
     contrast_text,
     exit_code,
@@ -98,7 +99,7 @@ def _jsonl(c: Contrast, d: Dress) -> str:
 
 CSV_COLUMNS = (
     *("first_model", "second_model", "operator", "contrast_verdict", "exit_code", "what", "of"),
-    *("wrt", "shape", "same", "size", "difference", "share", "excess", "uncertainty"),
+    *("wrt", "shape", "same", "unclear", "size", "difference", "share", "excess", "uncertainty"),
     *("tolerance", "index", "first", "second", "cosine", "sign_changes", "top", "overlap"),
     *("unfit", "value_node", "cotangent_node"),
 )
@@ -135,8 +136,8 @@ def _junit(c: Contrast, d: Dress) -> str:
             ET.SubElement(properties, "property", name=key, value=visible_xml(value))
     place = (c.second, c.operator)
     for name, block in all_parts(c):
-        decided: Standing = "failed" if c.verdict == "DIFFER" else "undecided"
-        how = "passed" if block.same else decided
+        decided: Standing = "failed" if not block.same and c.verdict == "DIFFER" else "undecided"
+        how = "passed" if agrees(block) else decided
         say(case(suite, place, name, 0.0), how, "DIFFER", f"{name}{worst(block)}{_where(c)}")
     if (whole := standing(c, d.policy)) != "passed" and c.verdict == "UNDECIDED":
         say(case(suite, place, WHOLE, 0.0), whole, c.verdict, c.undecided)

@@ -408,6 +408,35 @@ def test_a_number_that_the_second_cannot_hold_is_named(tmp_path):
         gradcli.diff(one, other, {"a": 70000 * ones, "b": ones})
 
 
+def test_what_rounding_alone_explains_is_not_the_same_where_it_is_large(tmp_path):
+    """exp(x) - exp(0.999 x) cancels three digits, and float16 has little more."""
+    half = int(TensorProto.FLOAT16)
+    w = np.array([0.999], np.float16)
+
+    def cancels(path, w):
+        nodes = [
+            helper.make_node("Exp", ["x"], ["a"]),
+            helper.make_node("Mul", ["x", "w"], ["v"]),
+            helper.make_node("Exp", ["v"], ["b"]),
+            helper.make_node("Sub", ["a", "b"], ["y"]),
+        ]
+        save_model(path, nodes, {"x": (half, [1])}, {"y": (half, [1])})
+        model = onnx.load(path)
+        model.graph.initializer.append(numpy_helper.from_array(w, "w"))
+        onnx.save(model, path)
+        return path
+
+    one = cancels(tmp_path / "a.onnx", w)
+    other = cancels(tmp_path / "b.onnx", np.nextafter(w, np.float16(0), dtype=np.float16))
+    point = np.array([1.0], np.float16)
+    found = gradcli.diff(one, other, point)
+    assert (found.verdict, found.exit_code) == ("UNDECIDED", 3)
+    assert "rounding alone" in found.undecided
+    assert any(block.unclear for block in (*found.primal, *found.derivative))
+    assert gradcli.diff(one, other, point, rtol=1.0).verdict == "SAME"
+    assert gradcli.diff(one, one, point).verdict == "SAME"
+
+
 def product(path, op, **inputs):
     return save_model(
         path, [helper.make_node(op, list(inputs), ["y"])], inputs, {"y": (FLOAT, [2])}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from gradcli.contrast import Block, Contrast, Departure
 
 ALIKE = Block(
-    *("y", "", (1, 4), 2.5, 1e-7, 2e-7, 4e-6, 0.025, True, (0, 1), 1.5, 1.5000001, 1.0),
+    *("y", "", (1, 4), 2.5, 1e-7, 2e-7, 4e-6, 0.025, True, False, (0, 1), 1.5, 1.5000001, 1.0),
     *(0, 4, 4, 0),
 )
 OFF = replace(
@@ -50,6 +50,12 @@ def undecided() -> Contrast:
     """The derivative is another one, and the point lies on a kink."""
     found = replace(differ(), undecided="the point lies on a kink", value=None, cotangent=None)
     return replace(found, derivative=(replace(OFF, cosine=math.nan, difference=math.inf),))
+
+
+def coarse() -> Contrast:
+    """Rounding explains a difference as large as the derivative."""
+    block = replace(OFF, same=True, unclear=True, excess=0.5)
+    return replace(undecided(), undecided="rounding alone may do that", derivative=(block,))
 
 
 def named(name: str) -> Contrast:

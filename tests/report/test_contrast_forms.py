@@ -100,8 +100,9 @@ def test_junit_has_a_case_a_tensor_and_says_where_they_part():
         ("ok", None, "notice", 0),
     ],
 )
-def test_what_is_undecided_counts_as_the_user_says(inconclusive, whole, level, code):
-    found = contrasts.undecided()
+@pytest.mark.parametrize("made", [contrasts.undecided, contrasts.coarse])
+def test_what_is_undecided_counts_as_the_user_says(made, inconclusive, whole, level, code):
+    found = made()
     told = cases(shown(found, "junit", inconclusive=inconclusive))
     assert told.get("diff") == whole
     assert told["jacobian y / x"] == "skipped"
@@ -126,6 +127,12 @@ def test_a_screen_says_which_part_in_its_labels():
     assert "t1 differs by 5.0e-1, 2.5e-1 of its largest element" in " ".join(text.split())
     assert "7/10" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_what_rounding_hides_is_not_called_the_same():
+    text = contrast_text(contrasts.coarse(), failures_only=True)
+    assert re.search(r"^jacobian y / x +unclear ", text, re.MULTILINE)
+    assert "worst  jacobian y / x" in text
 
 
 def test_quiet_failures_only_and_verbose():

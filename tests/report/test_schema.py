@@ -48,7 +48,7 @@ def instances():
             notes=note,
         )
         yield "grad", json.loads(text)
-    for contrast in (contrasts.differ(), contrasts.same(), contrasts.undecided()):
+    for contrast in (contrasts.differ(), contrasts.same(), contrasts.coarse()):
         yield "diff", json.loads(contrast_json(contrast, command="gradcli diff a b"))
         yield "diff", json.loads(contrast_json(contrast))
 
