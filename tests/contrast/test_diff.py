@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import gradcli
+from gradcli.contrast.judge import beyond
 from gradcli.errors import InputError
 from gradcli.report import contrast_text
 from tests.cli.support import PHYSICS, POINT, SAMPLES, cli, refused, save_model
@@ -435,6 +436,10 @@ def test_what_rounding_alone_explains_is_not_the_same_where_it_is_large(tmp_path
     assert any(block.unclear for block in (*found.primal, *found.derivative))
     assert gradcli.diff(one, other, point, rtol=1.0).verdict == "SAME"
     assert gradcli.diff(one, one, point).verdict == "SAME"
+
+
+def test_what_is_beyond_all_that_is_allowed_is_infinite_without_a_warning():
+    assert list(beyond(np.array([1e10, 0.0]), np.zeros(2))) == [np.inf, 0.0]
 
 
 def product(path, op, **inputs):
