@@ -1,6 +1,8 @@
 """`python -m gradcli`, and the command `gradcli`: interrupted at any time, it ends quietly."""
 
-import signal
+# The C module under `signal`, which takes milliseconds for its enums: until `leave` is installed,
+# Ctrl-C shows a traceback.
+import _signal as signal  # type: ignore[import-not-found] # typeshed has no private modules
 
 from gradcli.interruption import leave
 

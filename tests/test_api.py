@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,36 @@ def test_the_primal_is_held_once_at_the_point_of_the_first_run(monkeypatch):
 
 
 # ---- what is refused -----------------------------------------------------------------------------
+
+
+def test_points_are_asked_one_by_one_and_the_worst_is_the_answer():
+    kinked = point("kinked")["flower_mm"]
+    compare = partial(gradcli.compare, methods=["reverse", "complex-step"], budget=5.0, runs=1)
+    found = compare(SAMPLES / "kinked.onnx", points=[kinked + 0.5, kinked])
+    assert [(at.label, str(at.comparison.verdict)) for at in found.points] == [
+        ("point 0", "AGREE"), ("point 1", "KINK"),
+    ]  # fmt: skip
+    assert (found.worst_point, str(found.verdict)) == (1, "KINK")
+    same = compare(PHYSICS, {"t": [[0.5]]}, points=[{"x": [[x]]} for x in (0.25, 0.5)])
+    assert not any(at.comparison.notes for at in same.points), "nothing was drawn"
+    slopes = [at.comparison.methods[0].worst for at in same.points]
+    alone = gradcli.gradient(PHYSICS, {"t": [[0.5]], "x": [[0.5]]})
+    assert slopes[1] is not None
+    assert slopes[1].value == pytest.approx(float(alone[slopes[1].name].flat[0]))
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        ([], "no list of points"),
+        ({"x": [[0.25]]}, "no list of points"),
+        ([{"x": [[0.25]]}, {"x": [[np.nan]]}], "point 1: input 'x' holds NaN"),
+        ([{"z": [[0.25]]}], "point 0: the model has no input called 'z'"),
+    ],
+)
+def test_points_that_make_no_sense(points, words):
+    with pytest.raises(GradcliError, match=words):
+        gradcli.compare(PHYSICS, points=points)
 
 
 def test_a_program_without_a_point():

@@ -1,7 +1,7 @@
 """gradcli from Python: the same questions as on the command line, arrays in and arrays out."""
 
 from gradcli.api.asking import WIDTHS, Given, Source, ask, engine, load
-from gradcli.api.comparing import Interrupted, compare, judged
+from gradcli.api.comparing import compare
 from gradcli.api.contrasting import diff
 from gradcli.api.deriving import (
     METHOD,
@@ -18,6 +18,7 @@ from gradcli.api.deriving import (
     prepare,
     vjp,
 )
+from gradcli.api.judging import Interrupted, judged
 from gradcli.api.pointwise import judged_at
 from gradcli.api.saving import derived, export, spare
 from gradcli.api.settings import Settings

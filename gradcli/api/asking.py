@@ -157,6 +157,11 @@ def _inputs(model: Model, given: Given) -> dict[str, np.ndarray]:
     return {names[0]: np.asarray(given)}
 
 
+def merged(model: Model, inputs: Given, point: Given) -> dict[str, np.ndarray]:
+    """The inputs of a point, and of those that are the same at all points the rest."""
+    return {**_inputs(model, inputs), **_inputs(model, point)}
+
+
 def complete(model: Model, given: Given) -> dict[str, np.ndarray]:
     """An array for every input of the model, none drawn at random.
 

@@ -1,25 +1,25 @@
-"""A question answered by several methods, each judged."""
+"""What compares the methods, from Python."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from gradcli import comparison, measure
-from gradcli.api.asking import Given, Source, ask, names_of
+from gradcli.api.asking import Given, Source, ask, load, merged, names_of
+from gradcli.api.judging import judged
+from gradcli.api.pointwise import judged_at
 from gradcli.api.settings import Settings
 from gradcli.comparison import Comparison
-from gradcli.engines import Options
-from gradcli.engines.base import Evidence
-from gradcli.problem import Problem
+from gradcli.errors import InputError, UsageError
+from gradcli.problem import Problem, check_feeds
 
 
 def compare(
     model: Source,
     inputs: Given = None,
     *,
+    points: Sequence[Given] | None = None,
     wrt: str | Sequence[str] | None = None,
     of: str | Sequence[str] | None = None,
     operator: str | None = None,
@@ -51,6 +51,9 @@ def compare(
         model: A path, the file's bytes, or a loaded model.
         inputs: Arrays by input name, or one array for a model of one input. Float inputs that are
             missing are drawn at random, and the comparison's notes say so.
+        points: Inputs of several points, each as `inputs` and beside those: the question is asked
+            at every one, with its share of the budget. What is given back is the comparison at the
+            worst of them, whose `points` has all.
         wrt: Tensors to differentiate with respect to; default: the float inputs.
         of: Tensors, or elements such as `y[0,3]`, to differentiate; default: the float outputs.
         operator: `gradient`, `jacobian`, `jvp` or `vjp`; default: by the sizes.
@@ -88,9 +91,8 @@ def compare(
     Raises:
         GradcliError: For a model, an input or a question that makes no sense; see `gradcli.errors`.
     """
-    problem = ask(
-        model,
-        inputs,
+    asked = partial(
+        ask,
         wrt=wrt,
         of=of,
         operator=operator,
@@ -118,94 +120,20 @@ def compare(
         narrow=dtype is not None,
         elements=elements,
     )
-    return judged(problem, settings, progress=progress)
+    if points is None:
+        return judged(asked(model, inputs), settings, progress=progress)
+    if isinstance(points, Mapping) or not len(points):
+        raise UsageError("points is no list of points", "give the inputs of each of them")
+    loaded = load(model)
+    every = [merged(loaded, inputs, point) for point in points]
+    for k, feeds in enumerate(every):
+        try:
+            check_feeds(loaded, feeds, shapes=shapes)
+        except InputError as error:
+            raise InputError(f"point {k}: {error.message}", error.hint) from error
 
+    def problems() -> Iterator[tuple[str, Problem]]:
+        for k, feeds in enumerate(every):
+            yield f"point {k}", asked(loaded, feeds)
 
-class Interrupted(KeyboardInterrupt):
-    """Somebody interrupted a comparison.
-
-    Attributes:
-        comparison: Of the methods that were done.
-    """
-
-    def __init__(self, done: Comparison) -> None:
-        super().__init__()
-        self.comparison = done
-
-
-def judged(
-    problem: Problem,
-    settings: Settings | None = None,
-    *,
-    progress: Callable[[str], None] | None = None,
-    so_far: Callable[[Callable[[], Comparison]], None] | None = None,
-) -> Comparison:
-    """Answer a question by several methods.
-
-    Args:
-        problem: The question.
-        settings: How; by default as `compare` does.
-        progress: Called with a few words before each step.
-        so_far: Called whenever a method is done, with what makes a comparison of all that is known.
-            Its time is not taken from the methods'.
-
-    Raises:
-        Interrupted: When a KeyboardInterrupt comes after the reference is known.
-    """
-    how = settings or Settings()
-    start = time.perf_counter()
-    if how.at_kink == "nudge":
-        problem = measure.nudged(problem)
-
-    def judge(evidence: Evidence) -> Comparison:
-        found = comparison.judge(evidence, rtol=how.rtol, atol=how.atol, at_kink=how.at_kink)
-        if not how.elements:
-            return found
-        return replace(found, elements=comparison.elements_of(evidence))
-
-    known: list[Evidence] = []
-
-    def keep(evidence: Evidence) -> None:
-        known[:] = [evidence]
-        if so_far is not None:
-            so_far(partial(judge, evidence))
-
-    try:
-        measure.measure(
-            problem,
-            how.methods,
-            Options(step=how.step),
-            budget=how.budget * (1.0 - measure.EXPLAINING) if how.explain else how.budget,
-            runs=how.runs,
-            warmup=how.warmup,
-            reference=how.reference,
-            sweep=how.sweep,
-            narrow=how.narrow,
-            progress=progress,
-            so_far=keep,
-        )
-        (evidence,) = known
-        return _named(evidence, judge(evidence), how, start + how.budget, progress)
-    except KeyboardInterrupt as error:
-        if not known:
-            raise
-        raise Interrupted(judge(known[0])) from error
-
-
-def _named(
-    evidence: Evidence,
-    found: Comparison,
-    how: Settings,
-    end: float,
-    progress: Callable[[str], None] | None,
-) -> Comparison:
-    """The comparison with the nodes that errors come from, as far as there is time until `end`."""
-    left = end - time.perf_counter()
-    if how.explain:
-        focus = comparison.focus_of(evidence, found)
-        methods = comparison.rules_of(evidence, found, how.methods or measure.METHODS)
-        walk = measure.explain(evidence.problem, focus, methods, left, progress)
-        return comparison.explained(evidence, found, walk)
-    causes = {m.method: m.cause.value for m in found.methods if m.cause is not None}
-    nodes = measure.culprits(evidence.problem, causes, left) if causes else {}
-    return comparison.name_nodes(found, nodes)
+    return judged_at(len(every), problems(), settings, progress=progress)

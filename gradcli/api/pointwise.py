@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from gradcli.api.comparing import Interrupted, judged
+from gradcli.api.judging import Interrupted, judged
 from gradcli.api.settings import Settings
 from gradcli.comparison import At, Comparison, how_bad, worst_of
 from gradcli.problem import Problem

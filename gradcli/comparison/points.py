@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gradcli.comparison.facts import At, Comparison
+from gradcli.comparison.facts import At, Comparison, Verdict
 from gradcli.comparison.policy import undecided
 
 _GRAVITY = {1: 3, 70: 2, 3: 1, 0: 0}
@@ -15,8 +15,9 @@ _GRAVITY = {1: 3, 70: 2, 3: 1, 0: 0}
 def worst_of(found: Sequence[At]) -> Comparison:
     """The comparison at the worst point, with those at all points; of one point, that one.
 
-    The worst is where a method disagrees, else broke, else nothing could be decided; among equals
-    where the largest tolerance is needed, relative to the one applied.
+    The worst is where a method disagrees, else broke, else nothing could be decided, else where the
+    point is on a kink; among equals where the largest tolerance is needed, relative to the one
+    applied.
     """
     if len(found) == 1:
         return found[0].comparison
@@ -24,10 +25,11 @@ def worst_of(found: Sequence[At]) -> Comparison:
     return replace(found[at].comparison, points=tuple(found), worst_point=at)
 
 
-def how_bad(c: Comparison) -> tuple[int, bool, float]:
+def how_bad(c: Comparison) -> tuple[int, bool, bool, float]:
     """By what points are ordered, the worst last; see `worst_of`."""
     needed = [j.needed_rtol / j.rtol for j in c.methods if j.needed_rtol is not None and j.rtol]
-    return _GRAVITY.get(c.exit_code, 2), undecided(c), max(needed, default=0.0)
+    kinked = c.verdict is Verdict.KINK
+    return _GRAVITY.get(c.exit_code, 2), undecided(c), kinked, max(needed, default=0.0)
 
 
 def at_points(c: Comparison) -> tuple[At, ...]:

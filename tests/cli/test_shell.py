@@ -65,6 +65,14 @@ def test_what_a_module_makes_of_an_interruption_is_one_all_the_same(capsys):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_nothing_slow_loads_before_an_interruption_is_quiet():
+    code = "import gradcli.__main__, sys; print(*sorted({'enum', 'signal', 'typing'} & {*sys.modules}))"
+    seen = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, timeout=60, check=True
+    )
+    assert seen.stdout.split() == []
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's here")
 @pytest.mark.parametrize("module", ["gradcli.cli", "click", "numpy", "onnxruntime", "rich"])
 def test_an_interruption_while_a_module_loads_ends_quietly(module):
