@@ -42,8 +42,8 @@ def command(
     \b
     Examples:
       gradcli diff model.onnx optimised.onnx --input x.npy
-      gradcli diff model.onnx optimised.onnx --failures-only --export junit=diff.xml
-      gradcli diff model.onnx quantised.onnx --straight-through --rtol 0.05 -o diff.json
+      gradcli diff model.onnx optimised.onnx -q --export junit=diff.xml
+      gradcli diff model.onnx optimised.onnx --rtol 0.01 -o diff.json
 
     Exit codes: 0 the same, but for rounding; 1 not the same; 2 an error in the command, a model or
     an input; 3 it cannot be said (see --inconclusive); 130 interrupted. --exit-zero makes 0 of 1
