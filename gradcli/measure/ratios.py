@@ -27,6 +27,9 @@ TURNS = 15
 FEWEST = 3
 """Turns without which nothing is claimed."""
 
+PATIENCE = 10
+"""How much longer the fewest turns of a method may take than they should, on a busy machine."""
+
 BLOCK = 0.004
 """Seconds of processor time that one turn takes at the least: clocks are no finer than that, and
 beside so many calls it is of no account what another process threw out of the caches."""
@@ -56,15 +59,16 @@ def ratios(
     forward = _forward(problem)
     found = {}
     for name, one in methods.items():
-        few = 2 * FEWEST * (one + 2 * BLOCK)
-        patience = max(seconds, few) if name in needed else seconds
-        if FEWEST * one > patience:
+        if FEWEST * one > seconds and name not in needed:
             continue
+        patience = PATIENCE * FEWEST * (one + 2 * BLOCK) if name in needed else seconds
         (progress or (lambda _: None))(f"cost of {name}")
         try:
             program = Program(ENGINES[name], problem, Options(step=step))
             program.judging(False)
-            turns = by_turns(forward, partial(program.run, point={}), patience, _clock(problem))
+            turns = by_turns(
+                forward, partial(program.run, point={}), seconds, _clock(problem), patience
+            )
         except GradcliError:
             continue  # a row of the comparison says why
         if len(turns) >= FEWEST:
@@ -106,6 +110,7 @@ def by_turns(
     method: Callable[[], object],
     seconds: float,
     clock: Callable[[], float],
+    patience: float = 0.0,
 ) -> tuple[float, ...]:
     """The quotients of their processor times, each between two forward passes.
 
@@ -114,8 +119,10 @@ def by_turns(
         method: A derivative.
         seconds: For all turns.
         clock: Processor time.
+        patience: Seconds that the fewest turns may take, where those are more.
     """
-    end = time.perf_counter() + seconds
+    start = time.perf_counter()
+    end, late = start + seconds, start + max(2 * seconds, patience)
     repeats = [_repeats(forward, clock), _repeats(method, clock)]
     before = _took(forward, repeats[0], clock)
     turns: list[float] = []
@@ -125,7 +132,7 @@ def by_turns(
         if before + after > 0:
             turns.append(2.0 * middle / (before + after))
         before = after
-        if time.perf_counter() > end + seconds:
+        if time.perf_counter() > late:
             break
     return tuple(turns)
 

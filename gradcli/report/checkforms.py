@@ -16,6 +16,7 @@ from gradcli.report.jsonform import SCHEMA_VERSION, comparison_json, dumps
 from gradcli.report.junit import case, document, say, suite_of, visible_xml
 from gradcli.report.markdown import escaped, markdown
 from gradcli.report.records import as_csv, jsonl
+from gradcli.report.web.index import index
 
 BASELINE = "baseline"
 """The case of what has changed."""
@@ -168,6 +169,7 @@ CHECK_FORMATS: Mapping[str, Callable[[Report, Dress], str]] = MappingProxyType(
         "markdown": _markdown,
         "junit": _junit,
         "github": _github,
+        "html": lambda r, d: index(r, command=d.command),
     }
 )
 """What makes each."""

@@ -56,7 +56,7 @@ def _texts(report: Report) -> Iterator[str]:
     """All that is shown of the models."""
     yield summary(report).text
     for model in report.models:
-        yield from (model.name, sentence(model), *(fact.text for fact in _facts(model)))
+        yield from (model.name, sentence(model), *(fact.text for fact in told(model)))
 
 
 def _whole(text: str) -> str:
@@ -66,12 +66,12 @@ def _whole(text: str) -> str:
 def summary(report: Report) -> Fact:
     """All in one sentence."""
     counts = Counter(standing(m)[0] for m in report.models)
-    told = ", ".join(f"{n} {WORD.get(s) or WORDS[s]}" for s, n in counts.items())
+    listed = ", ".join(f"{n} {WORD.get(s) or WORDS[s]}" for s, n in counts.items())
     many = f"{len(report.models)} {'model' if len(report.models) == 1 else 'models'}"
     left = f"; not reached: {', '.join(report.left)}" if report.left else ""
     code = report.exit_code
     tone: Tone = "good" if not code else "bad" if code != 3 else "odd"
-    text = f"{many} in {seconds(report.seconds)}: {told or 'none'}{_since(report)}{left}"
+    text = f"{many} in {seconds(report.seconds)}: {listed or 'none'}{_since(report)}{left}"
     return Fact("FAILED" if code else "passed", f"{text} (exit {code})", tone)
 
 
@@ -140,7 +140,7 @@ def _in_full(
 ) -> Iterator[str]:
     """A failure in full; with `verbose`, any model, and a failure whole."""
     verbose = detail == "verbose"
-    said = [replace(fact, text=short(fact.text)) for fact in _facts(model)]
+    said = [replace(fact, text=short(fact.text)) for fact in told(model)]
     applied = None if model.comparison is None else model.policy.applied(model.comparison)
     failed = applied is not None and applied.exit_code != 0
     if not said and not failed and not verbose:
@@ -164,7 +164,8 @@ def _in_full(
         )
 
 
-def _facts(model: Checked) -> Iterator[Fact]:
+def told(model: Checked) -> Iterator[Fact]:
+    """What is to be said of a model besides its comparison: its error, or what has changed."""
     if model.error:
         yield Fact("error", model.error, "bad")
     if model.hint:

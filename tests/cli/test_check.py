@@ -19,6 +19,7 @@ from gradcli.cli import checking
 from gradcli.comparison import Speed
 from gradcli.engines import Program
 from tests.cli.support import SAMPLES, cli, process, refused, save_model
+from tests.installed import needs_html
 
 CONFIG = """
 runs = 1
@@ -199,6 +200,35 @@ def test_nothing_of_a_pipe_is_coloured_and_names_are_harmless():
     assert result.returncode == 0
     assert b"\x1b" not in result.stdout + result.stderr
     assert b"\\x1b[31m[b]" in result.stdout
+
+
+@needs_html
+def test_html_is_one_page_of_all_models_that_needs_nothing_else():
+    hostile = "<script>alert(1)</script>"
+    text = CONFIG.replace('physics.npz"', 'physics.npz"\nrtol = 1e-13')
+    rewritten(
+        "gradcli.toml", text.replace('path = "kinked.onnx"', f'name = "{hostile}"\npath = "k"')
+    )
+    assert cli("check", "--export", "html=r.html").exit_code == 2
+    page = Path("r.html").read_text(encoding="utf-8")
+    assert page.endswith("</html>\n")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "default-src &#39;none&#39;" in page
+    for said in ("DISAGREE", "ERROR", "FAILED", "k: there is no such file", "max rel"):
+        assert said in page, said
+    assert page.index('id="model-1">physics') < page.index('id="model-2">&lt;script')
+    assert cli("check", "-o", "o.html").exit_code == 2
+    assert "gradcli check -o o.html" in Path("o.html").read_text(encoding="utf-8")
+
+
+@needs_html
+def test_html_tells_findings(saved):
+    perturbed("physics.onnx", first_weight("physics.onnx"))
+    cli("check", "--baseline", "base.json", "--export", "r.html")
+    page = Path("r.html").read_text(encoding="utf-8")
+    assert "CHANGED" in page
+    assert "<dt>finding</dt><dd>the derivative" in page
 
 
 def test_long_names_are_cut_in_the_middle_unless_all_is_asked_for():

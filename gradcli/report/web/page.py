@@ -105,12 +105,12 @@ def html(comparison: Comparison, *, command: str | None = None, draft: bool = Fa
 
 def _page(c: Comparison, command: str | None, amount: Amount, pictures: Pictures) -> str:
     """The page with so much in it."""
-    style, script = _file("page.css"), _file("page.js")
+    style, script = file_text("page.css"), file_text("page.js")
     said = screen(c, "verbose")
-    return _template().render(
+    return template("page.html").render(
         style=style,
         script=script,
-        policy=_policy(style, script),
+        policy=policy_of(style, script),
         c=c,
         said=said,
         question=question(c.subject),
@@ -135,7 +135,8 @@ def _page(c: Comparison, command: str | None, amount: Amount, pictures: Pictures
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A file of this package as a template that escapes what it is given."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -146,15 +147,16 @@ def _template() -> Template:
         keep_trailing_newline=True,
     )
     environment.filters["clip"] = _told
-    return environment.from_string(_file("page.html"))
+    return environment.from_string(file_text(name))
 
 
 @cache
-def _file(name: str) -> str:
+def file_text(name: str) -> str:
+    """A file of this package."""
     return files("gradcli.report.web").joinpath(name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def policy_of(style: str, script: str = "") -> str:
     """What the page may do: its own style, its own script, pictures within it, and nothing else."""
     own = (base64.b64encode(hashlib.sha256(t.encode()).digest()).decode() for t in (style, script))
     of_style, of_script = (f"'sha256-{digest}'" for digest in own)
