@@ -21,6 +21,7 @@ from gradcli.comparison import (
     Worst,
 )
 from gradcli.engines.base import Unsteady
+from gradcli.problem import DRAWN
 from gradcli.report.cells import (
     ABSENT,
     LISTED,
@@ -313,8 +314,15 @@ def _below(
     if c.unfinished:
         yield Fact("missing", f"interrupted before {listed_names(c.unfinished)}", "odd")
     if advised:
+        yield from (Fact("advice", text) for text in _elsewhere(c))
         yield from (Fact("advice", advice.text) for advice in c.advice)
         yield from (Fact("advice", text) for text in _numbers_by(c))
+
+
+def _elsewhere(c: Comparison) -> Iterator[str]:
+    """That zeros at a random point are those of that point, where kinks are within reach."""
+    if c.room and any(map(all_zero, c.methods)) and any(DRAWN in note for note in c.notes):
+        yield "the derivative is 0 at this random point, and need not be at yours: --input FILE"
 
 
 def _numbers_by(c: Comparison) -> Iterator[str]:

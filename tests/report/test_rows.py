@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradcli.comparison import Cause, KinkAt, Reference, Verdict, Worst
+from gradcli.comparison import Cause, KinkAt, Reference, Room, Verdict, Worst
+from gradcli.problem import DRAWN
 from gradcli.report.cells import (
     ABSENT,
     apart,
@@ -273,6 +274,17 @@ def test_that_all_of_a_derivative_is_0_is_told_first():
     assert "which is 0" not in first(replace(c, methods=(some,)))
     part = replace(zero, sampled=True)
     assert "which is 0" not in first(replace(c, methods=(part,)))
+
+
+def test_zeros_at_a_random_point_send_to_real_data_where_kinks_are_in_reach():
+    c = examples.smooth()
+    zero = replace(c.methods[0], counts={"AGREE": 2}, zero=2, max_rel_error=None)
+    room = (Room("x", 1.8, "clip", "Clip", (0,), 0.5, estimated=False),)
+    drawn = (f"input x[1] {DRAWN}, seed 0)",)
+    found = replace(c, methods=(zero,), room=room, notes=drawn)
+    assert texts(found, "advice")[0].startswith("the derivative is 0 at this random point")
+    for other in ({"room": ()}, {"notes": ()}, {"methods": c.methods}):
+        assert "random point" not in " ".join(texts(replace(found, **other), "advice"))
 
 
 def test_an_error_beyond_the_tolerance_of_what_agrees_is_explained():
