@@ -349,6 +349,11 @@ def _notes(
     for condition in _conditions(problem, one):
         because = f", since {one.reason}" if one.reason and "fixed" in condition else ""
         notes.append(f"{condition}{because}; give another point with --input or --shape")
+    assert problem.model is not None
+    taken = {t.name for t in one.made.inputs}
+    if idle := [v.name for v in problem.model.graph.inputs if v.name not in taken]:
+        hangs = "nothing here hangs on it" if one.way.integers else "it is fixed"
+        notes.append(f"{', '.join(idle)} is an input of the model and none of the file: {hangs}")
     if one.made.zero:
         notes.append(f"{', '.join(one.made.zero)} is 0 everywhere: no derivative flows there")
     if operator == "gradient" and one.many and not rows:

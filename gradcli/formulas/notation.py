@@ -204,13 +204,13 @@ class Notation:
         scale = {name: float(node.attrs[name]) for name in ("alpha", "beta")}
         parts = [matrix(0, "transA"), f"{self.infix['MatMul']} {matrix(1, 'transB')}"]
         if scale["alpha"] != 1.0:
-            parts[0] = f"{self.number(repr(scale['alpha']))} {self.infix['Mul']} ({parts[0]}"
+            parts[0] = f"{self.number(_digits(scale['alpha']))} {self.infix['Mul']} ({parts[0]}"
             parts[1] += ")"
         if len(operands) < 3 or operands[2] is None:
             return Piece(tuple(parts), PRODUCT)
         last = self._held(operands[2], PRODUCT if scale["beta"] != 1.0 else SUM)
         if scale["beta"] != 1.0:
-            last = f"{self.number(repr(scale['beta']))} {self.infix['Mul']} {last}"
+            last = f"{self.number(_digits(scale['beta']))} {self.infix['Mul']} {last}"
         sign, last = ("-", last[1:]) if last.startswith("-") else ("+", last)
         return Piece((*parts, f"{sign} {last}"), SUM)
 
@@ -243,8 +243,16 @@ class Notation:
         if isinstance(value, tuple) and len(value) > MOST_LISTED:
             return self.word(f"array[{len(value)}]")
         if isinstance(value, tuple):
-            return self.number(f"[{','.join(_plain(v) for v in value)}]")
-        return self.number(str(value)) if not isinstance(value, str) else self.word(_plain(value))
+            return self.number(f"[{','.join(_plain(_digits(v)) for v in value)}]")
+        return self.word(_plain(value)) if isinstance(value, str) else self.number(_digits(value))
+
+
+def _digits(value: Any) -> str:
+    """A number in the fewest digits that name it: of an attribute, which is a float32, there."""
+    if not isinstance(value, float):
+        return str(value)
+    single = np.float32(value)
+    return repr(float(str(single))) if float(single) == value else repr(value)
 
 
 def _plain(value: Any) -> str:

@@ -432,3 +432,31 @@ def test_a_width_that_onnxruntime_has_no_kernel_in_is_named():
     with pytest.raises(CannotError, match=r"derivative in float64.*Conv") as error:
         gradcli.export(str(SAMPLES / "digits.onnx"), operator="vjp", dtype="float64")
     assert "leave --dtype out" in error.value.hint
+
+
+def test_an_input_that_only_chose_a_way_is_named():
+    ways = {
+        name: helper.make_graph(
+            [helper.make_node(op, ["x"], [name])],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, FLOAT, [3])],
+        )
+        for name, op in (("tangent", "Tanh"), ("sine", "Sin"))
+    }
+    choose = helper.make_node(
+        "If", ["way"], ["y"], then_branch=ways["tangent"], else_branch=ways["sine"]
+    )
+    graph = helper.make_graph(
+        [choose],
+        "made",
+        [
+            helper.make_tensor_value_info("x", FLOAT, [3]),
+            helper.make_tensor_value_info("way", int(TensorProto.BOOL), []),
+        ],
+        [helper.make_tensor_value_info("y", FLOAT, [3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    made = gradcli.export(model.SerializeToString(), operator="vjp", inputs={"way": np.array(True)})
+    assert [t.name for t in made.inputs] == ["x", "y_bar"]
+    assert any("way is an input of the model and none of the file" in note for note in made.notes)

@@ -280,6 +280,16 @@ def test_a_slice_to_the_end_and_names_of_functions():
     assert "y = x * mean_" in text
 
 
+def test_numbers_of_float32_have_the_digits_that_name_them_there():
+    tenth = np.array(0.1, np.float32)
+    product = helper.make_node("Mul", ["x", "tenth"], ["m"])
+    leaky = helper.make_node("LeakyRelu", ["m"], ["y"], alpha=0.1)
+    text, latex = written(product, leaky, tenth=tenth)
+    assert "m = x * 0.1 " in text
+    assert "LeakyRelu(m, alpha=0.1)" in text
+    assert "0.1000" not in text + latex
+
+
 def test_equations_share_their_columns():
     long = ["a" * 30, *(f"+ {'b' * 20}" for _ in range(3))]
     first, second = equations_of([("y", long, r"1 \times 4"), ("z" * 20, ["1"], "")])
