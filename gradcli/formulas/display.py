@@ -24,7 +24,9 @@ def seen(source: str) -> int:
     slope = re.fullmatch(r"\\frac\{(\\partial .+)\}\{(\\partial .+)\}", source)
     if slope:
         return max(map(seen, slope.groups()))
-    return len(re.sub(r"\\[A-Za-z]+|\\.", "o", _SILENT.sub("", source)))
+    # First what is escaped, such as an underscore: without that, a backslash takes the next word.
+    plain = re.sub(r"\\[^A-Za-z]", "o", source)
+    return len(re.sub(r"\\[A-Za-z]+", "o", _SILENT.sub("", plain)))
 
 
 def equations(lines: Sequence[tuple[str, Sequence[str], str]]) -> list[str]:
@@ -36,23 +38,28 @@ def equations(lines: Sequence[tuple[str, Sequence[str], str]]) -> list[str]:
     """
     targets = max((seen(target) for target, _, _ in lines), default=0)
     columns = max((seen(after) for _, _, after in lines), default=0)
-    room = max(ROOM - targets - columns, ROOM // 2)
-    return [_rows(*line, room) for line in lines]
+    room = ROOM - targets - columns
+    # Beside long names too little is left: each equation then begins where the page does.
+    if room < ROOM // 2:
+        return [
+            _rows(f"&{target} =", seen(target), *line, ROOM - columns) for target, *line in lines
+        ]
+    return [_rows(f"{target} &=", 0, *line, room) for target, *line in lines]
 
 
-def _rows(target: str, parts: Sequence[str], after: str, room: int) -> str:
+def _rows(first: str, used: int, parts: Sequence[str], after: str, room: int) -> str:
     """An equation, broken into rows; its source within 80 columns."""
     rows: list[list[str]] = [[]]
-    width = 0
+    width = used
     for unit in _units(parts, room):
-        if rows[-1] and width + 1 + seen(unit) > room:
+        if (rows[-1] or used) and width + 1 + seen(unit) > room:
             rows.append([])
             width = 0
         rows[-1].append(unit)
         width += 1 + seen(unit)
     lines = []
     for k, row in enumerate(rows):
-        head = f"{target} &=" if k == 0 else r"&\quad"
+        head = first if k == 0 else r"&\quad"
         words = [word for unit in row for word in unit.split(" ")]
         lines.append("\n".join(filled([head, *words], WIDTH, "  ")))
     return " \\\\\n".join(lines) + (f" && {after}" if after else "")

@@ -298,10 +298,11 @@ def test_equations_share_their_columns():
     assert first.endswith(r"&& 1 \times 4")
     assert second == "z" * 20 + " &= 1"
     assert seen(r"\operatorname{tanh}\left(z_{1}\right)") == len("tanh(z1)")
+    assert seen(r"\mathrm{block\_product}") == len("block_product")
     assert seen(r"\frac{\partial y_{0,2}}{\partial \mathrm{width}_{1}}") == len("d width1")
 
 
-@pytest.mark.parametrize("name", ["physics", "kinked", "digits"])
+@pytest.mark.parametrize("name", ["physics", "kinked", "digits", "attention", "sequence"])
 @pytest.mark.parametrize("form", ["auto", "matrix"])
 def test_latex_is_set_without_a_line_too_wide(name, form, tmp_path):
     latex = shutil.which("pdflatex")
