@@ -41,10 +41,9 @@ def equations(lines: Sequence[tuple[str, Sequence[str], str]]) -> list[str]:
     room = ROOM - targets - columns
     # Beside long names too little is left: each equation then begins where the page does.
     if room < ROOM // 2:
-        return [
-            _rows(f"&{target} =", seen(target), *line, ROOM - columns) for target, *line in lines
-        ]
-    return [_rows(f"{target} &=", 0, *line, room) for target, *line in lines]
+        room = ROOM - columns
+        return [_rows(f"&{y} =", seen(y), terms, after, room) for y, terms, after in lines]
+    return [_rows(f"{y} &=", 0, terms, after, room) for y, terms, after in lines]
 
 
 def _rows(first: str, used: int, parts: Sequence[str], after: str, room: int) -> str:
