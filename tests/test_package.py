@@ -44,7 +44,7 @@ def readme_command(number: int) -> subprocess.CompletedProcess[str]:
 
 INSTALL = "python -m pip install . && "
 COMPARE = "gradcli compare sample_models/physics.onnx --input sample_models/physics.npz"
-TEST = 'python -m pip install -e ".[test]" && python -m pytest'
+TEST = 'python -m pip install -e ".[test]" && python -m pytest -n auto'
 
 
 @pytest.mark.parametrize(("number", "command"), [(1, INSTALL + COMPARE), (2, TEST)])

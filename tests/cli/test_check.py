@@ -189,7 +189,6 @@ def test_the_project_is_found_from_below_and_named_from_anywhere(project, monkey
 def test_what_cannot_be_is_refused():
     refused(cli("check", "physic"), "'physic'", "did you mean physics?")
     refused(cli("check", "--config", "other.toml"), "other.toml", "no such file")
-    refused(cli("check", "-o", "r.html"), "gradcli check writes no html", "gradcli compare")
     rewritten("gradcli.toml", CONFIG + "rtoll = 3\n")
     refused(cli("check"), "gradcli.toml", "[[model]] 2 (kinked.onnx)", "'rtoll'", "rtol")
 

@@ -69,5 +69,5 @@ def test_a_file_that_is_there_is_replaced_and_the_model_is_not(tmp_path):
     assert onnx.load(path).graph.output[0].name == "x_bar"
     (tmp_path / "link.onnx").symlink_to(model)
     for target in ("m.onnx", "link.onnx"):
-        refused(cli(*words, str(tmp_path / target)), "model itself")
+        refused(cli(*words, str(tmp_path / target)), target, "is what this command reads")
     assert model.read_bytes() == (SAMPLES / "physics.onnx").read_bytes()
