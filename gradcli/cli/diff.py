@@ -62,7 +62,7 @@ def command(
     with reports(form, output, exports, dress, contrast_shown) as written:
         with screen.progress("reading the models") as tell:
             stdin = Stdin()
-            loaded, feeds = point(model, inputs, image, stdin)
+            loaded, feeds = point(model, inputs, image, shapes, stdin)
             found = api.diff(
                 loaded,
                 api.load(other),

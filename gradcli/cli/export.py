@@ -88,7 +88,7 @@ def command(
         nullcontext() if in_file is None else onnxfile.Place(in_file) as place,
     ):
         with screen.progress("reading the model") as tell:
-            loaded, feeds = point(model, inputs, image)
+            loaded, feeds = point(model, inputs, image, shapes)
             if in_file is not None:
                 api.spare(in_file, model, loaded)
             made = api.derived(

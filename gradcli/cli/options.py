@@ -237,7 +237,11 @@ def point_options(command: F) -> F:
 
 
 def point(
-    model: str, inputs: Sequence[str], image: str | None, stdin: Stdin | None = None
+    model: str,
+    inputs: Sequence[str],
+    image: str | None,
+    shapes: Sequence[tuple[str, tuple[int, ...]]],
+    stdin: Stdin | None = None,
 ) -> tuple[Model, dict[str, np.ndarray]]:
     """The model and the inputs that a command line gives."""
     from gradcli.cli.files import Stdin
@@ -246,7 +250,7 @@ def point(
     stdin = stdin or Stdin()
     loaded = load(model, stdin)
     how = None if image is None else recipe(image)
-    return loaded, _feeds(loaded, inputs, stdin, how)
+    return loaded, _feeds(loaded, inputs, stdin, how, dict(shapes))
 
 
 def ask(model: str, *, points: Sequence[str] = (), **question: Any) -> Problem:
@@ -351,7 +355,7 @@ def _feeds(
     given: Sequence[str],
     stdin: Any,
     image: Recipe | None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> dict[str, np.ndarray]:
     """Every --input, read after its header was held against the model."""
     from gradcli.cli.files import open_arrays
@@ -362,7 +366,7 @@ def _feeds(
     feeds: dict[str, np.ndarray] = {}
     for text in given:
         name, path = split_input(text, values, model.real_names)
-        filled = _filled(path, values.get(model.shown(name)), (shapes or {}).get(name))
+        filled = _filled(path, values.get(model.shown(name)), shapes.get(name))
         stored = filled or open_arrays(path, "--input", stdin, image)
         for given_as, array in _named(name, stored, [v.name for v in model.graph.inputs]).items():
             key = model.shown(given_as)
@@ -375,6 +379,12 @@ def _feeds(
                 )
             fitted = array.fitted(values[key])
             check_shape(key, fitted.shape, values[key], array.where)
+            if shapes.get(key, fitted.shape) != fitted.shape:
+                raise InputError(
+                    f"{array.where} gives input {key!r} the shape {list(fitted.shape)}, --shape"
+                    f" {list(shapes[key])}",
+                    "leave --shape out: it is for inputs without an array",
+                )
             feeds[key] = fitted.read()
     return feeds
 

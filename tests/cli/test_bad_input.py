@@ -395,6 +395,12 @@ def test_a_shape_that_does_not_fit(command):
     refused(cli(command, DIABETES, "--shape", "patient=2,3"), "--shape", "[2, 3]", "[N, 10]")
 
 
+def test_a_shape_that_contradicts_an_array(command):
+    point = str(SAMPLES / "diabetes.npz")
+    result = cli(command, DIABETES, "-i", point, "--shape", "patient=3,10")
+    refused(result, "diabetes.npz", "'patient'", "[1, 10]", "--shape [3, 10]", "leave --shape out")
+
+
 def test_a_direction_for_another_operator(command, tmp_path):
     path = saved(tmp_path, np.ones((1, 1)))
     result = cli(command, PHYSICS, "--operator", "jvp", "--cotangent", path)
